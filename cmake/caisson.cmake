@@ -1,0 +1,28 @@
+# caisson_library(NAME [DEPENDS lib...]): a static library from every *.cc of the folder but *_test.cc and
+# main.cc, and, where there are any *_test.cc, a GoogleTest program NAME_test that ctest runs.
+# Dependencies point down the list in CMakeLists.txt only; link visibility makes it so.
+function(caisson_library name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;SOURCES" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  set(tests ${sources})
+  list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "(_test|/main)\\.cc$")
+  add_library(caisson_${name} STATIC ${sources} ${ARG_SOURCES})
+  target_link_libraries(caisson_${name} PUBLIC ${ARG_DEPENDS})
+  if(tests AND NOT CAISSON_FUZZ)
+    add_executable(${name}_test ${tests})
+    target_link_libraries(${name}_test PRIVATE caisson_${name} GTest::gtest_main)
+    add_test(NAME ${name} COMMAND ${name}_test)
+  endif()
+endfunction()
+
+# caisson_program(NAME SOURCES... LIBS...): a program. Static (but for sanitizer builds): it starts in a millisecond, runs
+# in an initramfs, and takes nothing from a container's root file system.
+function(caisson_program name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPENDS})
+  if(NOT CAISSON_SANITIZE)
+    target_link_options(${name} PRIVATE -static)
+  endif()
+endfunction()

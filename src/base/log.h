@@ -1,0 +1,42 @@
+// Logging: one line per event to one descriptor, as text or as JSON in runc's form
+// ({"level":"error","msg":"...","time":"RFC3339"}).
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace caisson::log {
+
+enum class Level { Debug, Info, Warning, Error };
+enum class Format { Text, Json };
+
+// Where lines go from now on. path "": standard error. The file is opened for append and created 0600.
+Result<void> configure(const std::string& path, Format format, Level level);
+// Keeps the format and level and writes to a descriptor that the caller keeps open; -1: drop everything.
+void to_descriptor(int fd);
+// Also writes Error lines as "caisson: <message>" to standard error, as people expect from a command.
+bool enabled(Level level);
+void write(Level level, std::string_view message);
+
+template <typename... Args>
+void debug(fmt::format_string<Args...> format, Args&&... args) {
+  if (enabled(Level::Debug)) write(Level::Debug, fmt::format(format, std::forward<Args>(args)...));
+}
+template <typename... Args>
+void info(fmt::format_string<Args...> format, Args&&... args) {
+  if (enabled(Level::Info)) write(Level::Info, fmt::format(format, std::forward<Args>(args)...));
+}
+template <typename... Args>
+void warning(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::Warning, fmt::format(format, std::forward<Args>(args)...));
+}
+template <typename... Args>
+void error(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::Error, fmt::format(format, std::forward<Args>(args)...));
+}
+
+}  // namespace caisson::log

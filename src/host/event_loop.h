@@ -1,0 +1,51 @@
+// EventLoop: one thread, epoll, timers and children. The sandbox process and the agent each run one.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "base/result.h"
+
+namespace caisson::host {
+
+// Not thread-safe: everything is called from the thread that runs it. Handlers may add and remove anything, themselves included.
+class EventLoop {
+ public:
+  using Clock = std::chrono::steady_clock;
+  using Handler = std::function<void(uint32_t epoll_events)>;
+  using Task = std::function<void()>;
+  using TimerId = uint64_t;
+
+  static Result<std::unique_ptr<EventLoop>> create();
+  ~EventLoop();
+
+  // Watches a descriptor that the caller owns, and removes before closing it. events: EPOLLIN, EPOLLOUT... (level-triggered).
+  Result<void> add(int fd, uint32_t events, Handler handler);
+  Result<void> modify(int fd, uint32_t events);
+  void remove(int fd);
+
+  // Calls task once, after delay.
+  TimerId add_timer(Clock::duration delay, Task task);
+  void cancel_timer(TimerId id);
+
+  // Calls task in the next turn.
+  void post(Task task);
+
+  // Calls ended(wait status, as of waitpid(2)) once when a child of this process has ended; reaps it.
+  Result<void> watch_child(pid_t pid, std::function<void(int wait_status)> ended);
+
+  // Runs until stop() is called.
+  Result<void> run();
+  void stop();
+
+ private:
+  struct State;
+  explicit EventLoop(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace caisson::host

@@ -1,0 +1,33 @@
+// run_worker: blocking work in a forked process, so that an event loop never blocks and nothing but plain single-threaded code
+// runs between fork and exec.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "host/event_loop.h"
+
+namespace caisson::host {
+
+// What a worker hands back: bytes, and descriptors (at most 64).
+struct WorkerOutput {
+  std::string payload;
+  std::vector<UniqueFd> fds;
+};
+
+struct WorkerOptions {
+  // The worker becomes a child of this process's parent (CLONE_PARENT), and so do processes that it makes with CLONE_PARENT.
+  bool sibling = false;
+  // 0: none. When it passes the worker is killed and done gets ETIMEDOUT.
+  std::chrono::milliseconds deadline{0};
+};
+
+// Forks; the child runs work() and sends its result; done(result) runs in the loop. A worker that dies without a result gives EIO.
+// The calling process must be single-threaded.
+void run_worker(EventLoop& loop, WorkerOptions options, std::function<Result<WorkerOutput>()> work,
+                std::function<void(Result<WorkerOutput>)> done);
+
+}  // namespace caisson::host

@@ -1,0 +1,90 @@
+// Hypervisor: one virtual machine of one VMM. A folder per implementation (qemu/), all with the same files.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "host/cgroup.h"
+#include "host/event_loop.h"
+#include "sandbox/config.h"
+#include "sandbox/leftovers.h"
+
+namespace caisson::microvm {
+
+enum class Accel { Kvm, Tcg };
+enum class ShareType { Virtiofs, NineP };
+
+struct GuestImage {
+  std::string name;      // "stock", "tuned", "custom"
+  std::string kernel;    // vmlinux (ELF with a PVH note)
+  std::string initrd;
+  bool has_9p = false;
+  bool has_mmio = false; // boots on the `microvm` machine type with all devices it needs
+};
+
+struct VmConfig {
+  std::string id;
+  std::string dir;            // the sandbox's folder; the VMM's own files go to <dir>/vm
+  GuestImage guest;
+  Accel accel = Accel::Tcg;
+  std::string machine;        // "q35" or "microvm"
+  ShareType share = ShareType::Virtiofs;
+  // A host folder that becomes the guest's shared tree (mount tag kShareTag). The caller bind-mounts container root file systems and volumes below it, in the VM's mount
+  // namespace, now and later (mounts made later must reach the guest too).
+  std::string share_dir;
+  uint32_t vcpus = 1;
+  uint64_t memory_mib = 256;
+  std::string kernel_parameters;
+  sandbox::MicrovmConfig settings;
+  std::string cgroup;         // host cgroup path for VMM and helpers, below the mount points; "" none
+};
+
+inline constexpr const char* kShareTag = "caisson";
+inline constexpr const char* kAgentPort = "caisson.agent";  // virtio-serial port name in the guest
+
+// Calls return at once; outcomes come on the event loop. Killing the object kills the VMM and its helpers.
+class Hypervisor {
+ public:
+  struct Events {
+    std::function<void(UniqueFd agent)> connected;  // the agent port's host side, a connected stream socket, before the guest has opened it
+    std::function<void(Error)> failed;              // the VMM could not be started, or died; with the last lines of its log. Once; nothing else comes after it
+  };
+  virtual ~Hypervisor() = default;
+  // Starts VMM and helpers, jailed. What must be freed if we die is in leftovers() from before each thing is made; the caller saves it (saved is called with it whenever it grows).
+  virtual void start(const VmConfig& config, Events events, std::function<Result<void>(const sandbox::Leftovers&)> save) = 0;
+  virtual void pause(std::function<void(Result<void>)> done) = 0;
+  virtual void resume(std::function<void(Result<void>)> done) = 0;
+  // SIGKILL to everything; returns when reaped (they die at once).
+  virtual void kill() = 0;
+  virtual pid_t pid() const = 0;
+  virtual std::vector<pid_t> helper_pids() const = 0;
+  // The guest console's last lines, for error messages; control characters made harmless.
+  virtual std::string console_tail() const = 0;
+};
+
+Result<std::unique_ptr<Hypervisor>> make_hypervisor(host::EventLoop& loop, const sandbox::MicrovmConfig& config);
+
+// Guest images (guest_image.cc). Finds a built image as the configuration asks; ENOENT with the command that builds it.
+Result<GuestImage> find_guest_image(const sandbox::MicrovmConfig& config);
+struct BuildOptions {
+  bool tuned = false;
+  bool force = false;
+  bool quiet = false;
+  int jobs = 0;  // 0: as many as CPUs
+};
+// `caisson guest build`: makes the stock or the tuned image in config.guest_cache, with progress on standard error when that is a terminal.
+Result<GuestImage> build_guest_image(const sandbox::MicrovmConfig& config, const BuildOptions& options);
+
+// Proves KVM usable by booting the guest under it (check.cc), with the reason where it is not.
+struct AccelProof {
+  Accel accel = Accel::Tcg;
+  bool kvm_usable = false;
+  std::string kvm_reason;
+};
+
+}  // namespace caisson::microvm

@@ -1,0 +1,22 @@
+// The Sandbox service's rows: one per RPC of proto/sandbox.proto. They drive the C++ interface, server dispatch and the clients.
+#pragma once
+
+#define CAISSON_SANDBOX_METHODS(X) \
+  X(Configure)                     \
+  X(CreateContainer)               \
+  X(StartContainer)                \
+  X(ExecProcess)                   \
+  X(SignalProcess)                 \
+  X(WaitProcess)                   \
+  X(ResizePty)                     \
+  X(CloseStdin)                    \
+  X(PauseContainer)                \
+  X(ResumeContainer)               \
+  X(UpdateContainer)               \
+  X(Stats)                         \
+  X(ListProcesses)                 \
+  X(GetState)                      \
+  X(Delete)                        \
+  X(Events)                        \
+  X(Ping)                          \
+  X(Shutdown)
