@@ -1,6 +1,8 @@
 // A container's cgroup, on version 1, version 2 and hybrid hosts (cgroups(7)): one object for all three.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -28,5 +30,44 @@ struct CgroupPaths {
   std::string path;                          // below the mount points, "/machine/x"
   std::map<std::string, std::string> folders;  // "" -> folder (v2), or controller -> folder (v1)
 };
+
+// Folders for a path below every mount point of the layout.
+Result<CgroupPaths> cgroup_paths(const CgroupLayout& layout, const std::string& path);
+// This process's own cgroup path (of the controller `memory` on v1), "/" in the worst case.
+Result<std::string> own_cgroup(const CgroupLayout& layout);
+
+// Makes every folder (with its parents); v2: enables the available controllers on the way; v1: fills cpuset.cpus/mems from the parent. A controller that cannot be used is left out of
+// paths.folders with a debug line. Existing folders are used.
+Result<void> create_cgroup(CgroupPaths& paths);
+Result<void> attach_to_cgroup(const CgroupPaths& paths, pid_t pid);
+// Every process in it and below.
+Result<std::vector<pid_t>> cgroup_processes(const CgroupPaths& paths);
+// v2: cgroup.kill where there is one for SIGKILL; else freeze, signal, thaw until nothing new appears.
+Result<void> signal_cgroup(const CgroupPaths& paths, int signal);
+// v1 freezer or v2 cgroup.freeze; returns when the state has been reached (5 s at most).
+Result<void> freeze_cgroup(const CgroupPaths& paths, bool frozen);
+Result<bool> cgroup_is_frozen(const CgroupPaths& paths);
+// Kills what is in it and removes the folders with those below; retries while processes die (10 s at most). Idempotent.
+Result<void> remove_cgroup(const CgroupPaths& paths);
+
+// A descriptor that polls readable (EPOLLIN) when the kernel reports an out-of-memory event in the cgroup: v1 an eventfd by cgroup.event_control, v2 an inotify on memory.events. Invalid where there is no memory controller.
+Result<UniqueFd> watch_oom(const CgroupPaths& paths);
+// Processes killed so far for lack of memory (v1 memory.oom_control, v2 memory.events).
+Result<uint64_t> oom_kills(const CgroupPaths& paths);
+
+struct CgroupStats {
+  uint64_t cpu_usage_nanos = 0, cpu_user_nanos = 0, cpu_system_nanos = 0, cpu_periods = 0, cpu_throttled_periods = 0, cpu_throttled_nanos = 0;
+  std::vector<uint64_t> cpu_per_cpu_nanos;
+  uint64_t memory_usage_bytes = 0, memory_max_usage_bytes = 0, memory_limit_bytes = 0 /* 0: none */, memory_cache_bytes = 0, memory_rss_bytes = 0, memory_inactive_file_bytes = 0,
+           memory_swap_usage_bytes = 0, memory_swap_limit_bytes = 0, memory_failcnt = 0, oom_kills = 0;
+  uint64_t pids_current = 0, pids_limit = 0;
+  struct Blkio { uint64_t major = 0, minor = 0; std::string op; uint64_t value = 0; };
+  std::vector<Blkio> io_service_bytes, io_serviced;
+  struct Hugetlb { std::string page_size; uint64_t usage = 0, max = 0, failcnt = 0; };
+  std::vector<Hugetlb> hugetlb;
+  std::map<std::string, uint64_t> memory_raw;
+};
+// What cannot be read stays 0.
+Result<CgroupStats> cgroup_stats(const CgroupPaths& paths);
 
 }  // namespace caisson::host
