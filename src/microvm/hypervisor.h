@@ -34,9 +34,8 @@ struct VmConfig {
   Accel accel = Accel::Tcg;
   std::string machine;        // "q35" or "microvm"
   ShareType share = ShareType::Virtiofs;
-  // A host folder that becomes the guest's shared tree (mount tag kShareTag). The caller bind-mounts container root file systems and volumes below it, in the VM's mount
-  // namespace, now and later (mounts made later must reach the guest too).
-  std::string share_dir;
+  // The guest's shared tree (mount tag kShareTag): Share::namespace_fd(), borrowed until start() has returned. What is exposed later reaches the guest too. -1: no share.
+  int share_namespace = -1;
   uint32_t vcpus = 1;
   uint64_t memory_mib = 256;
   std::string kernel_parameters;
