@@ -14,11 +14,13 @@ namespace caisson::log {
 enum class Level { Debug, Info, Warning, Error };
 enum class Format { Text, Json };
 
-// Where lines go from now on. path "": standard error. The file is opened for append and created 0600.
+// Where lines go from now on. path "": standard error. The file is opened for append and created 0600; then Error lines are also written as
+// "caisson: <message>" to standard error, as people expect from a command.
 Result<void> configure(const std::string& path, Format format, Level level);
 // Keeps the format and level and writes to a descriptor that the caller keeps open; -1: drop everything.
 void to_descriptor(int fd);
-// Also writes Error lines as "caisson: <message>" to standard error, as people expect from a command.
+// Where lines go now; borrowed, -1: nowhere.
+int descriptor();
 bool enabled(Level level);
 void write(Level level, std::string_view message);
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "base/result.h"
 
@@ -35,10 +36,15 @@ class EventLoop {
   // Calls task in the next turn.
   void post(Task task);
 
-  // Calls ended(wait status, as of waitpid(2)) once when a child of this process has ended; reaps it.
+  // Calls ended(wait status, as of waitpid(2)) once when a child of this process has ended; reaps it. A child that somebody else has reaped
+  // counts as killed by SIGKILL.
   Result<void> watch_child(pid_t pid, std::function<void(int wait_status)> ended);
+  bool watches_child(pid_t pid) const;
 
-  // Runs until stop() is called.
+  // The loop's own descriptor and all that it watches: what a forked process that does not use the loop should close.
+  std::vector<int> descriptors() const;
+
+  // Runs until stop() is called; may be run again after that.
   Result<void> run();
   void stop();
 

@@ -2,7 +2,9 @@
 // runs between fork and exec.
 #pragma once
 
+#include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,10 +25,13 @@ struct WorkerOptions {
   bool sibling = false;
   // 0: none. When it passes the worker is killed and done gets ETIMEDOUT.
   std::chrono::milliseconds deadline{0};
+  // Where given, the worker closes every descriptor but these, 0 to 2 and the log's; else it closes only those that the loop watches. So processes that it leaves
+  // behind hold nothing of other containers and connections.
+  std::optional<std::vector<int>> keep_fds;
 };
 
-// Forks; the child runs work() and sends its result; done(result) runs in the loop. A worker that dies without a result gives EIO.
-// The calling process must be single-threaded.
+// Forks; the child runs work() and sends its result; done(result) runs in the loop, as soon as the result is there. A worker that dies without a result gives EIO.
+// The calling process must be single-threaded. The worker starts with no signal blocked; ignored signals stay ignored.
 void run_worker(EventLoop& loop, WorkerOptions options, std::function<Result<WorkerOutput>()> work,
                 std::function<void(Result<WorkerOutput>)> done);
 
