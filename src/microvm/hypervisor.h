@@ -66,6 +66,10 @@ class Hypervisor {
   virtual std::string console_tail() const = 0;
 };
 
+// Chooses guest image, accelerator (from what `caisson check` remembers; TCG where KVM is not proved), machine and share type as the configuration asks and as kernel and VMM allow, and puts
+// them with the settings into config. Errors say what does not go together. vcpus, memory, id, dir, cgroup and the share are the caller's.
+Result<void> choose_platform(const sandbox::MicrovmConfig& settings, VmConfig& config);
+
 Result<std::unique_ptr<Hypervisor>> make_hypervisor(host::EventLoop& loop, const sandbox::MicrovmConfig& config);
 
 // Guest images (guest_image.cc). Finds a built image as the configuration asks; ENOENT with the command that builds it.
