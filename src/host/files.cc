@@ -164,35 +164,42 @@ Result<void> remove_tree(const std::string& path) {
   return remove_at(folder.get(), name.c_str(), trimmed, home.mount, 0);
 }
 
-Result<void> send_with_fds(int socket, std::string_view bytes, const std::vector<int>& fds) {
-  if (bytes.empty()) return make_error(EINVAL, "descriptors need a byte to travel with");
+Result<size_t> send_some_with_fds(int socket, std::string_view bytes, const std::vector<int>& fds, int flags) {
   if (fds.size() > kMaxFds) return make_error(EINVAL, "cannot send more than {} descriptors at once", kMaxFds);
   alignas(cmsghdr) std::array<char, CMSG_SPACE(kMaxFds * sizeof(int))> control{};
+  iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (!fds.empty()) {
+    message.msg_control = control.data();
+    message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+    memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
+  }
+  ssize_t count = -1;
+  do count = sendmsg(socket, &message, flags | MSG_NOSIGNAL);
+  while (count < 0 && errno == EINTR);
+  if (count < 0) return errno_error("cannot send over a socket");
+  return static_cast<size_t>(count);
+}
+
+Result<void> send_with_fds(int socket, std::string_view bytes, const std::vector<int>& fds) {
+  if (bytes.empty()) return make_error(EINVAL, "descriptors need a byte to travel with");
   bool first = true;
   while (!bytes.empty()) {
-    iovec part{const_cast<char*>(bytes.data()), bytes.size()};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    if (first && !fds.empty()) {
-      message.msg_control = control.data();
-      message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
-      cmsghdr* header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-      memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
-    }
-    const ssize_t count = sendmsg(socket, &message, MSG_NOSIGNAL);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0 && errno == EAGAIN) {
+    auto count = send_some_with_fds(socket, bytes, first ? fds : std::vector<int>());
+    if (!count && count.error().code() == EAGAIN) {
       pollfd wait{socket, POLLOUT, 0};
       if (poll(&wait, 1, -1) < 0 && errno != EINTR) return errno_error("cannot wait for a socket");
       continue;
     }
-    if (count < 0) return errno_error("cannot send over a socket");
+    if (!count) return std::move(count).error();
     first = false;
-    bytes.remove_prefix(static_cast<size_t>(count));
+    bytes.remove_prefix(*count);
   }
   return {};
 }

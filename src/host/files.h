@@ -31,6 +31,8 @@ Result<void> mkdir_p(const std::string& path, mode_t mode = 0755);
 // removed (EBUSY then). A path that does not exist is success.
 Result<void> remove_tree(const std::string& path);
 
+// One sendmsg(2), never a signal: how many bytes have gone; descriptors (borrowed, 64 at most) go with the first of them. flags: MSG_DONTWAIT...
+Result<size_t> send_some_with_fds(int socket, std::string_view bytes, const std::vector<int>& fds, int flags = 0);
 // Sends all of it over a stream or as one packet, descriptors (borrowed) with its first byte. Blocks, also on a non-blocking socket.
 Result<void> send_with_fds(int socket, std::string_view bytes, const std::vector<int>& fds);
 // One recvmsg(2): appends the descriptors that came with the bytes, close-on-exec. 0: end of file. flags: MSG_DONTWAIT... More than 64 descriptors at once:

@@ -14,11 +14,11 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "host/event_loop.h"
+#include "rpc/frame.h"
 
 namespace caisson::rpc {
 
-inline constexpr size_t kMaxMessageBytes = 4 << 20;
-inline constexpr size_t kMaxDescriptors = 64;
+inline constexpr size_t kMaxDescriptors = 64;  // with one request
 
 using Descriptors = std::vector<UniqueFd>;
 
@@ -51,7 +51,7 @@ struct Call {
 using CallHandler = std::function<void(Call)>;
 
 // Serves any number of connections on an event loop. Requests of one connection are handled concurrently: a handler may answer later.
-// A peer that breaks the protocol loses its connection, nothing else.
+// A peer that breaks the protocol, or lets 16 MiB of answers pile up unread, loses its connection, nothing else. Streaming calls are answered with Unimplemented.
 class Server {
  public:
   Server(host::EventLoop& loop, CallHandler handler);
@@ -74,8 +74,8 @@ class Client {
   static Result<Client> connect(const std::string& socket_path);
   explicit Client(UniqueFd socket) : socket_(std::move(socket)) {}
 
-  // timeout 0: none. The error of a remote failure has errno_from_status() and the remote's message. ETIMEDOUT after the deadline; ECONNRESET when
-  // the peer has gone. fds are borrowed.
+  // timeout 0: none. The error of a remote failure has the remote's errno value (errno_from_status() where the peer does not send it) and message. ETIMEDOUT
+  // after the deadline; ECONNRESET when the peer has gone or does not speak ttrpc. fds are borrowed.
   Result<std::string> call(std::string_view service, std::string_view method, std::string_view payload, const std::vector<int>& fds = {},
                            std::chrono::milliseconds timeout = {});
   int fd() const { return socket_.get(); }
@@ -83,6 +83,7 @@ class Client {
  private:
   UniqueFd socket_;
   uint32_t next_stream_ = 1;
+  FrameDecoder decoder_;  // keeps half a frame when a call runs out of time
 };
 
 // A client on an event loop, with any number of calls under way.
