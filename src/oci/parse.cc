@@ -92,19 +92,12 @@ Result<std::string> read_regular_file(const std::string& path) {
   if (fstat(fd.get(), &status) != 0) return errno_error("cannot stat {}", path);
   if (!S_ISREG(status.st_mode)) return make_error(EINVAL, "{} is not a regular file", path);
   std::string text;
+  char chunk[64 << 10];
   while (text.size() <= kMaxDocumentBytes) {
-    size_t old = text.size();
-    text.resize(old + std::max<size_t>(static_cast<size_t>(std::clamp<off_t>(status.st_size, 0, kMaxDocumentBytes)) + 1 -
-                                           std::min<size_t>(old, status.st_size),
-                                       4096));
-    ssize_t got = read(fd.get(), text.data() + old, text.size() - old);
-    if (got < 0 && errno == EINTR)
-      got = -1, text.resize(old);
-    else if (got < 0)
-      return errno_error("cannot read {}", path);
-    else
-      text.resize(old + static_cast<size_t>(got));
+    ssize_t got = read(fd.get(), chunk, sizeof chunk);
     if (got == 0) return text;
+    if (got > 0) text.append(chunk, static_cast<size_t>(got));
+    if (got < 0 && errno != EINTR) return errno_error("cannot read {}", path);
   }
   return make_error(EINVAL, "{} is longer than {} MiB", path, kMaxDocumentBytes >> 20);
 }

@@ -42,6 +42,8 @@ struct RuntimeConfig {
 // Reads a TOML file. path "": kDefaultConfigPath, and defaults where that does not exist. Unknown keys and wrong types are errors that
 // name file, line and key.
 Result<RuntimeConfig> load_config(const std::string& path);
+// The same from TOML text; origin is what errors call it ("config_body").
+Result<RuntimeConfig> parse_config(std::string_view toml, const std::string& origin);
 std::string config_to_json(const RuntimeConfig& config);
 Result<RuntimeConfig> config_from_json(std::string_view json);
 
