@@ -26,8 +26,8 @@ Result<void> make_folder(const std::string& folder) {
   return errno_error("making the cgroup {}", folder);
 }
 
-// "/sys/fs/cgroup/memory" + "/a/b" -> the folders from the mount point down to the cgroup. The mount point is what is left when `path` has been taken off.
-std::vector<std::string> folders_on_the_way(const std::string& folder) {
+// The folder and its parents, as far as they do not exist; outermost first.
+std::vector<std::string> missing_folders(const std::string& folder) {
   std::vector<std::string> missing;
   struct stat status;
   std::string at = folder;
@@ -56,7 +56,7 @@ Result<void> fill_cpuset(const std::string& folder) {
 }
 
 Result<void> make_v1(const std::string& controller, const std::string& folder) {
-  for (const std::string& part : folders_on_the_way(folder)) TRY(make_folder(part));
+  for (const std::string& part : missing_folders(folder)) TRY(make_folder(part));
   if (controller == "cpuset") TRY(fill_cpuset(folder));
   return {};
 }
@@ -80,6 +80,7 @@ void enable_controllers(const std::string& folder) {
 
 // Makes a v2 folder, with the controllers enabled from the mount point down to its parent.
 Result<void> make_v2(const std::string& folder, const std::string& path) {
+  if (!folder.ends_with(path)) return make_error(EINVAL, "the cgroup folder {} does not end with its path {}", folder, path);
   std::string at = folder.substr(0, folder.size() - path.size());
   for (std::string_view part : split_fields(path, '/')) {
     enable_controllers(at);
@@ -119,9 +120,9 @@ Result<void> create_cgroup(CgroupPaths& paths) {
   for (auto entry = paths.folders.begin(); entry != paths.folders.end();) {
     const auto& [controller, folder] = *entry;
     Result<void> made;
-    if (!controller.empty()) made = make_v1(controller, folder);
-    else made = make_v2(folder, folder.ends_with(paths.path) ? paths.path : "");
-    if (controller.empty() && made.ok() && !folder.ends_with(paths.path)) made = make_v1("", folder);
+    // The v2 tree of a hybrid host is for finding and killing processes: its controllers, if any, stay as they are.
+    if (paths.version == CgroupVersion::V1) made = make_v1(controller, folder);
+    else made = make_v2(folder, paths.path);
     if (made.ok()) {
       ++entry;
       continue;
