@@ -41,11 +41,12 @@ class Builder : public nlohmann::json_sax<Json> {
   }
 
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& problem) override {
-    std::string_view before = text_.substr(0, std::min(position, text_.size()));
+    // position counts what was read, of which the last byte is the one that did not fit.
+    std::string_view before = text_.substr(0, std::min(position == 0 ? 0 : position - 1, text_.size()));
     size_t line = static_cast<size_t>(std::count(before.begin(), before.end(), '\n')) + 1;
     size_t newline = before.rfind('\n');
-    size_t column = newline == std::string_view::npos ? before.size() : before.size() - newline - 1;
-    return refuse(fmt::format("line {}, column {}: {}", line, std::max<size_t>(column, 1), syntax_problem(problem.what())));
+    size_t column = (newline == std::string_view::npos ? before.size() : before.size() - newline - 1) + 1;
+    return refuse(fmt::format("line {}, column {}: {}", line, column, syntax_problem(problem.what())));
   }
 
   Result<Json> take() {
@@ -109,6 +110,8 @@ class Builder : public nlohmann::json_sax<Json> {
 
 Result<Json> parse_document(std::string_view text, std::string_view name) {
   if (text.size() > kMaxDocumentBytes) return make_error(EINVAL, "{}: is longer than {} MiB", name, kMaxDocumentBytes >> 20);
+  // The library takes a NUL byte for the end of the text.
+  if (text.find('\0') != text.npos) return make_error(EINVAL, "{}: has a NUL byte, which is not JSON", name);
   Builder builder(text, name);
   Json::sax_parse(text.begin(), text.end(), &builder, nlohmann::detail::input_format_t::json, true);
   return builder.take();

@@ -23,6 +23,10 @@ Result<Spec> load_bundle(const std::string& bundle, std::string* raw = nullptr);
 Result<Process> parse_process(std::string_view json);
 Result<Resources> parse_resources(std::string_view json);
 
+// The file below /proc/sys of a key of linux.sysctl: "net.ipv4.conf.eth0/1.rp_filter" is net/ipv4/conf/eth0.1/rp_filter. Parsing has made sure that it
+// stays below /proc/sys.
+std::string sysctl_path(const std::string& name);
+
 // JSON of a process, the inverse of parse_process: what exec sends.
 std::string process_to_json(const Process& process);
 

@@ -1,6 +1,7 @@
 // "linux.sysctl": only what belongs to a namespace of the container may be set, as in runc.
 #include <algorithm>
 
+#include "oci/parse.h"
 #include "oci/sections.h"
 
 namespace caisson::oci {
@@ -16,7 +17,7 @@ constexpr SysctlRule kRules[] = {
     {"fs.mqueue.", "ipc"},    {"net.", "network"},      {"kernel.domainname", "uts"},
 };
 
-// sysctl(8): where the first separator is a slash, slashes and dots change places ("net/ipv4/conf/eth0.1/x").
+// sysctl(8): where the first separator is a slash, slashes and dots change places ("net/ipv4/conf/eth0.1/x" is "net.ipv4.conf.eth0/1.x").
 std::string dotted(std::string name) {
   size_t first = name.find_first_of("./");
   if (first == std::string::npos || name[first] == '.') return name;
@@ -24,18 +25,30 @@ std::string dotted(std::string name) {
   return name;
 }
 
-// Each part becomes a file name below /proc/sys.
-bool is_safe(std::string_view name) {
-  if (name.empty() || name.starts_with('.') || name.ends_with('.') || name.find("..") != std::string_view::npos) return false;
-  return std::none_of(name.begin(), name.end(), [](unsigned char c) { return c <= ' ' || c == 0x7f; });
+// No part of the path may be "", "." or "..", which would lead elsewhere.
+bool is_safe(std::string_view path) {
+  if (std::any_of(path.begin(), path.end(), [](unsigned char c) { return c <= ' ' || c == 0x7f; })) return false;
+  for (;;) {
+    size_t slash = path.find('/');
+    std::string_view part = path.substr(0, slash);
+    if (part.empty() || part == "." || part == "..") return false;
+    if (slash == path.npos) return true;
+    path.remove_prefix(slash + 1);
+  }
 }
 
 }  // namespace
 
+std::string sysctl_path(const std::string& name) {
+  std::string path = dotted(name);
+  for (char& c : path) c = c == '/' ? '.' : c == '.' ? '/' : c;
+  return path;
+}
+
 void check_sysctl(const Node& node, const Spec& spec) {
   node.each_member([&](const std::string& key, const Node& element) {
     std::string name = dotted(key);
-    if (!is_safe(name)) return element.fail("is not the name of a kernel parameter");
+    if (!is_safe(sysctl_path(key))) return element.fail("is not the name of a kernel parameter");
     if (name == "kernel.hostname") return element.fail("is set by the member hostname");
     auto rule = std::find_if(std::begin(kRules), std::end(kRules), [&](const SysctlRule& row) {
       return row.name.ends_with('.') ? std::string_view(name).starts_with(row.name) : name == row.name;
