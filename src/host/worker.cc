@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -77,9 +78,10 @@ class Worker : public std::enable_shared_from_this<Worker> {
     int pidfd = -1;
     // Not fork(3): it has no CLONE_PARENT. There is one thread, so no lock of malloc's can be held.
     const unsigned long flags = CLONE_PIDFD | (options_.sibling ? CLONE_PARENT : 0) | SIGCHLD;
+    const pid_t parent = getpid();
     const long pid = syscall(SYS_clone, flags, nullptr, &pidfd, nullptr, 0);
     if (pid < 0) return errno_error("cannot fork a worker");
-    if (pid == 0) run_child(theirs.get(), work);
+    if (pid == 0) run_child(parent, theirs.get(), work);
     pidfd_.reset(pidfd);
     auto self = shared_from_this();
     TRY(loop_.add(socket_.get(), EPOLLIN, [self](uint32_t) { self->receive(); }));
@@ -97,18 +99,28 @@ class Worker : public std::enable_shared_from_this<Worker> {
     done(std::move(outcome));
   }
 
+  void cancel() {
+    if (!done_) return;
+    kill_now();
+    loop_.post([self = shared_from_this()] { self->finish(Error(ECANCELED, "a worker process was stopped")); });
+  }
+
   // Stops what start() had begun before it failed.
   void abandon() {
     stop_listening();
     if (pidfd_) {
-      syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
+      kill_now();
       loop_.remove(pidfd_.get());
       reap(0);
     }
   }
 
  private:
-  [[noreturn]] void run_child(int socket, const std::function<Result<WorkerOutput>()>& work) {
+  [[noreturn]] void run_child(pid_t parent, int socket, const std::function<Result<WorkerOutput>()>& work) {
+    if (!options_.sibling) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (getppid() != parent) _exit(1);  // it died before prctl
+    }
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -166,9 +178,13 @@ class Worker : public std::enable_shared_from_this<Worker> {
     return fmt::format("was killed by signal {} ({})", info.si_status, strsignal(info.si_status));
   }
 
+  void kill_now() {
+    if (pidfd_) syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
+  }
+
   void expired() {
     timer_ = 0;
-    if (pidfd_) syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
+    kill_now();
     finish(make_error(ETIMEDOUT, "a worker process was not done after {} ms and has been killed", options_.deadline.count()));
   }
 
@@ -191,14 +207,18 @@ class Worker : public std::enable_shared_from_this<Worker> {
 
 }  // namespace
 
-void run_worker(EventLoop& loop, WorkerOptions options, std::function<Result<WorkerOutput>()> work,
-                std::function<void(Result<WorkerOutput>)> done) {
+std::function<void()> run_worker(EventLoop& loop, WorkerOptions options, std::function<Result<WorkerOutput>()> work,
+                                 std::function<void(Result<WorkerOutput>)> done) {
   auto worker = std::make_shared<Worker>(loop, std::move(options), std::move(done));
   auto started = worker->start(work);
-  if (started) return;
+  if (started)
+    return [weak = std::weak_ptr<Worker>(worker)] {
+      if (auto running = weak.lock()) running->cancel();
+    };
   worker->abandon();
   // Not from here: the caller may not expect done before run_worker has returned.
   loop.post([worker, error = std::move(started).error()]() mutable { worker->finish(std::move(error)); });
+  return [] {};
 }
 
 }  // namespace caisson::host

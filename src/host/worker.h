@@ -31,8 +31,10 @@ struct WorkerOptions {
 };
 
 // Forks; the child runs work() and sends its result; done(result) runs in the loop, as soon as the result is there. A worker that dies without a result gives EIO.
-// The calling process must be single-threaded. The worker starts with no signal blocked; ignored signals stay ignored.
-void run_worker(EventLoop& loop, WorkerOptions options, std::function<Result<WorkerOutput>()> work,
-                std::function<void(Result<WorkerOutput>)> done);
+// The calling process must be single-threaded. The worker starts with no signal blocked; ignored signals stay ignored. It dies with this process (PR_SET_PDEATHSIG), but
+// for a sibling, whose parent is another.
+// Returns a function that kills the worker, if it still runs: done gets ECANCELED then.
+std::function<void()> run_worker(EventLoop& loop, WorkerOptions options, std::function<Result<WorkerOutput>()> work,
+                                 std::function<void(Result<WorkerOutput>)> done);
 
 }  // namespace caisson::host

@@ -121,6 +121,25 @@ TEST_F(WorkerTest, DeadlineKills) {
   EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
 }
 
+TEST_F(WorkerTest, CanBeCancelled) {
+  std::optional<int> code;
+  auto cancel = run_worker(
+      *loop_, {},
+      []() -> Result<WorkerOutput> {
+        pause();
+        return WorkerOutput{};
+      },
+      [&](Result<WorkerOutput> result) {
+        code = result.ok() ? 0 : result.error().code();
+        loop_->stop();
+      });
+  cancel();
+  EXPECT_FALSE(code);
+  ASSERT_TRUE(loop_->run().ok());
+  EXPECT_EQ(code, ECANCELED);
+  cancel();  // without effect
+}
+
 TEST_F(WorkerTest, KeepsOnlyTheDescriptorsItIsGiven) {
   int fds[2];
   ASSERT_EQ(pipe2(fds, O_CLOEXEC), 0);

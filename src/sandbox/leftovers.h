@@ -3,11 +3,13 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "host/cgroup.h"
 
 namespace caisson::sandbox {
@@ -29,15 +31,21 @@ struct Leftovers {
 };
 
 // One file per owner: <dir>/<name>.leftovers.json, by rename.
+inline constexpr std::string_view kLeftoversSuffix = ".leftovers.json";
+std::string leftovers_file(const std::string& dir, const std::string& name);
 Result<void> save_leftovers(const std::string& dir, const std::string& name, const Leftovers& leftovers);
 Result<Leftovers> load_leftovers(const std::string& file);
+
+// Frees all that they name, as far as possible; the first failure is the error. Idempotent.
+Result<void> free_leftovers(const Leftovers& leftovers, std::chrono::milliseconds limit);
 
 // The sandbox process of a folder holds a POSIX write lock on <dir>/lock; this is who, 0 if nobody (F_GETLK).
 Result<pid_t> lock_holder(const std::string& dir);
 // Takes that lock for the calling process, for its life. Returns the descriptor to keep.
 Result<UniqueFd> take_lock(const std::string& dir);
 
-// Kills the lock holder, frees everything that the folder's *.leftovers.json name, unmounts what is mounted below the folder, and removes it. Idempotent; bounded: 15 s.
+// Kills the lock holder, frees everything that the folder's *.leftovers.json name, unmounts what is mounted below the folder, and removes it. The folder stays where
+// something could not be freed: a later call tries again. Idempotent; bounded: about 15 s.
 Result<void> free_sandbox_folder(const std::string& dir);
 
 }  // namespace caisson::sandbox

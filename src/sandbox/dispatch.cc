@@ -1,0 +1,28 @@
+#include "sandbox/sandbox.h"
+
+namespace caisson::sandbox {
+namespace {
+
+// One RPC: decodes the request, calls the sandbox's member, encodes what it replies.
+template <typename Request, typename Response>
+void invoke(Sandbox& sandbox, void (Sandbox::*method)(Request, rpc::Descriptors, Reply<Response>), rpc::Call call) {
+  Request request;
+  if (!request.ParseFromString(call.payload)) return call.respond(make_error(EINVAL, "the request of {} cannot be decoded", call.method));
+  (sandbox.*method)(std::move(request), std::move(call.fds), [respond = call.respond](Result<Response> result) {
+    if (!result) return respond(std::move(result).error());
+    respond(result->SerializeAsString());
+  });
+}
+
+}  // namespace
+
+void dispatch(Sandbox& sandbox, rpc::Call call) {
+  if (call.service != kServiceName) return call.respond(make_error(ENOSYS, "there is no service {} here", call.service.substr(0, 100)));
+#define CAISSON_METHOD(Name) \
+  if (call.method == #Name) return invoke(sandbox, &Sandbox::Name, std::move(call));
+  CAISSON_SANDBOX_METHODS(CAISSON_METHOD)
+#undef CAISSON_METHOD
+  call.respond(make_error(ENOSYS, "there is no method {} here", call.method.substr(0, 100)));
+}
+
+}  // namespace caisson::sandbox
