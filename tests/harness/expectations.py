@@ -1,0 +1,45 @@
+"""Where runtimes differ. One row per test and runtime, with the reason.
+
+xfail: the test runs and must fail; an unexpected pass fails the run, so that the row is taken out.
+skip: running it makes no sense there, or would harm."""
+
+# Test function, or function[parameters] without the runtime -> runtime -> (kind, reason).
+EXPECTATIONS = {
+    # process
+    "test_scheduler_and_io_priority": {"runc": ("xfail", "runc 1.1 has neither"), "crun": ("xfail", "crun 1.8 has neither")},
+    # mounts
+    "test_propagation_of_mounts": {"crun": ("xfail", "crun 1.8 leaves shared bind mounts private")},
+    "test_destination_cannot_leave_the_root": {"crun": ("xfail", "crun 1.8 refuses destinations below a dangling link")},
+    "test_rootfs_propagation[shared]": {"runc": ("xfail", "runc 1.1 makes the host's / shared, not the container's")},
+    "test_rootfs_propagation[unbindable]": {"runc": ("xfail", "runc 1.1 cannot bind the root file system then")},
+    # namespaces and the rest of linux
+    "test_hostname_and_domainname": {"runc": ("xfail", "runc 1.1 has no domainname")},
+    "test_time_namespace": {"runc": ("xfail", "runc 1.1 has no time namespaces"), "crun": ("xfail", "crun 1.8 loses its sync socket with timeOffsets")},
+    "test_personality": {"runc": ("xfail", "runc 1.1 ignores it")},
+    "test_log_and_flags": {"runc": ("xfail", "runc 1.1 has no seccomp flags")},
+    # hooks
+    "test_order_state_and_environment": {"runc": ("xfail", "runc 1.1 runs poststart hooks at create")},
+    "test_failing_poststart_hook": {"crun": ("xfail", "crun 1.8 goes on in silence")},
+    "test_failing_poststop_hook_is_a_warning": {"runc": ("xfail", "runc 1.1 leaves out the hooks after a failed one")},
+    # lifecycle and exec
+    "test_kill_with_nonsense": {"crun": ("xfail", "crun 1.8 accepts any signal name")},
+    "test_kill_signals[usr2-12]": {"crun": ("skip", "crun 1.8 sends nothing for a lower-case name")},
+    "test_kill_signals[SIGRTMIN+1-35]": {"runc": ("xfail", "runc 1.1 knows no real-time signals by name")},
+    "test_bad_ids[with space]": {"crun": ("skip", "crun 1.8 takes it")},
+    "test_bad_ids[\\xfc]": {"crun": ("skip", "crun 1.8 takes it")},
+    "test_additional_gids": {"crun": ("xfail", "crun 1.8 has no such flag")},
+    "test_capabilities_and_no_new_privileges": {"crun": ("xfail", "crun 1.8 replaces the container's capabilities")},
+    "test_process_document_umask": {"runc": ("xfail", "runc 1.1 ignores it for exec")},
+    "test_process_document_oom_score": {"crun": ("xfail", "crun 1.8 ignores it for exec")},
+    "test_idmapped_mount": {"runc": ("xfail", "runc 1.1 has no idmapped mounts")},
+}
+
+
+def expectation(item_name, runtime):
+    """The row for a test under a runtime, or None."""
+    exact = item_name.replace(f"[{runtime}-", "[").replace(f"-{runtime}]", "]").replace(f"[{runtime}]", "")
+    for name in (exact, exact.split("[")[0]):
+        row = EXPECTATIONS.get(name, {}).get(runtime)
+        if row:
+            return row
+    return None
