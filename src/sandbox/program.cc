@@ -1,0 +1,57 @@
+#include "sandbox/program.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+
+namespace caisson::sandbox {
+namespace {
+
+constexpr const char* kSelf = "/proc/self/exe";
+
+Result<UniqueFd> read_only_clone() {
+  UniqueFd mount(open_tree(AT_FDCWD, kSelf, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  if (!mount) return errno_error("cannot clone the mount of {}", kSelf);
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  if (mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) return errno_error("cannot make the mount of {} read-only", kSelf);
+  return mount;
+}
+
+}  // namespace
+
+Result<UniqueFd> copy_own_program() {
+  UniqueFd from(open(kSelf, O_RDONLY | O_CLOEXEC));
+  if (!from) return errno_error("cannot open {}", kSelf);
+  struct stat info {};
+  if (fstat(from.get(), &info) != 0) return errno_error("cannot stat {}", kSelf);
+  // MFD_EXEC is refused by kernels before 6.3, which need no flag.
+  UniqueFd copy(memfd_create("caisson", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC));
+  if (!copy) copy.reset(memfd_create("caisson", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!copy) return errno_error("cannot make a file in memory for a copy of this program");
+  for (off_t offset = 0; offset < info.st_size;) {
+    const ssize_t count = sendfile(copy.get(), from.get(), &offset, static_cast<size_t>(info.st_size - offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return errno_error("cannot copy {}", kSelf);
+    if (count == 0) return make_error(EIO, "cannot copy {}: it is shorter than it says", kSelf);
+  }
+  if (fcntl(copy.get(), F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0) return errno_error("cannot seal the copy of {}", kSelf);
+  return copy;
+}
+
+Result<UniqueFd> open_own_program() {
+  auto clone = read_only_clone();
+  if (clone) return clone;
+  log::debug("{}; a copy in memory is taken", clone.error().message());
+  return copy_own_program();
+}
+
+}  // namespace caisson::sandbox
