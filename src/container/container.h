@@ -33,6 +33,7 @@ struct Record {
   host::CgroupPaths cgroup;     // empty where there is none
   std::string rootfs;           // absolute
   bool owns_pid_namespace = true;
+  bool no_new_keyring = false;
 };
 std::string record_to_json(const Record& record);
 Result<Record> record_from_json(std::string_view json);

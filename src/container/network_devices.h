@@ -1,0 +1,13 @@
+// linux.netDevices: network interfaces of the host that move into the container (runtime-spec 1.3).
+#pragma once
+
+#include <sys/types.h>
+
+#include "base/result.h"
+#include "oci/spec.h"
+
+namespace caisson::container {
+
+Result<void> move_network_devices(const oci::Spec& spec, pid_t pid);
+
+}  // namespace caisson::container

@@ -1,0 +1,134 @@
+#include "container/process_limits.h"
+
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <string_view>
+
+#include "base/log.h"
+#include "host/files.h"
+
+namespace caisson::container {
+namespace {
+
+struct Name {
+  std::string_view name;
+  int value;
+};
+constexpr Name kRlimits[] = {
+    {"RLIMIT_AS", RLIMIT_AS},           {"RLIMIT_CORE", RLIMIT_CORE},   {"RLIMIT_CPU", RLIMIT_CPU},           {"RLIMIT_DATA", RLIMIT_DATA},
+    {"RLIMIT_FSIZE", RLIMIT_FSIZE},     {"RLIMIT_LOCKS", RLIMIT_LOCKS}, {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK},   {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE},
+    {"RLIMIT_NICE", RLIMIT_NICE},       {"RLIMIT_NOFILE", RLIMIT_NOFILE}, {"RLIMIT_NPROC", RLIMIT_NPROC},     {"RLIMIT_RSS", RLIMIT_RSS},
+    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},   {"RLIMIT_RTTIME", RLIMIT_RTTIME}, {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING}, {"RLIMIT_STACK", RLIMIT_STACK},
+};
+constexpr Name kPolicies[] = {{"SCHED_OTHER", 0}, {"SCHED_FIFO", 1}, {"SCHED_RR", 2}, {"SCHED_BATCH", 3}, {"SCHED_ISO", 4}, {"SCHED_IDLE", 5}, {"SCHED_DEADLINE", 6}};
+constexpr Name kSchedulerFlags[] = {{"SCHED_FLAG_RESET_ON_FORK", 0x01}, {"SCHED_FLAG_RECLAIM", 0x02},     {"SCHED_FLAG_DL_OVERRUN", 0x04},    {"SCHED_FLAG_KEEP_POLICY", 0x08},
+                                    {"SCHED_FLAG_KEEP_PARAMS", 0x10},   {"SCHED_FLAG_UTIL_CLAMP_MIN", 0x20}, {"SCHED_FLAG_UTIL_CLAMP_MAX", 0x40}};
+constexpr Name kIoClasses[] = {{"IOPRIO_CLASS_RT", 1}, {"IOPRIO_CLASS_BE", 2}, {"IOPRIO_CLASS_IDLE", 3}};
+
+template <size_t N>
+const Name* find(const Name (&table)[N], std::string_view name) {
+  for (const Name& row : table)
+    if (row.name == name) return &row;
+  return nullptr;
+}
+
+// sched_setattr(2)'s argument; the headers here have none.
+struct SchedulerAttributes {
+  uint32_t size = sizeof(SchedulerAttributes);
+  uint32_t policy = 0;
+  uint64_t flags = 0;
+  int32_t nice = 0;
+  uint32_t priority = 0;
+  uint64_t runtime = 0, deadline = 0, period = 0;
+};
+
+Result<void> apply_rlimits(pid_t pid, const oci::Process& process) {
+  for (size_t index = 0; index < process.rlimits.size(); ++index) {
+    const oci::Rlimit& limit = process.rlimits[index];
+    const Name* row = find(kRlimits, limit.type);
+    if (row == nullptr) return make_error(EINVAL, "process.rlimits[{}]: \"{}\" is not a resource limit", index, limit.type);
+    const rlimit value{limit.soft, limit.hard};
+    if (prlimit(pid, static_cast<__rlimit_resource>(row->value), &value, nullptr) != 0)
+      return errno_error("process.rlimits[{}]: cannot set {} to {} (hard {})", index, limit.type, limit.soft, limit.hard);
+  }
+  return {};
+}
+
+Result<void> apply_oom_score(pid_t pid, const oci::Process& process) {
+  if (!process.oom_score_adj) return {};
+  const std::string text = std::to_string(*process.oom_score_adj);
+  auto written = host::write_file(fmt::format("/proc/{}/oom_score_adj", pid), text);
+  if (written) return {};
+  if (written.error().code() != EACCES && written.error().code() != EPERM) return std::move(written).error().within("process.oomScoreAdj");
+  auto now = host::read_file(fmt::format("/proc/{}/oom_score_adj", pid), 64);
+  if (now && now->starts_with(text + "\n")) return {};
+  log::warning("process.oomScoreAdj: {} is lower than this runtime may set; it stays as it is", text);
+  return {};
+}
+
+Result<void> apply_scheduler(pid_t pid, const oci::Scheduler& scheduler) {
+  const Name* policy = find(kPolicies, scheduler.policy);
+  if (policy == nullptr) return make_error(EINVAL, "process.scheduler.policy: \"{}\" is not a policy", scheduler.policy);
+  SchedulerAttributes attributes;
+  attributes.policy = static_cast<uint32_t>(policy->value);
+  attributes.nice = scheduler.nice;
+  attributes.priority = static_cast<uint32_t>(scheduler.priority);
+  attributes.runtime = scheduler.runtime;
+  attributes.deadline = scheduler.deadline;
+  attributes.period = scheduler.period;
+  for (const std::string& name : scheduler.flags) {
+    const Name* flag = find(kSchedulerFlags, name);
+    if (flag == nullptr) return make_error(EINVAL, "process.scheduler.flags: \"{}\" is not a flag", name);
+    attributes.flags |= static_cast<uint64_t>(flag->value);
+  }
+  if (syscall(SYS_sched_setattr, pid, &attributes, 0) != 0) return errno_error("process.scheduler: cannot set {}", scheduler.policy);
+  return {};
+}
+
+Result<void> apply_io_priority(pid_t pid, const oci::IoPriority& priority) {
+  const Name* row = find(kIoClasses, priority.class_name);
+  if (row == nullptr) return make_error(EINVAL, "process.ioPriority.class: \"{}\" is not a class", priority.class_name);
+  constexpr int kWhoProcess = 1, kClassShift = 13;
+  if (syscall(SYS_ioprio_set, kWhoProcess, pid, row->value << kClassShift | priority.priority) != 0) return errno_error("process.ioPriority: cannot set {}", priority.class_name);
+  return {};
+}
+
+Result<unsigned> parse_cpu(std::string_view text, std::string_view list, std::string_view member) {
+  unsigned value = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() || value >= CPU_SETSIZE) return make_error(EINVAL, "{}: \"{}\" is not a list of CPUs", member, list);
+  return value;
+}
+
+}  // namespace
+
+Result<void> apply_affinity(pid_t pid, const std::string& list, std::string_view member) {
+  if (list.empty()) return {};
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  const std::string_view text = list;
+  for (size_t start = 0; start <= text.size();) {
+    const size_t end = std::min(text.find(',', start), text.size());
+    const std::string_view part = text.substr(start, end - start);
+    const size_t dash = part.find('-');
+    const unsigned first = TRY(parse_cpu(part.substr(0, dash), list, member));
+    const unsigned last = dash == std::string_view::npos ? first : TRY(parse_cpu(part.substr(dash + 1), list, member));
+    for (unsigned cpu = first; cpu <= last; ++cpu) CPU_SET(cpu, &cpus);
+    start = end + 1;
+  }
+  if (sched_setaffinity(pid, sizeof cpus, &cpus) != 0) return errno_error("{}: cannot run on CPUs {}", member, list);
+  return {};
+}
+
+Result<void> apply_process_limits(pid_t pid, const oci::Process& process) {
+  TRY(apply_oom_score(pid, process));
+  if (process.scheduler) TRY(apply_scheduler(pid, *process.scheduler));
+  if (process.io_priority) TRY(apply_io_priority(pid, *process.io_priority));
+  return apply_rlimits(pid, process);
+}
+
+}  // namespace caisson::container

@@ -1,0 +1,18 @@
+// Making init: a child of this process's parent, in the namespaces of the spec.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "host/process.h"
+#include "oci/spec.h"
+
+namespace caisson::container {
+
+// Clones init with the fresh namespaces (all but the cgroup namespace, which init makes once it is in its cgroup) into the joined ones. Returns twice, as fork(2) does; in the child pid is 0 and the working directory is rootfs. The
+// caller's own namespaces are what they were.
+//
+// A joined user namespace cannot be left again: then a go-between, itself a child of this process's parent, joins it, makes init, and exits with 0.
+Result<host::Cloned> spawn_init(const oci::Spec& spec, const std::string& rootfs);
+
+}  // namespace caisson::container
