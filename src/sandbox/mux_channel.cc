@@ -52,7 +52,7 @@ void Mux::State::forget(MuxChannel& channel) {
   channel.sink_done = true;
   if (!failed) {
     if (!channel.finished || (!channel.peer_finished && !channel.reset_sent))
-      output.push(MuxOutput::Priority::Control, FrameType::Reset, channel.id);
+      output.push(priority(channel), FrameType::Reset, channel.id);
     if (!channel.peer_finished) forgotten[channel.id] = channel.window;
     flush_soon();
   }
@@ -143,7 +143,7 @@ void Mux::State::finish_source(MuxChannel& channel, FrameType how) {
   if (!channel.finished) {
     channel.finished = true;
     if (how == FrameType::Reset) channel.reset_sent = true;
-    if (!failed) output.push(how == FrameType::Reset ? MuxOutput::Priority::Control : priority(channel), how, channel.id);
+    if (!failed) output.push(priority(channel), how, channel.id);
     flush_soon();
   }
   check_drains(channel, true);
@@ -249,7 +249,7 @@ void Mux::State::break_sink(MuxChannel& channel) {
   channel.pending_begin = 0;
   if (channel.finished && !channel.peer_finished && !channel.reset_sent && !failed) {
     channel.reset_sent = true;
-    output.push(MuxOutput::Priority::Control, FrameType::Reset, channel.id);
+    output.push(priority(channel), FrameType::Reset, channel.id);
     flush_soon();
   }
   finish_sink(channel);
