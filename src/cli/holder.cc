@@ -1,0 +1,193 @@
+#include "cli/holder.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+
+#include "base/log.h"
+#include "base/unique_fd.h"
+#include "cli/async_call.h"
+#include "host/event_loop.h"
+#include "sandbox/client.h"
+
+namespace caisson::cli {
+namespace {
+
+constexpr int kSandboxGone = 137;  // as if killed: what an engine expects of a process whose kernel has gone
+constexpr const char* kName = "caisson-holder";
+
+char* arguments_start = nullptr;
+size_t arguments_size = 0;
+
+void set_title(const HolderRequest& request) {
+  prctl(PR_SET_NAME, kName);
+  if (arguments_start == nullptr) return;
+  std::string title = fmt::format("{} {}{}{}", kName, request.container_id, request.exec_id.empty() ? "" : " ", request.exec_id);
+  std::memset(arguments_start, 0, arguments_size);
+  std::memcpy(arguments_start, title.data(), std::min(title.size(), arguments_size - 1));
+}
+
+// A mount namespace with the container's root file system as its root.
+Result<void> enter_rootfs(const std::string& rootfs) {
+  if (unshare(CLONE_NEWNS) != 0) return errno_error("cannot make the holder's mount namespace");
+  // Slave, not private: what is unmounted on the host does not stay busy here.
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0) return errno_error("cannot make the holder's mounts slaves");
+  if (mount(rootfs.c_str(), rootfs.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0) return errno_error("cannot bind {} for the holder", rootfs);
+  if (chdir(rootfs.c_str()) != 0) return errno_error("{}", rootfs);
+  if (syscall(SYS_pivot_root, ".", ".") != 0) return errno_error("cannot make {} the holder's root", rootfs);
+  if (umount2(".", MNT_DETACH) != 0) return errno_error("cannot leave the host's root");
+  if (chdir("/") != 0) return errno_error("/");
+  return {};
+}
+
+Result<void> enter_namespaces(const HolderRequest& request) {
+  if (!request.network_namespace.empty()) {
+    UniqueFd ns(open(request.network_namespace.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!ns) return errno_error("linux.namespaces: {}", request.network_namespace);
+    if (setns(ns.get(), CLONE_NEWNET) != 0) return errno_error("cannot join {}", request.network_namespace);
+  }
+  if (!request.rootfs.empty()) return enter_rootfs(request.rootfs);
+  return {};
+}
+
+// Leaves nothing of the caller's: its session, standard streams, and descriptors but the two given.
+Result<void> leave_caller(UniqueFd& socket, UniqueFd& report) {
+  setsid();
+  UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null) return errno_error("/dev/null");
+  for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null.get(), fd);
+  null.reset();
+  log::to_descriptor(-1);
+  int high = std::max(socket.get(), report.get()) + 1;
+  for (UniqueFd* fd : {&socket, &report}) {
+    int moved = fcntl(fd->get(), F_DUPFD_CLOEXEC, high);
+    if (moved < 0) return errno_error("fcntl");
+    fd->reset(moved);
+  }
+  close_range(STDERR_FILENO + 1, static_cast<unsigned>(socket.get()) - 1, 0);
+  close_range(static_cast<unsigned>(socket.get()) + 1, static_cast<unsigned>(report.get()) - 1, 0);
+  close_range(static_cast<unsigned>(report.get()) + 1, ~0U, 0);
+  return {};
+}
+
+class Holder {
+ public:
+  Holder(const HolderRequest& request, host::EventLoop& loop, UniqueFd socket)
+      : request_(request), loop_(loop), client_(loop, std::move(socket), [this] { loop_.stop(); }) {}
+
+  // Waits for the process. Returns its status.
+  int run(UniqueFd report) {
+    Result<UniqueFd> signals = take_signals();
+    if (!signals.ok()) return fail(report, signals.error());
+    if (Result<void> added = loop_.add(signals->get(), EPOLLIN_, [this, fd = signals->get()](uint32_t) { pass_on(fd); }); !added.ok()) return fail(report, added.error());
+    wait();
+    report.reset();  // closed without a word: all is well
+    if (!loop_.run().ok()) return kSandboxGone;
+    return status_;
+  }
+
+  static int fail(UniqueFd& report, const Error& error) {
+    dprintf(report.get(), "%s", error.message().c_str());
+    return kSandboxGone;
+  }
+
+ private:
+  static constexpr uint32_t EPOLLIN_ = 1;
+
+  static Result<UniqueFd> take_signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    for (int signal : {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGPIPE}) sigaddset(&set, signal);
+    for (int signal = SIGRTMIN; signal <= SIGRTMAX; ++signal) sigaddset(&set, signal);
+    sigprocmask(SIG_SETMASK, &set, nullptr);
+    UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!fd) return errno_error("signalfd");
+    return fd;
+  }
+
+  void pass_on(int fd) {
+    signalfd_siginfo info{};
+    while (read(fd, &info, sizeof info) == sizeof info) {
+      if (info.ssi_signo == SIGPIPE) continue;
+      sandbox::v1::SignalProcessRequest request;
+      request.set_container_id(request_.container_id);
+      request.set_exec_id(request_.exec_id);
+      request.set_signal(static_cast<int>(info.ssi_signo));
+      call_sandbox<sandbox::v1::SignalProcessResponse>(client_, "SignalProcess", request, std::chrono::seconds(30), [](Result<sandbox::v1::SignalProcessResponse>) {});
+    }
+  }
+
+  void wait() {
+    sandbox::v1::WaitProcessRequest request;
+    request.set_container_id(request_.container_id);
+    request.set_exec_id(request_.exec_id);
+    call_sandbox<sandbox::v1::WaitProcessResponse>(client_, "WaitProcess", request, {}, [this](Result<sandbox::v1::WaitProcessResponse> response) {
+      if (response.ok()) status_ = response->exit_status() & 0xff;
+      if (!response.ok() || request_.exec_id.empty()) return loop_.stop();
+      forget();
+    });
+  }
+
+  // An ended exec's record is of no more use to anybody.
+  void forget() {
+    sandbox::v1::DeleteRequest request;
+    request.set_container_id(request_.container_id);
+    request.set_exec_id(request_.exec_id);
+    call_sandbox<sandbox::v1::DeleteResponse>(client_, "Delete", request, std::chrono::seconds(5), [this](Result<sandbox::v1::DeleteResponse>) { loop_.stop(); });
+  }
+
+  const HolderRequest& request_;
+  host::EventLoop& loop_;
+  rpc::AsyncClient client_;
+  int status_ = kSandboxGone;
+};
+
+[[noreturn]] void holder_main(const HolderRequest& request, UniqueFd socket, UniqueFd report) {
+  set_title(request);
+  Result<void> ready = leave_caller(socket, report);
+  if (ready.ok()) ready = enter_namespaces(request);
+  if (!ready.ok()) _exit(Holder::fail(report, ready.error()));
+  Result<std::unique_ptr<host::EventLoop>> loop = host::EventLoop::create();
+  if (!loop.ok()) _exit(Holder::fail(report, loop.error()));
+  Holder holder(request, **loop, std::move(socket));
+  _exit(holder.run(std::move(report)));
+}
+
+}  // namespace
+
+void remember_arguments(int argc, char** argv) {
+  if (argc < 1) return;
+  arguments_start = argv[0];
+  arguments_size = static_cast<size_t>(argv[argc - 1] + std::strlen(argv[argc - 1]) + 1 - argv[0]);
+}
+
+Result<pid_t> start_holder(const HolderRequest& request) {
+  // Connected before the fork: the sandbox cannot end unnoticed between our return and the holder's first call.
+  sandbox::SandboxClient client = TRY(sandbox::SandboxClient::connect(request.socket));
+  UniqueFd socket(fcntl(client.fd(), F_DUPFD_CLOEXEC, 3));
+  if (!socket) return errno_error("cannot make a holder");
+  int pipe_fds[2];
+  if (pipe2(pipe_fds, O_CLOEXEC) != 0) return errno_error("cannot make a holder");
+  UniqueFd read_end(pipe_fds[0]), write_end(pipe_fds[1]);
+  pid_t pid = fork();
+  if (pid < 0) return errno_error("cannot fork a holder");
+  if (pid == 0) holder_main(request, std::move(socket), std::move(write_end));
+  write_end.reset();
+  char text[1024];
+  ssize_t length = TEMP_FAILURE_RETRY(read(read_end.get(), text, sizeof text));
+  if (length <= 0) return pid;
+  TEMP_FAILURE_RETRY(waitpid(pid, nullptr, 0));
+  return make_error(EIO, "cannot make a holder: {}", std::string_view(text, static_cast<size_t>(length)));
+}
+
+}  // namespace caisson::cli

@@ -1,0 +1,223 @@
+#include "cli/lifecycle.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "base/log.h"
+#include "cli/bundle.h"
+#include "cli/holder.h"
+#include "cli/interrupt.h"
+#include "cli/sandbox_log.h"
+#include "cli/streams.h"
+#include "cli/terminal.h"
+#include "host/files.h"
+#include "microvm/check.h"
+#include "oci/parse.h"
+#include "sandbox/process.h"
+
+namespace caisson::cli {
+namespace {
+
+namespace v1 = sandbox::v1;
+
+// Frees a container's folder and what it stands for, unless create comes through.
+class Undo {
+ public:
+  Undo(const Store& store, std::string id) : store_(store), id_(std::move(id)) {}
+  ~Undo() {
+    if (!armed_) return;
+    if (Result<void> freed = free_container(store_, id_); !freed.ok()) log::warning("{}", freed.error().message());
+  }
+  Undo(const Undo&) = delete;
+  Undo& operator=(const Undo&) = delete;
+  void disarm() { armed_ = false; }
+
+ private:
+  const Store& store_;
+  std::string id_;
+  bool armed_ = true;
+};
+
+// Both ends of a console: the engine's socket, or a pair of our own when we relay.
+struct Console {
+  UniqueFd for_sandbox;
+  UniqueFd ours;
+};
+
+Result<Console> open_console(const CreateRequest& request, bool terminal) {
+  Console console;
+  if (!terminal) return console;
+  if (!request.console_socket.empty()) {
+    console.for_sandbox = TRY(connect_console_socket(request.console_socket));
+    return console;
+  }
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return errno_error("cannot make a socket pair for the terminal");
+  console.for_sandbox.reset(pair[0]);
+  console.ours.reset(pair[1]);
+  return console;
+}
+
+ContainerState initial_state(const CreateRequest& request, const Bundle& bundle) {
+  ContainerState state;
+  state.id = request.id;
+  state.bundle = bundle.path;
+  state.rootfs = bundle.spec.root.path;
+  state.created = timestamp_now();
+  state.owner = getuid();
+  state.terminal = bundle.spec.process.terminal;
+  state.annotations = bundle.spec.annotations;
+  return state;
+}
+
+Result<std::string> resolve_isolation(const Globals& globals, const oci::Spec& spec, const sandbox::RuntimeConfig& config) {
+  std::string chosen = TRY(chosen_isolation(globals.isolation, spec, config.isolation));
+  if (chosen == "auto") return microvm::resolve_auto(config);
+  return chosen;
+}
+
+Result<sandbox::SandboxClient> start_sandbox(const Globals& globals, const std::string& dir, const ContainerState& state, sandbox::RuntimeConfig config) {
+  sandbox::SandboxContext context;
+  context.dir = dir;
+  context.id = state.id;
+  context.isolation = state.isolation;
+  context.config = std::move(config);
+  context.debug = globals.debug;
+  return sandbox::spawn_sandbox_process(context);
+}
+
+Result<v1::CreateContainerResponse> call_create(sandbox::SandboxClient& client, const CreateRequest& request, const Globals& globals, const Bundle& bundle, int console) {
+  v1::CreateContainerRequest message;
+  message.set_container_id(request.id);
+  message.set_bundle(bundle.path);
+  message.set_spec(bundle.text);
+  message.set_no_pivot(request.no_pivot);
+  message.set_no_new_keyring(request.no_new_keyring);
+  message.set_systemd_cgroup(globals.systemd_cgroup);
+  message.set_sibling(!request.foreground);
+  StreamPlan plan = TRY(plan_streams(bundle.spec.process.terminal, console, listen_fds() + request.preserve_fds));
+  *message.mutable_streams() = plan.streams;
+  message.mutable_preserved()->Add(plan.preserved.begin(), plan.preserved.end());
+  InterruptGuard guard(client.fd());
+  Result<v1::CreateContainerResponse> response = client.CreateContainer(message, plan.fds, kHookTimeout);
+  if (!response.ok() && InterruptGuard::signal() != 0) return make_error(EINTR, "interrupted by {}", strsignal(InterruptGuard::signal()));
+  return response;
+}
+
+// The process that --pid-file names: the real one where it is (or becomes) the engine's child, or where we wait ourselves; else a holder.
+Result<sandbox::ProcessIdentity> standing_process(const Store& store, const CreateRequest& request, const Bundle& bundle, const v1::CreateContainerResponse& created,
+                                                  ContainerState& state) {
+  sandbox::ProcessIdentity process{.pid = created.pid()};
+  bool real_is_here = state.isolation == "namespace";
+  bool holder_needed = !real_is_here || (!created.reparented() && !request.foreground);
+  pid_t named = process.pid;
+  if (holder_needed) {
+    HolderRequest holder{.socket = sandbox_socket(store, request.id), .container_id = request.id};
+    if (!real_is_here) {
+      holder.rootfs = bundle.spec.root.path;
+      if (const oci::Namespace* network = bundle.spec.find_namespace("network")) holder.network_namespace = network->path;
+    }
+    named = TRY(start_holder(holder));
+    state.holder = !real_is_here;
+  }
+  if (!real_is_here) process.pid = named;
+  // A process that has ended already has no start time: a container that is stopped, which is no error here.
+  if (Result<uint64_t> start = sandbox::process_start_time(process.pid); start.ok()) process.start_time = *start;
+  if (!request.pid_file.empty()) {
+    Result<void> written = host::write_file_atomic(request.pid_file, std::to_string(named), 0644);
+    if (!written.ok()) return std::move(written).error().within("--pid-file");
+  }
+  return process;
+}
+
+}  // namespace
+
+Store open_store(const Globals& globals) {
+  std::error_code ignored;
+  std::filesystem::path absolute = std::filesystem::absolute(globals.root, ignored).lexically_normal();
+  std::string root = absolute.string();
+  while (root.size() > 1 && root.back() == '/') root.pop_back();
+  return Store(root);
+}
+
+Result<CreatedContainer> create_container(const Globals& globals, const CreateRequest& request) {
+  TRY(check_container_id(request.id));
+  Store store = open_store(globals);
+  std::optional<Bundle> bundle;
+  // What can be wrong without anything made is looked at first.
+  if (!request.make_bundle) bundle = TRY(read_bundle(request.bundle, listen_fds()));
+  sandbox::RuntimeConfig config = TRY(sandbox::load_config(globals.config));
+  std::string dir = TRY(store.make_folder(request.id));
+  Undo undo(store, request.id);
+  if (request.make_bundle) bundle = TRY(read_bundle(TRY(request.make_bundle(dir)), 0));
+  bool terminal = bundle->spec.process.terminal;
+  TRY(check_console(terminal, request.foreground, request.console_socket));
+
+  ContainerState state = initial_state(request, *bundle);
+  state.isolation = TRY(resolve_isolation(globals, bundle->spec, config));
+  TRY(store.save(state));
+  TRY(host::write_file_atomic(dir + "/" + kSavedSpec, bundle->text));
+
+  Console console = TRY(open_console(request, terminal));
+  sandbox::SandboxClient client = TRY(start_sandbox(globals, dir, state, std::move(config)));
+  Result<v1::CreateContainerResponse> created = call_create(client, request, globals, *bundle, console.for_sandbox.get());
+  show_sandbox_warnings(dir);
+  if (!created.ok()) return std::move(created).error();
+  console.for_sandbox.reset();
+  UniqueFd master;
+  if (console.ours) master = TRY(receive_terminal(console.ours.get()));
+
+  state.process = TRY(standing_process(store, request, *bundle, *created, state));
+  state.complete = true;
+  TRY(store.save(state));
+  undo.disarm();
+  return CreatedContainer{std::move(state), std::move(client), std::move(master)};
+}
+
+std::string sandbox_socket(const Store& store, const std::string& id) { return store.folder(id) + "/" + sandbox::kSocketName; }
+
+Result<sandbox::SandboxClient> connect_sandbox(const Store& store, const std::string& id) { return sandbox::SandboxClient::connect(sandbox_socket(store, id)); }
+
+Result<ContainerStatus> container_status(const Store& store, const ContainerState& state) {
+  Result<sandbox::SandboxClient> client = connect_sandbox(store, state.id);
+  if (!client.ok()) {
+    Result<pid_t> owner = sandbox::lock_holder(store.folder(state.id));
+    // A sandbox process that has not come to listen yet.
+    if (!state.complete && owner.ok() && *owner != 0) return ContainerStatus{.status = "creating"};
+    return ContainerStatus{.status = "stopped"};
+  }
+  v1::GetStateRequest request;
+  request.set_container_id(state.id);
+  Result<v1::GetStateResponse> response = client->GetState(request, {}, kQuickTimeout);
+  if (!response.ok()) {
+    int code = response.error().code();
+    if (code == ETIMEDOUT) return make_error(ETIMEDOUT, "the sandbox process of {} does not answer; caisson delete --force {} frees it", state.id, state.id);
+    return ContainerStatus{.status = code == ENOENT && !state.complete ? "creating" : "stopped"};
+  }
+  ContainerStatus status{.status = "stopped", .pid = state.process.pid, .exit_status = response->exit_status()};
+  switch (response->status()) {
+    case v1::STATUS_CREATING: status.status = "creating"; break;
+    case v1::STATUS_CREATED: status.status = "created"; break;
+    case v1::STATUS_RUNNING: status.status = "running"; break;
+    case v1::STATUS_PAUSED: status.status = "paused"; break;
+    default: status.pid = 0;
+  }
+  return status;
+}
+
+Result<void> free_container(const Store& store, const std::string& id) {
+  if (Result<sandbox::SandboxClient> client = connect_sandbox(store, id); client.ok()) {
+    // The gentle way: hooks run, the virtual machine ends in order. Whatever comes of it, the folder's leftovers tell what else to free.
+    v1::DeleteRequest request;
+    request.set_container_id(id);
+    request.set_force(true);
+    Result<v1::DeleteResponse> deleted = client->Delete(request, {}, std::chrono::seconds(30));
+    if (!deleted.ok()) log::debug("{}", deleted.error().message());
+  }
+  return sandbox::free_sandbox_folder(store.folder(id));
+}
+
+}  // namespace caisson::cli
