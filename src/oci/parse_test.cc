@@ -58,6 +58,24 @@ std::string error_lacking(const char* type, const char* pointer, const char* val
 
 TEST(ParseSpec, AcceptsTheValidDocument) { EXPECT_EQ(error_of(valid().dump()), ""); }
 
+TEST(ParseSpec, AcceptsADocumentWithEveryMember) {
+  std::ifstream file(CAISSON_SOURCE_DIR "/tests/fuzz/corpus/spec/everything.json");
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  Result<Spec> spec = parse_spec(text);
+  ASSERT_TRUE(spec.ok()) << spec.error().message();
+  const Linux& config = spec->linux_;
+  EXPECT_EQ(config.seccomp->syscalls[1].args[0].value_two, 2u);
+  EXPECT_EQ(config.time_offsets.at("boottime").secs, -1);
+  EXPECT_EQ(config.resources->block_io.throttle_write_iops[0].rate, 2u);
+  EXPECT_EQ(config.resources->rdma.at("m").hca_objects, 2u);
+  EXPECT_EQ(config.net_devices.at("eth1").name, "e");
+  EXPECT_EQ(config.intel_rdt->schemata[0], "L3:0=f");
+  EXPECT_EQ(config.memory_policy->flags[0], "MPOL_F_STATIC_NODES");
+  EXPECT_EQ(spec->hooks.poststop.size(), 1u);
+  EXPECT_EQ(spec->mounts[1].gid_mappings[0].size, 2u);
+  EXPECT_EQ(spec->process.exec_cpu_affinity->final_, "0-1,3");
+}
+
 struct Case {
   const char* pointer;
   const char* value;
