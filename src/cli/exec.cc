@@ -1,3 +1,4 @@
+#include "base/log.h"
 #include "cli/exec.h"
 
 #include <sys/socket.h>
@@ -15,6 +16,7 @@
 #include "cli/terminal.h"
 #include "host/files.h"
 #include "oci/parse.h"
+#include "oci/support.h"
 
 namespace caisson::cli {
 namespace {
@@ -139,7 +141,10 @@ void forget(const Store& store, const ExecRequest& request, const std::string& e
 Result<int> run_exec(Context& context, ExecRequest& request, const ExecOptions& options) {
   Store store = open_store(context.globals);
   ContainerState state = TRY(store.load(request.id));
-  oci::Process process = TRY(make_process(store, request.id, options));
+  oci::Process asked = TRY(make_process(store, request.id, options));
+  oci::Adapted adapted = TRY(oci::adapt_process(oci::process_to_json(asked), state.isolation));
+  for (const std::string& warning : adapted.warnings) log::warning("{}", warning);
+  oci::Process process = TRY(oci::parse_process(adapted.json));
   TRY(check_status(store, state, request.ignore_paused));
   Execed execed = TRY(start_process(store, request, process));
   std::string socket = sandbox_socket(store, request.id);

@@ -16,6 +16,7 @@
 #include "host/files.h"
 #include "microvm/check.h"
 #include "oci/parse.h"
+#include "oci/support.h"
 #include "sandbox/process.h"
 
 namespace caisson::cli {
@@ -158,6 +159,10 @@ Result<CreatedContainer> create_container(const Globals& globals, const CreateRe
 
   ContainerState state = initial_state(request, *bundle);
   state.isolation = TRY(resolve_isolation(globals, bundle->spec, config));
+  // What this isolation cannot honour is refused here, or said and taken out of what the sandbox gets.
+  oci::Adapted adapted = TRY(oci::adapt_config(bundle->text, state.isolation));
+  for (const std::string& warning : adapted.warnings) log::warning("{}", warning);
+  bundle->text = std::move(adapted.json);
   TRY(store.save(state));
   TRY(host::write_file_atomic(dir + "/" + kSavedSpec, bundle->text));
 

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/holder.h"
 #include "cli/version.h"
 #include "microvm/vm_sandbox.h"
 #include "oci/parse.h"
@@ -110,6 +111,7 @@ int run(int argc, char** argv) {
 }  // namespace caisson::cli
 
 int main(int argc, char** argv) {
+  caisson::cli::remember_arguments(argc, argv);
   if (argc > 1 && std::string_view(argv[1]) == caisson::sandbox::kSandboxProcessCommand) return caisson::cli::sandbox_process(argc, argv);
   return caisson::cli::run(argc, argv);
 }
