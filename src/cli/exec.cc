@@ -1,4 +1,3 @@
-#include "base/log.h"
 #include "cli/exec.h"
 
 #include <sys/socket.h>
@@ -7,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/log.h"
 #include "cli/command.h"
 #include "cli/foreground.h"
 #include "cli/holder.h"
