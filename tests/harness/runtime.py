@@ -67,9 +67,13 @@ class Runtime:
             return [*prefix, "crun", *own]
         return [shutil.which(self.name) or self.name, *own]
 
-    def call(self, *args, check=True, text=True, timeout=60, stdin=subprocess.DEVNULL, input=None, cwd=None, **options):
-        """Runs the runtime with args and returns its Outcome; fails the test when it fails, unless check is False."""
+    def call(self, *args, check=True, text=True, timeout=60, stdin=subprocess.DEVNULL, input=None, cwd=None, fd3=None, **options):
+        """Runs the runtime with args and returns its Outcome; fails the test when it fails, unless check is False. fd3: a descriptor of ours that it
+        gets as its descriptor 3."""
         argv = [*self.argv, *map(str, args)]
+        if fd3 is not None:
+            argv = ["bash", "-c", f'exec 3<&{fd3} {fd3}<&-; exec "$@"' if fd3 != 3 else 'exec "$@"', "sh", *argv]
+            options["pass_fds"] = (fd3,)
         if input is not None:
             stdin = None
             options["input"] = input

@@ -33,21 +33,33 @@ def wait_for_exit(pid, deadline=DEADLINE):
         os.close(pidfd)
 
 
+class Expect:
+    """Reads from a descriptor up to words that are waited for; what came after one is kept for the next."""
+
+    def __init__(self, fd):
+        self.fd, self.data = fd, b""
+
+    def __call__(self, wanted, deadline=DEADLINE):
+        """Returns everything up to and with the bytes `wanted`."""
+        end = time.monotonic() + deadline
+        while wanted not in self.data:
+            readable, _, _ = select.select([self.fd], [], [], max(end - time.monotonic(), 0))
+            assert readable, f"{wanted!r} did not come within {deadline:.0f} s; got {self.data!r}"
+            try:
+                chunk = os.read(self.fd, 65536)
+            except OSError:  # EIO: the other end of a terminal is closed
+                chunk = b""
+            assert chunk, f"end of file before {wanted!r}; got {self.data!r}"
+            self.data += chunk
+        end_of_it = self.data.index(wanted) + len(wanted)
+        seen, self.data = self.data[:end_of_it], self.data[end_of_it:]
+        return seen
+
+
 def read_until(fd, wanted, deadline=DEADLINE):
-    """Reads from fd until the bytes `wanted` have appeared; returns everything read."""
-    end = time.monotonic() + deadline
-    data = b""
-    while wanted not in data:
-        left = end - time.monotonic()
-        readable, _, _ = select.select([fd], [], [], max(left, 0))
-        assert readable, f"{wanted!r} did not come within {deadline:.0f} s; got {data!r}"
-        try:
-            chunk = os.read(fd, 65536)
-        except OSError:  # EIO: the other end of a terminal is closed
-            chunk = b""
-        assert chunk, f"end of file before {wanted!r}; got {data!r}"
-        data += chunk
-    return data
+    """Reads from fd until the bytes `wanted` have appeared; returns everything read, also what came after them."""
+    reader = Expect(fd)
+    return reader(wanted, deadline) + reader.data
 
 
 def read_to_end(fd, deadline=DEADLINE):

@@ -88,14 +88,14 @@ def test_capabilities_and_no_new_privileges(running):
 def test_process_document(running):
     path = process_file(running, args=["/testinit", *question_args(["ids", "cwd", "env", "caps", "rlimits", "security"])], cwd="/tmp", env=["A=b"],
                         user={"uid": 7, "gid": 8, "additionalGids": [9]}, capabilities={kind: ["CAP_KILL"] for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")},
-                        rlimits=[{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}], noNewPrivileges=True)
+                        rlimits=[{"type": "RLIMIT_FSIZE", "soft": 100000, "hard": 200000}], noNewPrivileges=True)
     outcome = running.runtime.call("exec", "--process", path, running.id)
     ids, cwd, env, caps, rlimits, security = json.loads(outcome.stdout)
     assert (ids["uid"], ids["gid"], ids["groups"]) == (7, 8, [9])
     assert cwd == "/tmp"
     assert "A=b" in env
     assert set(caps.values()) == {capability_bits(["CAP_KILL"])}
-    assert rlimits["RLIMIT_NOFILE"] == [100, 200]
+    assert rlimits["RLIMIT_FSIZE"] == [100000, 200000]
     assert security["no_new_privs"] == 1
 
 
@@ -142,17 +142,11 @@ def test_program_is_found_in_path(running):
 def test_preserved_descriptor(running):
     reads, writes = os.pipe()
     os.write(writes, b"passed on")
-    saved = os.dup(3) if os.path.exists("/proc/self/fd/3") and reads != 3 else None
-    os.dup2(reads, 3)
     try:
-        (text,) = running.ask_exec("read-fd 3", flags=["--preserve-fds", "1"], pass_fds=(3,))
+        (text,) = running.ask_exec("read-fd 3", flags=["--preserve-fds", "1"], fd3=reads)
     finally:
         os.close(writes)
-        if saved is not None:
-            os.dup2(saved, 3)
-            os.close(saved)
-        if reads != 3:
-            os.close(reads)
+        os.close(reads)
     assert text == "passed on"
 
 

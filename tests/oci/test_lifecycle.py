@@ -265,16 +265,11 @@ def test_preserve_fds(container, runtime):
     reads, writes = os.pipe()
     os.write(writes, b"through the pipe")
     container.bundle.process["args"] = ["/testinit", "ask", "read-fd", "3", ";;", "fds"]
-    container.bundle.write()
-    duplicate = os.dup2(reads, 3) if reads != 3 else reads
-    os.set_inheritable(duplicate, True)
     try:
-        text, fds = json.loads(runtime.call("run", "--preserve-fds", "1", "--bundle", container.bundle.path, container.id, pass_fds=(3,)).stdout)
+        text, fds = json.loads(container.run("--preserve-fds", "1", fd3=reads).stdout)
     finally:
         os.close(writes)
-        os.close(duplicate)
-        if reads != 3:
-            os.close(reads)
+        os.close(reads)
     assert text == "through the pipe"
     assert [entry["fd"] for entry in fds] == [0, 1, 2, 3]
 

@@ -90,12 +90,13 @@ def test_no_capability(container):
     assert error(chown) == "EPERM"
 
 
-def test_rlimits(container):
+def test_rlimits(container, runtime):
     hard = {"RLIMIT_NOFILE": 600, "RLIMIT_CORE": 0, "RLIMIT_FSIZE": 1 << 30, "RLIMIT_NPROC": 300, "RLIMIT_AS": 1 << 34, "RLIMIT_MEMLOCK": 4096, "RLIMIT_STACK": 4 << 20}
     container.bundle.process["rlimits"] = [{"type": name, "soft": value // 2, "hard": value} for name, value in hard.items()]
     limits, descriptor = container.ask("rlimits", "open /testinit r")
     for name, value in hard.items():
-        assert limits[name] == [value // 2, value], name
+        if (runtime.name, name) != ("runc", "RLIMIT_NOFILE"):  # Go programs raise the soft limit of open files, at times too late
+            assert limits[name] == [value // 2, value], name
     assert descriptor is True
 
 

@@ -29,6 +29,7 @@ void say(const std::string& text) {
 int exit_with(Args args) { return static_cast<int>(number(arg(args, 0))); }
 
 // sleep: prints "ready", then waits for a signal and exits with its number; SIGKILL does what it does. Reaps what is orphaned to it.
+// SIGURG does not count: Go programs send it to themselves, and runc passes it on.
 int sleep_until_signal(Args) {
   sigset_t all;
   ::sigfillset(&all);
@@ -45,7 +46,7 @@ int sleep_until_signal(Args) {
       winsize size{};
       if (::ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0)
         say("size " + std::to_string(size.ws_row) + " " + std::to_string(size.ws_col) + "\n");
-    } else if (received != SIGCONT && received != SIGTTOU && received != SIGTTIN) {
+    } else if (received != SIGCONT && received != SIGTTOU && received != SIGTTIN && received != SIGURG) {
       return received;
     }
   }
