@@ -75,7 +75,15 @@ Result<std::unique_ptr<EventLoop>> EventLoop::create() {
 }
 
 EventLoop::EventLoop(std::unique_ptr<State> state) : state_(std::move(state)) {}
-EventLoop::~EventLoop() = default;
+// What handlers hold may call back into the loop when it goes: everything is emptied while the loop is still whole.
+EventLoop::~EventLoop() {
+  for (int round = 0; round < 100; ++round) {
+    auto watches = std::exchange(state_->watches, {});
+    auto timers = std::exchange(state_->timers, {});
+    auto posted = std::exchange(state_->posted, {});
+    if (watches.empty() && timers.empty() && posted.empty()) break;
+  }
+}
 
 Result<void> EventLoop::add(int fd, uint32_t events, Handler handler) {
   const uint32_t generation = state_->next_generation++;

@@ -37,12 +37,14 @@ using SandboxFactory = std::function<Result<std::unique_ptr<Sandbox>>(host::Even
 // Body of the hidden subcommand: reads the context, takes the lock, listens, serves until Shutdown or until the implementation calls ended(). Returns the exit status.
 int sandbox_process_main(int context_fd, int connection_fd, const SandboxFactory& factory);
 
-// Frees a namespace sandbox's or the agent's containers through src/container. dir "" (agent): keeps no files.
+// Runs a namespace sandbox's or the agent's containers through src/container. dir "" (agent): keeps no files. ended(): Shutdown has been answered, or, without keep,
+// there is no container left.
 struct LocalSandboxOptions {
   std::string dir;
   std::string isolation = "namespace";
   bool run_runtime_hooks = true;
-  bool in_guest = false;   // the agent: Configure sets clock, hostname, mounts the share
+  bool in_guest = false;   // the agent
+  bool keep = false;       // SandboxContext::keep
 };
 std::unique_ptr<Sandbox> make_local_sandbox(host::EventLoop& loop, LocalSandboxOptions options, std::function<void()> ended);
 
