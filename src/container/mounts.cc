@@ -75,11 +75,10 @@ class Mounter {
   }
 
   Result<UniqueFd> open_bind_source() {
-    // An id-mapped clone is made by whoever has rights over the source's file system.
-    if (plan_.idmap && context_.has_namespace("user")) return wanted_source(context_, index_);
+    // That needs rights over the source's file system, and a process of which the host's /proc tells.
+    if (plan_.idmap) return wanted_source(context_, index_);
     auto tree = host::clone_mount(AT_FDCWD, source_path(mount_.source, context_.options.bundle), plan_.recursive);
     if (!tree && context_.has_namespace("user") && tree.error().code() != ENOENT) return wanted_source(context_, index_);
-    if (tree && plan_.idmap) TRY(map_ids(context_.spec, mount_, plan_, tree->get()));
     return tree;
   }
 
