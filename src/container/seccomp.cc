@@ -1,18 +1,17 @@
 #include "container/seccomp.h"
 
 #include <linux/seccomp.h>
-#include <seccomp.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <map>
-#include <memory>
 #include <set>
 
 #include "base/log.h"
+#include "container/seccomp_names.h"
+#include "container/seccomp_program.h"
 
 // Newer than Debian 12's kernel headers (include/uapi/linux/seccomp.h).
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
@@ -22,42 +21,33 @@
 namespace caisson::container {
 namespace {
 
-using Filter = std::unique_ptr<void, decltype(&seccomp_release)>;
-
 // runtime-spec config-linux.md, "Seccomp": the two errno actions and SCMP_ACT_TRACE carry errnoRet, EPERM by default.
 Result<uint32_t> action_of(const std::string& name, const std::optional<uint32_t>& errno_ret, const std::string& where) {
-  static const std::map<std::string, uint32_t> plain = {
-      {"SCMP_ACT_KILL", SCMP_ACT_KILL_THREAD}, {"SCMP_ACT_KILL_THREAD", SCMP_ACT_KILL_THREAD}, {"SCMP_ACT_KILL_PROCESS", SCMP_ACT_KILL_PROCESS}, {"SCMP_ACT_TRAP", SCMP_ACT_TRAP},
-      {"SCMP_ACT_ALLOW", SCMP_ACT_ALLOW},      {"SCMP_ACT_LOG", SCMP_ACT_LOG},                 {"SCMP_ACT_NOTIFY", SCMP_ACT_NOTIFY}};
+  static const std::map<std::string, uint32_t> plain = {{"SCMP_ACT_KILL", SECCOMP_RET_KILL_THREAD},
+                                                        {"SCMP_ACT_KILL_THREAD", SECCOMP_RET_KILL_THREAD},
+                                                        {"SCMP_ACT_KILL_PROCESS", SECCOMP_RET_KILL_PROCESS},
+                                                        {"SCMP_ACT_TRAP", SECCOMP_RET_TRAP},
+                                                        {"SCMP_ACT_ALLOW", SECCOMP_RET_ALLOW},
+                                                        {"SCMP_ACT_LOG", SECCOMP_RET_LOG},
+                                                        {"SCMP_ACT_NOTIFY", SECCOMP_RET_USER_NOTIF}};
   bool carries = name == "SCMP_ACT_ERRNO" || name == "SCMP_ACT_TRACE";
   if (errno_ret && !carries) return make_error(EINVAL, "{}: errnoRet is only for SCMP_ACT_ERRNO and SCMP_ACT_TRACE, not for {}", where, name);
   uint32_t value = errno_ret.value_or(EPERM);
   // The kernel takes 4095 at most for an errno and returns a trace's data as 16 bits.
   if (carries && value > (name == "SCMP_ACT_ERRNO" ? 4095u : 65535u)) return make_error(EINVAL, "{}: errnoRet {} is too large", where, value);
-  if (name == "SCMP_ACT_ERRNO") return static_cast<uint32_t>(SCMP_ACT_ERRNO(value));
-  if (name == "SCMP_ACT_TRACE") return static_cast<uint32_t>(SCMP_ACT_TRACE(value));
+  if (name == "SCMP_ACT_ERRNO") return SECCOMP_RET_ERRNO | value;
+  if (name == "SCMP_ACT_TRACE") return SECCOMP_RET_TRACE | value;
   auto found = plain.find(name);
   if (found == plain.end()) return make_error(EINVAL, "{}: unknown action \"{}\"", where, name);
   return found->second;
 }
 
-Result<scmp_compare> operator_of(const std::string& name, const std::string& where) {
-  static const std::map<std::string, scmp_compare> operators = {{"SCMP_CMP_NE", SCMP_CMP_NE}, {"SCMP_CMP_LT", SCMP_CMP_LT}, {"SCMP_CMP_LE", SCMP_CMP_LE}, {"SCMP_CMP_EQ", SCMP_CMP_EQ},
-                                                                {"SCMP_CMP_GE", SCMP_CMP_GE}, {"SCMP_CMP_GT", SCMP_CMP_GT}, {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ}};
+Result<SeccompCompare> operator_of(const std::string& name, const std::string& where) {
+  static const std::map<std::string, SeccompCompare> operators = {
+      {"SCMP_CMP_NE", SeccompCompare::NotEqual},        {"SCMP_CMP_LT", SeccompCompare::Less},    {"SCMP_CMP_LE", SeccompCompare::LessOrEqual},       {"SCMP_CMP_EQ", SeccompCompare::Equal},
+      {"SCMP_CMP_GE", SeccompCompare::GreaterOrEqual}, {"SCMP_CMP_GT", SeccompCompare::Greater}, {"SCMP_CMP_MASKED_EQ", SeccompCompare::MaskedEqual}};
   auto found = operators.find(name);
   if (found == operators.end()) return make_error(EINVAL, "{}.op: unknown operator \"{}\"", where, name);
-  return found->second;
-}
-
-Result<uint32_t> architecture_of(const std::string& name, const std::string& where) {
-  static const std::map<std::string, uint32_t> architectures = {
-      {"SCMP_ARCH_X86", SCMP_ARCH_X86},           {"SCMP_ARCH_X86_64", SCMP_ARCH_X86_64},   {"SCMP_ARCH_X32", SCMP_ARCH_X32},         {"SCMP_ARCH_ARM", SCMP_ARCH_ARM},
-      {"SCMP_ARCH_AARCH64", SCMP_ARCH_AARCH64},   {"SCMP_ARCH_MIPS", SCMP_ARCH_MIPS},       {"SCMP_ARCH_MIPS64", SCMP_ARCH_MIPS64},   {"SCMP_ARCH_MIPS64N32", SCMP_ARCH_MIPS64N32},
-      {"SCMP_ARCH_MIPSEL", SCMP_ARCH_MIPSEL},     {"SCMP_ARCH_MIPSEL64", SCMP_ARCH_MIPSEL64}, {"SCMP_ARCH_MIPSEL64N32", SCMP_ARCH_MIPSEL64N32}, {"SCMP_ARCH_PPC", SCMP_ARCH_PPC},
-      {"SCMP_ARCH_PPC64", SCMP_ARCH_PPC64},       {"SCMP_ARCH_PPC64LE", SCMP_ARCH_PPC64LE}, {"SCMP_ARCH_S390", SCMP_ARCH_S390},       {"SCMP_ARCH_S390X", SCMP_ARCH_S390X},
-      {"SCMP_ARCH_PARISC", SCMP_ARCH_PARISC},     {"SCMP_ARCH_PARISC64", SCMP_ARCH_PARISC64}, {"SCMP_ARCH_RISCV64", SCMP_ARCH_RISCV64}};
-  auto found = architectures.find(name);
-  if (found == architectures.end()) return make_error(EINVAL, "{}: unknown architecture \"{}\"", where, name);
   return found->second;
 }
 
@@ -93,78 +83,50 @@ Result<void> check_notify(const oci::Seccomp& seccomp) {
   return {};
 }
 
-Result<std::vector<scmp_arg_cmp>> arguments_of(const oci::SeccompSyscall& rule, const std::string& where) {
-  std::vector<scmp_arg_cmp> args;
+Result<std::vector<SeccompCheck>> checks_of(const oci::SeccompSyscall& rule, const std::string& where) {
+  std::vector<SeccompCheck> checks;
   for (size_t i = 0; i < rule.args.size(); ++i) {
     const oci::SeccompArg& arg = rule.args[i];
     std::string here = fmt::format("{}.args[{}]", where, i);
     if (arg.index > 5) return make_error(EINVAL, "{}.index: must be a number from 0 to 5, is {}", here, arg.index);
-    scmp_compare compare = TRY(operator_of(arg.op, here));
-    args.push_back(scmp_arg_cmp{arg.index, compare, arg.value, arg.value_two});
+    SeccompCompare compare = TRY(operator_of(arg.op, here));
+    checks.push_back(SeccompCheck{arg.index, compare, arg.value, arg.value_two});
   }
-  return args;
+  return checks;
 }
 
-Result<void> rule_failed(int code, const std::string& where, const std::string& name) {
-  return make_error(-code, "{}: the rule for \"{}\" cannot be added: {}", where, name, strerrordesc_np(-code) ? strerrordesc_np(-code) : "unknown error");
+// All checks must hold; but where one argument is compared twice the comparisons are alternatives, as runc has them.
+std::vector<SeccompRule> rules_of(uint32_t answer, const std::vector<SeccompCheck>& checks) {
+  std::set<uint32_t> indexes;
+  for (const SeccompCheck& check : checks) indexes.insert(check.index);
+  if (indexes.size() == checks.size()) return {SeccompRule{answer, checks}};
+  std::vector<SeccompRule> rules;
+  for (const SeccompCheck& check : checks) rules.push_back(SeccompRule{answer, {check}});
+  return rules;
 }
 
-// One system call's rule. libseccomp takes each argument once per rule: where one is compared twice, the comparisons become alternatives (runc does so too).
-Result<void> add_rule(scmp_filter_ctx filter, uint32_t action, int number, const std::vector<scmp_arg_cmp>& args, const std::string& where, const std::string& name) {
-  std::set<unsigned> indexes;
-  for (const scmp_arg_cmp& arg : args) indexes.insert(arg.arg);
-  auto add = [&](const std::vector<scmp_arg_cmp>& with) -> Result<void> {
-    int code = seccomp_rule_add_array(filter, action, number, static_cast<unsigned>(with.size()), with.data());
-    if (code == -EEXIST) return {};  // the same rule twice
-    if (code < 0) return rule_failed(code, where, name);
-    return {};
-  };
-  if (indexes.size() == args.size()) return add(args);
-  for (const scmp_arg_cmp& arg : args) TRY(add({arg}));
-  return {};
-}
-
-Result<void> add_rules(scmp_filter_ctx filter, const oci::Seccomp& seccomp, uint32_t default_action) {
+Result<std::vector<SeccompArchitecture>> compile_rules(const oci::Seccomp& seccomp, uint32_t default_answer) {
+  std::vector<SeccompTarget> targets = TRY(seccomp_targets(seccomp.architectures));
+  std::vector<SeccompArchitecture> architectures;
+  for (const SeccompTarget& target : targets) architectures.push_back(target.architecture);
   for (size_t i = 0; i < seccomp.syscalls.size(); ++i) {
     const oci::SeccompSyscall& rule = seccomp.syscalls[i];
     std::string where = fmt::format("linux.seccomp.syscalls[{}]", i);
     if (rule.names.empty()) return make_error(EINVAL, "{}.names: must not be empty", where);
-    uint32_t action = TRY(action_of(rule.action, rule.errno_ret, where));
-    std::vector<scmp_arg_cmp> args = TRY(arguments_of(rule, where));
-    if (action == default_action) continue;  // says nothing new, and libseccomp refuses it
+    uint32_t answer = TRY(action_of(rule.action, rule.errno_ret, where));
+    std::vector<SeccompRule> rules = rules_of(answer, TRY(checks_of(rule, where)));
     for (const std::string& name : rule.names) {
-      int number = seccomp_syscall_resolve_name(name.c_str());
-      if (number == __NR_SCMP_ERROR) {
-        log::debug("{}: the system call \"{}\" is not known and is left out", where, name);
-        continue;
-      }
-      TRY(add_rule(filter, action, number, args, where, name));
+      bool known = false;
+      for (size_t k = 0; k < targets.size(); ++k) known |= add_seccomp_call(targets[k], name, rules, answer != default_answer, architectures[k]);
+      if (!known) log::debug("{}: the system call \"{}\" is not known and is left out", where, name);
     }
   }
-  return {};
+  return architectures;
 }
 
-Result<void> add_architectures(scmp_filter_ctx filter, const oci::Seccomp& seccomp) {
-  for (size_t i = 0; i < seccomp.architectures.size(); ++i) {
-    std::string where = fmt::format("linux.seccomp.architectures[{}]", i);
-    uint32_t architecture = TRY(architecture_of(seccomp.architectures[i], where));
-    int code = seccomp_arch_add(filter, architecture);
-    if (code < 0 && code != -EEXIST) return make_error(-code, "{}: {} cannot be used on this machine", where, seccomp.architectures[i]);
-  }
-  return {};
-}
-
-Result<std::vector<sock_filter>> export_program(scmp_filter_ctx filter) {
-  UniqueFd file(memfd_create("caisson-seccomp", MFD_CLOEXEC));
-  if (!file) return errno_error("making a memory file for the seccomp program");
-  int code = seccomp_export_bpf(filter, file.get());
-  if (code < 0) return make_error(-code, "linux.seccomp: the filter cannot be compiled (libseccomp error {})", -code);
-  off_t size = lseek(file.get(), 0, SEEK_END);
-  std::vector<sock_filter> program(static_cast<size_t>(std::max<off_t>(size, 0)) / sizeof(sock_filter));
-  ssize_t bytes = static_cast<ssize_t>(program.size() * sizeof(sock_filter));
-  if (bytes == 0 || pread(file.get(), program.data(), static_cast<size_t>(bytes), 0) != bytes) return errno_error("reading the seccomp program back");
-  if (program.size() > BPF_MAXINSNS) return make_error(EINVAL, "linux.seccomp: the filter has {} instructions, the kernel takes {} at most", program.size(), BPF_MAXINSNS);
-  return program;
+// A call younger than the profile should look missing, so that programs fall back on an older one, and not forbidden (runc does so too).
+uint32_t answer_to_unknown(uint32_t default_answer) {
+  return default_answer == SECCOMP_RET_ALLOW || default_answer == SECCOMP_RET_LOG ? default_answer : SECCOMP_RET_ERRNO | ENOSYS;
 }
 
 }  // namespace
@@ -177,13 +139,10 @@ Result<SeccompFilter> compile_seccomp(const oci::Seccomp& seccomp) {
   if (seccomp.default_errno_ret && seccomp.default_action != "SCMP_ACT_ERRNO" && seccomp.default_action != "SCMP_ACT_TRACE")
     return make_error(EINVAL, "linux.seccomp.defaultErrnoRet: is only for SCMP_ACT_ERRNO and SCMP_ACT_TRACE, not for {}", seccomp.default_action);
   uint32_t action = TRY(action_of(seccomp.default_action, seccomp.default_errno_ret, "linux.seccomp.defaultAction"));
-  // Actions newer than what libseccomp sees in this kernel are accepted by what it was built for; the kernel has the last word when the filter is loaded.
-  if (seccomp_api_get() < 6) seccomp_api_set(6);
-  Filter filter(seccomp_init(action), &seccomp_release);
-  if (!filter) return make_error(EINVAL, "linux.seccomp.defaultAction: \"{}\" cannot be used as the default", seccomp.default_action);
-  TRY(add_architectures(filter.get(), seccomp));
-  TRY(add_rules(filter.get(), seccomp, action));
-  compiled.program = TRY(export_program(filter.get()));
+  std::vector<SeccompArchitecture> architectures = TRY(compile_rules(seccomp, action));
+  compiled.program = seccomp_program(architectures, action, answer_to_unknown(action));
+  if (compiled.program.size() > BPF_MAXINSNS)
+    return make_error(EINVAL, "linux.seccomp: the filter has {} instructions, the kernel takes {} at most", compiled.program.size(), BPF_MAXINSNS);
   return compiled;
 }
 

@@ -1,4 +1,4 @@
-// linux.seccomp: compiled by libseccomp before the process is confined, loaded at the last moment.
+// linux.seccomp: compiled before the process is confined (seccomp_program.h; libseccomp knows the names), loaded at the last moment.
 #pragma once
 
 #include <linux/filter.h>
@@ -17,6 +17,7 @@ struct SeccompFilter {
   bool wants_listener = false;
 };
 // Errors name "linux.seccomp...". An unknown system call name is skipped (debug line), as runc does; an unknown action or operator is EINVAL.
+// Calls with a number above every one in the profile fail with ENOSYS unless the default action lets them pass, so that programs newer than the profile fall back; runc does so too.
 Result<SeccompFilter> compile_seccomp(const oci::Seccomp& seccomp);
 // Loads it into the calling thread (needs no_new_privs or CAP_SYS_ADMIN); returns the listener when there is one.
 Result<UniqueFd> load_seccomp(const SeccompFilter& filter);

@@ -90,9 +90,9 @@ Result<void> make_v2(const std::string& folder, const std::string& path) {
   return {};
 }
 
-// The caller's v2 cgroup is this folder already (it was cloned into it).
-bool caller_is_in(const std::string& folder) {
-  std::string pid = std::to_string(getpid());
+// The process is there already (it was cloned into it).
+bool is_in(const std::string& folder, pid_t process) {
+  std::string pid = std::to_string(process == 0 ? getpid() : process);
   Result<std::string> processes = read_cgroup_file(folder, "cgroup.procs");
   if (!processes.ok()) return false;
   std::vector<std::string_view> lines = split_fields(*processes, '\n');
@@ -139,7 +139,7 @@ Result<void> attach_to_cgroup(const CgroupPaths& paths, pid_t pid) {
   std::set<std::string> done;
   for (const auto& [controller, folder] : paths.folders) {
     if (!done.insert(folder).second) continue;
-    if (controller.empty() && pid == 0 && caller_is_in(folder)) continue;
+    if (controller.empty() && is_in(folder, pid)) continue;
     // A thread that moves itself needs no stop of the world; "tasks" is the v1 file that moves threads.
     const char* file = !controller.empty() && pid == 0 ? "tasks" : "cgroup.procs";
     TRY(write_cgroup_file(folder, file, std::to_string(pid)));
