@@ -1,0 +1,165 @@
+#include "microvm/machine.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "base/log.h"
+#include "container/container.h"
+#include "container/resources.h"
+#include "host/worker.h"
+#include "microvm/vm_container.h"
+#include "microvm/vm_size.h"
+
+namespace caisson::microvm {
+namespace {
+
+// The size of a host's pty can be changed by whoever holds its master, and only processes of a session that it controls are told
+// (SIGWINCH). The sandbox process can have one controlling terminal at most, so it looks; only while a terminal is in use.
+constexpr std::chrono::milliseconds kTerminalInterval{250};
+
+constexpr const char* kCgroupLeftovers = "cgroup";
+constexpr const char* kVmLeftovers = "vm";
+
+}  // namespace
+
+Machine::Machine(host::EventLoop& event_loop, sandbox::SandboxContext sandbox_context, MachineParts parts, std::function<void()> on_end)
+    : loop(event_loop), context(std::move(sandbox_context)), parts_(std::move(parts)), on_end_(std::move(on_end)) {}
+
+Machine::~Machine() {
+  if (terminal_timer_ != 0) loop.cancel_timer(terminal_timer_);
+  containers.clear();
+  if (link_) link_->kill();
+  free_resources();
+}
+
+// The container's own cgroup on the host is that of the VMM: so engines find the sandbox's use where they look for the container's, and the
+// node is protected from a VMM that has been taken over.
+Result<std::string> Machine::make_cgroup(const oci::Spec& spec, bool systemd_cgroup, const VmSize& size) {
+  host::CgroupPaths paths = TRY(container::plan_cgroup(spec, context.id, systemd_cgroup));
+  TRY(sandbox::save_leftovers(context.dir, kCgroupLeftovers, {.cgroups = {paths}}));
+  cgroup_ = paths;
+  TRY(host::create_cgroup(cgroup_));
+  TRY(container::apply_resources(cgroup_, vmm_resources(spec, size), false));
+  return cgroup_.path;
+}
+
+Result<void> Machine::start(const oci::Spec& spec, bool systemd_cgroup) {
+  if (link_) {
+    if (link_->death()) return *link_->death();
+    return {};
+  }
+  VmSize size = size_vm(spec, context.config.microvm, std::max(1U, std::thread::hardware_concurrency()));
+  VmConfig config;
+  config.id = context.id;
+  config.dir = context.dir;
+  config.vcpus = size.vcpus;
+  config.memory_mib = memory_mib_ = size.memory_mib;
+  TRY(parts_.choose_platform(context.config.microvm, config));
+  auto hypervisor = TRY(parts_.make_hypervisor(loop, context.config.microvm));
+  share_ = TRY(Share::create());
+  config.share_namespace = share_->namespace_fd();
+  if (auto cgroup = make_cgroup(spec, systemd_cgroup, size); cgroup.ok())
+    config.cgroup = *cgroup;
+  else
+    log::warning("the virtual machine runs without a cgroup of its own: {}", cgroup.error().message());
+
+  sandbox::v1::ConfigureRequest configure;
+  configure.set_hostname(spec.hostname.empty() ? "caisson" : spec.hostname);
+  configure.set_share_type(config.share == ShareType::Virtiofs ? "virtiofs" : "9p");
+  configure.set_share_tag(kShareTag);
+  if (context.debug) configure.set_log_level("debug");
+  std::weak_ptr<Machine> weak = weak_from_this();
+  link_ = std::make_unique<GuestLink>(loop, std::move(hypervisor), context.config.microvm,
+                                      GuestLink::Events{.ready =
+                                                            [weak](const sandbox::v1::ConfigureResponse& guest) {
+                                                              if (auto self = weak.lock()) self->became_ready(guest);
+                                                            },
+                                                        .dead =
+                                                            [weak](const Error& error) {
+                                                              if (auto self = weak.lock()) self->died(error);
+                                                            }});
+  link_->start(config, std::move(configure),
+               [dir = context.dir](const sandbox::Leftovers& leftovers) { return sandbox::save_leftovers(dir, kVmLeftovers, leftovers); });
+  return {};
+}
+
+void Machine::when_ready(std::function<void(Result<void>)> ready) {
+  if (link_->death()) return loop.post([ready = std::move(ready), error = *link_->death()] { ready(error); });
+  if (link_->ready()) return ready({});
+  waiting_.push_back(std::move(ready));
+}
+
+void Machine::became_ready(const sandbox::v1::ConfigureResponse& guest) {
+  guest_ = guest;
+  watch_oom_events(0);
+  for (auto& ready : std::exchange(waiting_, {})) ready({});
+}
+
+void Machine::died(const Error& error) {
+  for (auto& ready : std::exchange(waiting_, {})) ready(error);
+  auto all = containers;
+  for (auto& [id, container] : all) container->guest_died();
+}
+
+// Everything but out-of-memory kills we see by ourselves.
+void Machine::watch_oom_events(uint64_t after) {
+  sandbox::v1::EventsRequest request;
+  request.set_after_sequence(after);
+  link_->call<sandbox::v1::EventsResponse>(
+      "Events", request, std::chrono::milliseconds(0), [weak = weak_from_this(), after](Result<sandbox::v1::EventsResponse> response) {
+        auto self = weak.lock();
+        if (!self || !response.ok() || !self->alive()) return;
+        uint64_t last = after;
+        for (const sandbox::v1::Event& event : response->events()) {
+          last = std::max(last, event.sequence());
+          if (event.kind() != sandbox::v1::Event::OOM || !self->containers.contains(event.container_id())) continue;
+          sandbox::v1::Event oom;
+          oom.set_container_id(event.container_id());
+          oom.set_kind(sandbox::v1::Event::OOM);
+          self->events.add(oom);
+        }
+        // An answer without news would make us ask without end.
+        if (last > after) return self->watch_oom_events(last);
+        self->loop.add_timer(std::chrono::seconds(1), [weak, last] {
+          if (auto again = weak.lock(); again && again->alive()) again->watch_oom_events(last);
+        });
+      });
+}
+
+void Machine::watch_terminals() {
+  if (terminal_timer_ != 0) return;
+  terminal_timer_ = loop.add_timer(kTerminalInterval, [this] {
+    terminal_timer_ = 0;
+    bool any = false;
+    for (auto& [id, container] : containers) any |= container->follow_terminal_sizes();
+    if (any) watch_terminals();
+  });
+}
+
+void Machine::abort() {
+  if (!alive()) return;
+  link_->kill();
+  loop.post([weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->died(*self->link_->death());
+  });
+}
+
+void Machine::container_removed() {
+  if (containers.empty() && !context.keep) end();
+}
+
+void Machine::free_resources() {
+  if (cgroup_.folders.empty()) return;
+  if (auto removed = host::remove_cgroup(cgroup_); !removed.ok()) log::warning("{}", removed.error().message());
+  cgroup_ = {};
+}
+
+void Machine::end() {
+  if (std::exchange(ended_, true)) return;
+  if (link_) link_->kill();
+  free_resources();
+  events.close();
+  on_end_();
+}
+
+}  // namespace caisson::microvm

@@ -1,0 +1,83 @@
+// Machine: what the containers of one micro-VM sandbox share: the virtual machine, its share and cgroup, events.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "host/cgroup.h"
+#include "microvm/guest_link.h"
+#include "microvm/share.h"
+#include "oci/spec.h"
+#include "sandbox/local/events.h"
+#include "sandbox/process.h"
+
+namespace caisson::microvm {
+
+class VmContainer;
+
+// What makes the machine; replaced in tests.
+struct MachineParts {
+  std::function<Result<std::unique_ptr<Hypervisor>>(host::EventLoop&, const sandbox::MicrovmConfig&)> make_hypervisor =
+      microvm::make_hypervisor;
+  std::function<Result<void>(const sandbox::MicrovmConfig&, VmConfig&)> choose_platform = microvm::choose_platform;
+};
+
+class Machine : public std::enable_shared_from_this<Machine> {
+ public:
+  Machine(host::EventLoop& event_loop, sandbox::SandboxContext sandbox_context, MachineParts parts, std::function<void()> on_end);
+  ~Machine();
+
+  host::EventLoop& loop;
+  const sandbox::SandboxContext context;
+  sandbox::local::EventLog events;
+  std::map<std::string, std::shared_ptr<VmContainer>> containers;
+  uint32_t next_channel = 1;
+  uint32_t next_folder = 1;
+
+  // Boots the machine for its first container, unless that has been done. spec: as the user gave it.
+  Result<void> start(const oci::Spec& spec, bool systemd_cgroup);
+  // Calls ready() as soon as the guest takes calls: at once, later, or with the reason why it never will.
+  void when_ready(std::function<void(Result<void>)> ready);
+  bool alive() const { return link_ && !link_->death(); }
+  GuestLink& link() { return *link_; }
+  Share& share() { return *share_; }
+  uint64_t memory_mib() const { return memory_mib_; }
+  const sandbox::v1::ConfigureResponse& guest() const { return guest_; }
+
+  // Something of a container's has a terminal whose size must be watched.
+  void watch_terminals();
+  // A container has been removed: without any the sandbox ends, if it was made for just one.
+  void container_removed();
+  // Kills the machine: whoever waits for it, or is in it, learns that at once.
+  void abort();
+  // Kills the machine, frees what it had on the host, and tells the program that the sandbox has ended.
+  void end();
+
+ private:
+  Result<std::string> make_cgroup(const oci::Spec& spec, bool systemd_cgroup, const struct VmSize& size);
+  void free_resources();
+  void became_ready(const sandbox::v1::ConfigureResponse& guest);
+  void died(const Error& error);
+  void watch_oom_events(uint64_t after);
+
+  MachineParts parts_;
+  std::function<void()> on_end_;
+  std::optional<Share> share_;
+  std::unique_ptr<GuestLink> link_;
+  uint64_t memory_mib_ = 0;
+  host::CgroupPaths cgroup_;
+  sandbox::v1::ConfigureResponse guest_;
+  std::vector<std::function<void(Result<void>)>> waiting_;
+  host::EventLoop::TimerId terminal_timer_ = 0;
+  bool ended_ = false;
+};
+
+// make_vm_sandbox (vm_sandbox.h) with other parts: for tests.
+Result<std::unique_ptr<sandbox::Sandbox>> make_vm_sandbox_of(host::EventLoop& loop, const sandbox::SandboxContext& context,
+                                                             MachineParts parts, std::function<void()> ended);
+
+}  // namespace caisson::microvm

@@ -1,0 +1,157 @@
+// How processes come into the guest: a container's creation, and exec.
+#include "base/log.h"
+#include "microvm/guest_spec.h"
+#include "microvm/vm_container.h"
+#include "oci/support.h"
+
+namespace caisson::microvm {
+
+struct VmContainer::Creation {
+  v1::CreateContainerRequest request;
+  rpc::Descriptors fds;
+  Reply<v1::CreateContainerResponse> reply;
+  std::vector<Exposure> exposures;
+};
+
+Result<void> VmContainer::create(v1::CreateContainerRequest request, rpc::Descriptors fds, Reply<v1::CreateContainerResponse> reply) {
+  if (request.preserved_size() > 0) return make_error(ENOTSUP, "--preserve-fds: descriptors cannot be passed into a virtual machine");
+  if (!request.bundle().starts_with('/')) return make_error(EINVAL, "bundle: must be an absolute path, is \"{}\"", request.bundle());
+  bundle_ = request.bundle();
+  spec_ = TRY(oci::parse_spec(request.spec()));
+  // The front has said so already; a front that has not finds it in the log.
+  oci::Adapted adapted = TRY(oci::adapt_config(request.spec(), "microvm"));
+  for (const std::string& warning : adapted.warnings) log::debug("{}", warning);
+  folder_ = fmt::format("c{}", machine_->next_folder++);
+  GuestSpec guest = TRY(translate_spec(adapted.json, bundle_, id_, folder_));
+  for (const std::string& warning : guest.warnings) log::warning("{}", warning);
+  TRY(machine_->start(spec_, request.systemd_cgroup()));
+
+  auto creation = std::make_shared<Creation>();
+  creation->request = std::move(request);
+  creation->request.set_spec(guest.json);
+  creation->request.set_systemd_cgroup(false);
+  creation->request.set_no_pivot(false);
+  creation->request.set_sibling(false);
+  creation->fds = std::move(fds);
+  creation->reply = std::move(reply);
+  creation->exposures = std::move(guest.exposures);
+  TRY(expose_files(*creation));
+  queue_.exclusive([self = shared_from_this(), creation](Turn turn) {
+    self->machine_->when_ready([self, creation, turn](Result<void> ready) {
+      if (!ready.ok()) return self->creation_failed(creation, std::move(ready).error());
+      self->create_in_guest(creation, turn);
+    });
+  });
+  return {};
+}
+
+Result<void> VmContainer::expose_files(const Creation& creation) {
+  for (const Exposure& exposure : creation.exposures) {
+    auto exposed =
+        machine_->share().expose(exposure.host_path, exposure.name, {.readonly = exposure.readonly, .recursive = exposure.recursive});
+    if (exposed.ok()) continue;
+    (void)machine_->share().remove(folder_);
+    return std::move(exposed).error().within(exposure.name.ends_with("/rootfs") ? "config.json: root.path" : "config.json: mounts");
+  }
+  return {};
+}
+
+void VmContainer::create_in_guest(std::shared_ptr<Creation> creation, Turn turn) {
+  auto streams = HostStreams::open(machine_->link().mux(), *creation->request.mutable_streams(), creation->fds, spec_.process.console_size,
+                                   machine_->next_channel);
+  if (!streams.ok()) return creation_failed(creation, std::move(streams).error());
+  creation->fds.clear();
+  init_->streams = std::move(*streams);
+  machine_->link().call<v1::CreateContainerResponse>(
+      "CreateContainer", creation->request, machine_->link().timeout(),
+      [self = shared_from_this(), creation, turn](Result<v1::CreateContainerResponse> response) {
+        if (!response.ok()) return self->creation_failed(creation, std::move(response).error());
+        self->init_->pid = response->pid();
+        std::vector<oci::Hook> create_runtime = self->spec_.hooks.create_runtime;
+        self->run_hooks("prestart", self->spec_.hooks.prestart, "creating", [self, creation, turn, create_runtime](Result<void> prestart) {
+          if (!prestart.ok()) return self->creation_failed(creation, std::move(prestart).error());
+          self->run_hooks("createRuntime", create_runtime, "creating", [self, creation, turn](Result<void> runtime) {
+            if (!runtime.ok()) return self->creation_failed(creation, std::move(runtime).error());
+            self->created(creation, turn);
+          });
+        });
+      });
+}
+
+void VmContainer::created(std::shared_ptr<Creation> creation, Turn) {
+  if (!machine_->alive()) return creation_failed(creation, machine_->link().death().value_or(Error(EIO, "the virtual machine has gone")));
+  set_status(v1::STATUS_CREATED);
+  emit(v1::Event::CREATED, {}, init_->pid);
+  if (init_->streams->has_terminal()) machine_->watch_terminals();
+  watch_exit("");
+  v1::CreateContainerResponse response;
+  response.set_pid(init_->pid);
+  creation->reply(std::move(response));
+}
+
+// Undoes what has been made so far, in the guest and here, and then tells.
+void VmContainer::creation_failed(std::shared_ptr<Creation> creation, Error error) {
+  auto finish = [self = shared_from_this(), creation, error = std::move(error)] {
+    self->status_ = v1::STATUS_STOPPED;
+    self->free_host_side();
+    self->forget();
+    creation->reply(error);
+  };
+  if (init_->pid == 0 || !machine_->alive()) return finish();
+  v1::DeleteRequest request;
+  request.set_container_id(id_);
+  request.set_force(true);
+  machine_->link().call<v1::DeleteResponse>("Delete", request, machine_->link().timeout(),
+                                            [finish](Result<v1::DeleteResponse>) { finish(); });
+}
+
+void VmContainer::exec(v1::ExecProcessRequest request, rpc::Descriptors fds, Reply<v1::ExecProcessResponse> reply) {
+  if (request.preserved_size() > 0)
+    return reply(make_error(ENOTSUP, "--preserve-fds: descriptors cannot be passed into a virtual machine"));
+  if (request.exec_id().empty()) return reply(make_error(EINVAL, "exec_id: must not be empty"));
+  if (execs_.contains(request.exec_id())) return reply(make_error(EEXIST, "container {} has a process {} already", id_, request.exec_id()));
+  auto adapted = oci::adapt_process(request.process(), "microvm");
+  if (!adapted.ok()) return reply(std::move(adapted).error());
+  for (const std::string& warning : adapted->warnings) log::debug("{}", warning);
+  auto process = oci::parse_process(adapted->json);
+  if (!process.ok()) return reply(std::move(process).error());
+  request.set_process(adapted->json);
+  auto shared_fds = std::make_shared<rpc::Descriptors>(std::move(fds));
+  queue_.shared([self = shared_from_this(), request, shared_fds, size = process->console_size, reply](Turn turn) {
+    self->exec_in_guest(request, std::move(*shared_fds), size, reply, turn);
+  });
+}
+
+void VmContainer::exec_in_guest(v1::ExecProcessRequest request, rpc::Descriptors fds, std::optional<oci::ConsoleSize> size,
+                                Reply<v1::ExecProcessResponse> reply, Turn turn) {
+  auto right = request.ignore_paused() ? expect({v1::STATUS_CREATED, v1::STATUS_RUNNING, v1::STATUS_PAUSED}, "run a process in")
+                                       : expect({v1::STATUS_CREATED, v1::STATUS_RUNNING}, "run a process in");
+  if (!right.ok()) return reply(std::move(right).error());
+  if (!machine_->alive()) return reply(*machine_->link().death());
+  std::string exec_id = request.exec_id();
+  auto streams = HostStreams::open(machine_->link().mux(), *request.mutable_streams(), fds, size, machine_->next_channel);
+  if (!streams.ok()) return reply(std::move(streams).error());
+  auto process = std::make_shared<VmProcess>();
+  process->streams = std::move(*streams);
+  execs_[exec_id] = process;
+  emit(v1::Event::EXEC_ADDED, exec_id);
+  machine_->link().call<v1::ExecProcessResponse>(
+      "ExecProcess", request, machine_->link().timeout(),
+      [self = shared_from_this(), exec_id, process, reply, turn](Result<v1::ExecProcessResponse> response) {
+        if (!response.ok()) {
+          for (auto& waiter : std::exchange(process->waiters, {})) waiter(response.error());
+          self->execs_.erase(exec_id);
+          return reply(std::move(response).error());
+        }
+        process->pid = response->pid();
+        self->emit(v1::Event::EXEC_STARTED, exec_id, process->pid);
+        if (process->streams->has_terminal()) {
+          self->follow_terminal_sizes();
+          self->machine_->watch_terminals();
+        }
+        self->watch_exit(exec_id);
+        reply(std::move(response));
+      });
+}
+
+}  // namespace caisson::microvm

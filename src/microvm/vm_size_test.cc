@@ -1,0 +1,70 @@
+#include "microvm/vm_size.h"
+
+#include <gtest/gtest.h>
+
+namespace caisson::microvm {
+namespace {
+
+oci::Spec with_memory(int64_t bytes) {
+  oci::Spec spec;
+  spec.linux_.resources.emplace();
+  spec.linux_.resources->memory.limit = bytes;
+  return spec;
+}
+
+TEST(VmSize, MemoryFromTheLimitWithOverheadAndFloor) {
+  sandbox::MicrovmConfig settings;
+  EXPECT_EQ(size_vm({}, settings, 4).memory_mib, settings.default_memory_mib);
+  EXPECT_EQ(size_vm(with_memory(512 << 20), settings, 4).memory_mib, 512 + settings.memory_overhead_mib);
+  EXPECT_EQ(size_vm(with_memory((512 << 20) + 1), settings, 4).memory_mib, 513 + settings.memory_overhead_mib);
+  EXPECT_EQ(size_vm(with_memory(4 << 20), settings, 4).memory_mib, settings.minimum_memory_mib);
+  EXPECT_EQ(size_vm(with_memory(-1), settings, 4).memory_mib, settings.default_memory_mib);
+  EXPECT_EQ(size_vm(with_memory(INT64_MAX), settings, 4).memory_mib, settings.default_memory_mib);
+}
+
+TEST(VmSize, VcpusFromQuotaOrList) {
+  sandbox::MicrovmConfig settings;
+  oci::Spec spec = with_memory(-1);
+  EXPECT_EQ(size_vm(spec, settings, 8).vcpus, 1u);
+  spec.linux_.resources->cpu.quota = 250'000;
+  spec.linux_.resources->cpu.period = 100'000;
+  EXPECT_EQ(size_vm(spec, settings, 8).vcpus, 3u);
+  EXPECT_EQ(size_vm(spec, settings, 2).vcpus, 2u);
+  settings.max_vcpus = 1;
+  EXPECT_EQ(size_vm(spec, settings, 8).vcpus, 1u);
+  settings.max_vcpus = 0;
+  spec.linux_.resources->cpu.quota.reset();
+  spec.linux_.resources->cpu.cpus = "0-1,5";
+  EXPECT_EQ(size_vm(spec, settings, 8).vcpus, 3u);
+}
+
+TEST(VmSize, APodsAnnotationsGoBeforeTheSandboxContainersLimits) {
+  oci::Spec spec = with_memory(1 << 20);
+  spec.annotations = {{"io.kubernetes.cri.sandbox-memory", "1073741824"},
+                      {"io.kubernetes.cri.sandbox-cpu-quota", "200000"},
+                      {"io.kubernetes.cri.sandbox-cpu-period", "100000"}};
+  sandbox::MicrovmConfig settings;
+  EXPECT_EQ(size_vm(spec, settings, 8).memory_mib, 1024 + settings.memory_overhead_mib);
+  EXPECT_EQ(size_vm(spec, settings, 8).vcpus, 2u);
+}
+
+TEST(VmSize, CpuLists) {
+  EXPECT_EQ(cpus_in_list(""), 0u);
+  EXPECT_EQ(cpus_in_list("7"), 1u);
+  EXPECT_EQ(cpus_in_list("0-3,8,10-11"), 7u);
+  EXPECT_EQ(cpus_in_list("3-1"), 0u);
+  EXPECT_EQ(cpus_in_list("x"), 0u);
+  EXPECT_EQ(cpus_in_list("0-4294967295"), UINT32_MAX);
+}
+
+TEST(VmSize, TheVmmsCgroupHasRoomForTheMachine) {
+  oci::Spec spec = with_memory(64 << 20);
+  spec.linux_.resources->cpu.shares = 512;
+  oci::Resources vmm = vmm_resources(spec, {.vcpus = 1, .memory_mib = 160});
+  EXPECT_GE(*vmm.memory.limit, 160 << 20);
+  EXPECT_EQ(vmm.cpu.shares, 512u);
+  EXPECT_FALSE(vmm_resources({}, {}).memory.limit.has_value());
+}
+
+}  // namespace
+}  // namespace caisson::microvm
