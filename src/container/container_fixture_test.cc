@@ -27,6 +27,20 @@ void copy_file(const std::string& from, const std::string& to) {
   ASSERT_TRUE(host::write_all(out.get(), *bytes).ok());
 }
 
+// What the sandbox process has to do too: processes that could not be set up are its children, and as zombies they would keep the container's PID namespace alive.
+void reap_strangers(pid_t known) {
+  auto text = host::read_file(fmt::format("/proc/self/task/{}/children", getpid()), 1 << 16);
+  if (!text) return;
+  for (const char* at = text->c_str(); *at != '\0';) {
+    char* end = nullptr;
+    const pid_t pid = static_cast<pid_t>(strtol(at, &end, 10));
+    if (end == at) break;
+    if (pid != known) waitpid(pid, nullptr, WNOHANG | __WALL);
+    at = end;
+    while (*at == ' ') ++at;
+  }
+}
+
 // Reads what is there until end of file; stops when `pid` has ended and nothing more comes.
 struct Reader {
   UniqueFd* fd;
@@ -153,6 +167,7 @@ Result<void> ContainerTest::create(const oci::Spec& spec, CreateOptions options,
     return std::make_pair(record_to_json(created.record), std::move(fds));
   });
   streams.stdio = Stdio{};
+  if (!made) reap_strangers(running_ ? record_.pid : 0);
   if (!made) return std::move(made).error();
   record_ = TRY(record_from_json(made->first));
   created_ = Created{.record = record_, .pidfd = std::move(made->second[0]), .start = std::move(made->second[1]), .seccomp_listener = UniqueFd()};
@@ -204,6 +219,7 @@ Result<ContainerTest::Ended> ContainerTest::exec(const oci::Spec& spec, const oc
     return std::make_pair(std::to_string(executed.pid), std::vector<UniqueFd>());
   });
   streams.stdio = Stdio{};
+  if (!made) reap_strangers(running_ ? record_.pid : 0);
   if (!made) return std::move(made).error();
   take_console(streams.output);
   return collect(std::stoi(made->first), std::move(streams.output));
