@@ -74,7 +74,7 @@ def test_do_throws_changes_away(runtime, leftovers, folder, marker):
     (kept / "before").write_text("old")
     shown = folder / "shown"
     shown.mkdir()
-    (shown / "file").write_text("readable")
+    (shown / "file").write_text("readable\n")
     script = (f"echo new > /etc/{marker} && cat /etc/{marker} && rm /etc/hostname 2>/dev/null; echo changed > {kept}/before; echo added > {kept}/added; cat /seen/file; pwd; echo $GIVEN; "
               "touch /seen/x 2>/dev/null || echo readonly")
     outcome = do(runtime, "--rw", kept, "--volume", f"{shown}:/seen:ro", "--env", "GIVEN=value", "--cwd", kept, "--", "sh", "-c", script)
@@ -125,6 +125,13 @@ def test_warning_for_what_cannot_be_honoured(container, runtime):
     container.bundle.linux["intelRdt"] = {"closID": "x", "l3CacheSchema": "L3:0=f"}
     outcome = container.run(check=False)
     assert "linux.intelRdt" in outcome.stderr
+
+
+def test_unknown_capability_is_a_warning(container):
+    """As with runc: a newer engine may name capabilities that this kernel does not have."""
+    container.bundle.process["capabilities"]["bounding"] = ["CAP_KILL", "CAP_NONSENSE"]
+    outcome = container.run()
+    assert outcome.stderr.count("CAP_NONSENSE") == 1 and "process.capabilities" in outcome.stderr, outcome
 
 
 def test_several_containers_one_after_the_other(make_container):
