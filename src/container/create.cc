@@ -21,6 +21,7 @@
 #include "container/spawn.h"
 #include "host/namespaces.h"
 #include "host/process.h"
+#include "host/worker.h"
 
 namespace caisson::container {
 namespace {
@@ -72,7 +73,8 @@ class Creation {
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0) return errno_error("cannot make a socket pair");
     channel_.reset(sockets[0]);
     UniqueFd theirs(sockets[1]);
-    host::Cloned cloned = TRY(spawn_init(spec_, rootfs_));
+    const UniqueFd unified = TRY(host::unified_cgroup_fd(cgroup_));
+    host::Cloned cloned = TRY(spawn_init(spec_, rootfs_, unified.get()));
     if (cloned.pid == 0) {
       channel_.reset();
       InitContext context{.spec = spec_, .options = options_, .stdio = stdio_, .seccomp = seccomp_, .cgroup = cgroup_, .channel = std::move(theirs)};
@@ -161,6 +163,7 @@ class Creation {
     if (init_.pidfd) {
       (void)host::send_signal(init_.pidfd.get(), SIGKILL);
       host::wait_for_end(init_.pidfd.get(), std::chrono::seconds(5));
+      host::leave_to_parent(init_.pid);
     }
     // One that is in use by others, which is why it failed, is not ours to empty.
     if (!owns_cgroup_) return;

@@ -145,6 +145,21 @@ TEST_F(NamespacesTest, Sysctls) {
   EXPECT_NE(error_of(spec).find("is the host's"), std::string::npos);
 }
 
+TEST_F(NamespacesTest, NetDevicesMoveWithTheirAddresses) {
+  const std::string name = fmt::format("ct{}", getpid());
+  if (system(fmt::format("ip link add {0} type veth peer name {0}p && ip addr add 10.99.0.7/24 dev {0}", name).c_str()) != 0) GTEST_SKIP() << "cannot make a veth pair here";
+  oci::Spec spec = shell_spec("ip -o addr show dev inside | grep -c 10.99.0.7/24; ip link show inside | grep -c ,UP; ls /sys/class/net | sort");
+  spec.linux_.net_devices = {{name, {"inside"}}};
+  EXPECT_EQ(output_of(spec), "1\n1\ninside\nlo\n");
+  // The pair goes with the container's namespace, soon after its last process.
+  for (int round = 0; round < 200 && access(("/sys/class/net/" + name + "p").c_str(), F_OK) == 0; ++round) usleep(10000);
+  EXPECT_NE(access(("/sys/class/net/" + name).c_str(), F_OK), 0);
+  EXPECT_EQ(error_of(spec), "linux.netDevices: network interface " + name + " does not exist");
+  set_path(spec, "network", "/proc/self/ns/net");
+  spec.linux_.net_devices = {{"lo", {}}};
+  EXPECT_NE(error_of(spec).find("is the host's"), std::string::npos);
+}
+
 TEST_F(NamespacesTest, UserNamespace) {
   oci::Spec spec = user_spec("id -u; cat /proc/self/uid_map | tr -s ' '; touch /tmp/new; stat -c %u /dev/null /etc/passwd; echo > /dev/null; ls /sys/class/net; cat /hostfile 2>&1; echo x > /tmp/new; grep CapEff /proc/self/status");
   const std::string secret = bundle() + "/closed/file";

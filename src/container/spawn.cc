@@ -11,6 +11,7 @@
 #include "container/note.h"
 #include "host/files.h"
 #include "host/namespaces.h"
+#include "host/worker.h"
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
@@ -91,14 +92,14 @@ class Home {
   std::vector<Joined> own_;
 };
 
-Result<host::Cloned> enter_and_clone(const oci::Spec& spec, const Plan& plan, const std::string& rootfs) {
+Result<host::Cloned> enter_and_clone(const oci::Spec& spec, const Plan& plan, const std::string& rootfs, int cgroup) {
   if (plan.fresh_time) TRY(make_time_namespace(spec));
   for (const Joined& joined : plan.joined)
     if (joined.type->flag != CLONE_NEWUSER) TRY(join(joined));
   if (chdir(rootfs.c_str()) != 0) return errno_error("root.path: cannot enter {}", rootfs);
   for (const Joined& joined : plan.joined)
     if (joined.type->flag == CLONE_NEWUSER) TRY(join(joined));
-  auto cloned = host::clone_process(CLONE_PARENT | plan.fresh);
+  auto cloned = host::clone_process(CLONE_PARENT | plan.fresh, cgroup);
   if (!cloned) return std::move(cloned).error().within("linux.namespaces");
   return cloned;
 }
@@ -110,17 +111,18 @@ Result<host::Cloned> enter_and_clone(const oci::Spec& spec, const Plan& plan, co
   _exit(0);
 }
 
-Result<host::Cloned> spawn_through_go_between(const oci::Spec& spec, const Plan& plan, const std::string& rootfs) {
+Result<host::Cloned> spawn_through_go_between(const oci::Spec& spec, const Plan& plan, const std::string& rootfs, int cgroup) {
   int sockets[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0) return errno_error("cannot make a socket pair");
   const UniqueFd ours(sockets[0]);
   UniqueFd theirs(sockets[1]);
   host::Cloned between = TRY(host::clone_process(CLONE_PARENT));
   if (between.pid == 0) {
-    auto cloned = enter_and_clone(spec, plan, rootfs);
+    auto cloned = enter_and_clone(spec, plan, rootfs, cgroup);
     if (cloned && cloned->pid == 0) return cloned;
     go_between(cloned, theirs.get());
   }
+  host::leave_to_parent(between.pid);
   theirs.reset();
   Note note = TRY(expect_note(ours.get(), NoteKind::Go));
   if (note.fds.size() != 1) return make_error(EPROTO, "the new process's descriptor is lost");
@@ -132,11 +134,11 @@ Result<host::Cloned> spawn_through_go_between(const oci::Spec& spec, const Plan&
 
 }  // namespace
 
-Result<host::Cloned> spawn_init(const oci::Spec& spec, const std::string& rootfs) {
+Result<host::Cloned> spawn_init(const oci::Spec& spec, const std::string& rootfs, int cgroup) {
   const Plan plan = TRY(plan_namespaces(spec));
-  if (plan.joins_user) return spawn_through_go_between(spec, plan, rootfs);
+  if (plan.joins_user) return spawn_through_go_between(spec, plan, rootfs, cgroup);
   const Home home = TRY(Home::remember(plan));
-  auto cloned = enter_and_clone(spec, plan, rootfs);
+  auto cloned = enter_and_clone(spec, plan, rootfs, cgroup);
   if (cloned && cloned->pid == 0) return cloned;
   TRY(home.come_back());
   return cloned;

@@ -13,6 +13,8 @@ namespace caisson::container {
 // caller's own namespaces are what they were.
 //
 // A joined user namespace cannot be left again: then a go-between, itself a child of this process's parent, joins it, makes init, and exits with 0.
-Result<host::Cloned> spawn_init(const oci::Spec& spec, const std::string& rootfs);
+//
+// cgroup: the cgroup v2 folder to start in, or -1.
+Result<host::Cloned> spawn_init(const oci::Spec& spec, const std::string& rootfs, int cgroup);
 
 }  // namespace caisson::container

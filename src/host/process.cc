@@ -38,13 +38,21 @@ Result<std::string> stat_fields(pid_t pid) {
 
 }  // namespace
 
-Result<Cloned> clone_process(uint64_t flags) {
+Result<Cloned> clone_process(uint64_t flags, int cgroup) {
   int pidfd = -1;
   clone_args args{};
   args.flags = flags | CLONE_PIDFD;
   args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   args.exit_signal = (flags & CLONE_PARENT) != 0 ? 0 : SIGCHLD;
-  const long pid = syscall(SYS_clone3, &args, sizeof args);
+  if (cgroup >= 0) {
+    args.flags |= CLONE_INTO_CGROUP;
+    args.cgroup = static_cast<uint64_t>(cgroup);
+  }
+  long pid = syscall(SYS_clone3, &args, sizeof args);
+  if (pid < 0 && cgroup >= 0) {
+    args.flags &= ~CLONE_INTO_CGROUP;
+    pid = syscall(SYS_clone3, &args, sizeof args);
+  }
   if (pid < 0) return errno_error("cannot make a process (clone3, flags {:#x})", flags);
   Cloned cloned;
   cloned.pid = static_cast<pid_t>(pid);

@@ -18,8 +18,8 @@ struct Cloned {
   UniqueFd pidfd;
 };
 // A copy of this process, as fork(2) makes it, with clone3(2)'s CLONE_ flags. Only for single-threaded processes: no atfork handlers run, so no lock may be held. The child's exit
-// signal is SIGCHLD, or with CLONE_PARENT that of this process.
-Result<Cloned> clone_process(uint64_t flags);
+// signal is SIGCHLD, or with CLONE_PARENT that of this process. cgroup: a cgroup v2 folder in which it starts (CLONE_INTO_CGROUP); where that is refused it starts where this process is.
+Result<Cloned> clone_process(uint64_t flags, int cgroup = -1);
 
 // ESRCH when there is no such process.
 Result<UniqueFd> open_pidfd(pid_t pid);
