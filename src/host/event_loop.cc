@@ -1,10 +1,13 @@
 #include "host/event_loop.h"
 
+#include <signal.h>
 #include <sys/epoll.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <map>
@@ -13,6 +16,11 @@
 #include "base/unique_fd.h"
 
 namespace caisson::host {
+namespace {
+
+constexpr size_t kMaxOrphans = 4096;
+
+}  // namespace
 
 struct EventLoop::State {
   // A handler stays alive while it runs, whatever it removes.
@@ -26,7 +34,13 @@ struct EventLoop::State {
   std::map<std::pair<Clock::time_point, TimerId>, Task> timers;
   std::unordered_map<TimerId, Clock::time_point> timer_deadlines;
   std::deque<Task> posted;
-  std::unordered_map<pid_t, UniqueFd> children;
+  struct Child {
+    UniqueFd pidfd;
+    std::function<void(int)> ended;
+  };
+  std::unordered_map<pid_t, Child> children;
+  UniqueFd child_signals;                       // valid: every child is reaped
+  std::deque<std::pair<pid_t, int>> orphans;    // ended and reaped, but not (yet) watched; the newest last
   uint32_t next_generation = 1;
   TimerId next_timer = 1;
   bool stopped = false;
@@ -77,6 +91,7 @@ Result<std::unique_ptr<EventLoop>> EventLoop::create() {
 EventLoop::EventLoop(std::unique_ptr<State> state) : state_(std::move(state)) {}
 // What handlers hold may call back into the loop when it goes: everything is emptied while the loop is still whole.
 EventLoop::~EventLoop() {
+  state_->children.clear();
   for (int round = 0; round < 100; ++round) {
     auto watches = std::exchange(state_->watches, {});
     auto timers = std::exchange(state_->timers, {});
@@ -128,20 +143,70 @@ void EventLoop::post(Task task) { state_->posted.push_back(std::move(task)); }
 
 Result<void> EventLoop::watch_child(pid_t pid, std::function<void(int wait_status)> ended) {
   UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-  if (!pidfd) return errno_error("cannot watch process {}", pid);
+  if (!pidfd) {
+    Error failure = errno_error("cannot watch process {}", pid);
+    const std::optional<int> status = failure.code() == ESRCH ? take_orphan_status(pid) : std::nullopt;
+    if (!status) return failure;
+    post([ended = std::move(ended), status] { ended(*status); });
+    return {};
+  }
   const int fd = pidfd.get();
   // __WALL: a child made by clone(2) may have an exit signal other than SIGCHLD.
-  TRY(add(fd, EPOLLIN, [this, pid, fd, ended = std::move(ended)](uint32_t) {
+  TRY(add(fd, EPOLLIN, [this, pid](uint32_t) {
     int status = 0;
     const pid_t reaped = waitpid(pid, &status, WNOHANG | __WALL);
     if (reaped == 0 || (reaped < 0 && errno == EINTR)) return;
-    remove(fd);
-    state_->children.erase(pid);
     // Somebody else has reaped it (it is no child of ours any more): its status is lost, which must not be taken for success.
-    ended(reaped == pid ? status : SIGKILL);
+    child_ended(pid, reaped == pid ? status : SIGKILL);
   }));
-  state_->children[pid] = std::move(pidfd);
+  state_->children[pid] = State::Child{std::move(pidfd), std::move(ended)};
   return {};
+}
+
+void EventLoop::child_ended(pid_t pid, int wait_status) {
+  auto node = state_->children.extract(pid);
+  if (node.empty()) return;
+  remove(node.mapped().pidfd.get());
+  node.mapped().ended(wait_status);
+}
+
+Result<void> EventLoop::reap_orphans() {
+  if (state_->child_signals) return {};
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return errno_error("cannot block SIGCHLD");
+  UniqueFd signals(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals) return errno_error("cannot watch for SIGCHLD");
+  TRY(add(signals.get(), EPOLLIN, [this](uint32_t) { reap_children(); }));
+  state_->child_signals = std::move(signals);
+  // Those that ended before.
+  post([this] { reap_children(); });
+  return {};
+}
+
+void EventLoop::reap_children() {
+  signalfd_siginfo info;
+  // Signals merge: one may stand for many children, so all are asked for.
+  while (read(state_->child_signals.get(), &info, sizeof info) > 0) continue;
+  int status = 0;
+  for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0;) {
+    if (watches_child(pid)) {
+      child_ended(pid, status);
+      continue;
+    }
+    state_->orphans.emplace_back(pid, status);
+    if (state_->orphans.size() > kMaxOrphans) state_->orphans.pop_front();
+  }
+}
+
+std::optional<int> EventLoop::take_orphan_status(pid_t pid) {
+  auto& orphans = state_->orphans;
+  auto found = std::find_if(orphans.rbegin(), orphans.rend(), [pid](const auto& orphan) { return orphan.first == pid; });
+  if (found == orphans.rend()) return std::nullopt;
+  const int status = found->second;
+  orphans.erase(std::next(found).base());
+  return status;
 }
 
 bool EventLoop::watches_child(pid_t pid) const { return state_->children.contains(pid); }

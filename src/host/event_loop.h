@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/result.h"
@@ -41,6 +42,12 @@ class EventLoop {
   Result<void> watch_child(pid_t pid, std::function<void(int wait_status)> ended);
   bool watches_child(pid_t pid) const;
 
+  // From now on every ended child is reaped, also those that nobody watches: orphans (of PID 1 or a subreaper), and what workers have left behind with CLONE_PARENT. The statuses of the last 4096 of
+  // these are kept, so that a child which ended before it was watched is not lost. Blocks SIGCHLD.
+  Result<void> reap_orphans();
+  // The status of an ended child that nobody watched, once.
+  std::optional<int> take_orphan_status(pid_t pid);
+
   // The loop's own descriptor and all that it watches: what a forked process that does not use the loop should close.
   std::vector<int> descriptors() const;
 
@@ -51,6 +58,9 @@ class EventLoop {
  private:
   struct State;
   explicit EventLoop(std::unique_ptr<State> state);
+  void child_ended(pid_t pid, int wait_status);
+  void reap_children();
+
   std::unique_ptr<State> state_;
 };
 

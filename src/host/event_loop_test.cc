@@ -149,6 +149,35 @@ TEST_F(EventLoopTest, ChildThatEndedBeforeItWasWatched) {
   EXPECT_EQ(WEXITSTATUS(seen), 3);
 }
 
+TEST_F(EventLoopTest, OrphansAreReapedAndTheirStatusKept) {
+  ASSERT_TRUE(loop_->reap_orphans().ok());
+  const pid_t early = fork();
+  if (early == 0) _exit(5);
+  const pid_t watched = fork();
+  if (watched == 0) {
+    pause();
+    _exit(0);
+  }
+  int watched_status = 0, early_status = 0;
+  ASSERT_TRUE(loop_->watch_child(watched, [&](int status) {
+    watched_status = status;
+    loop_->stop();
+  }));
+  loop_->add_timer(milliseconds(50), [&] {
+    EXPECT_NE(kill(early, 0), 0) << "the orphan is still there";
+    // As a worker's answer comes after the process that it tells of has ended.
+    ASSERT_TRUE(loop_->watch_child(early, [&](int status) {
+      early_status = status;
+      kill(watched, SIGTERM);
+    }));
+  });
+  ASSERT_TRUE(loop_->run().ok());
+  EXPECT_EQ(WEXITSTATUS(early_status), 5);
+  EXPECT_EQ(WTERMSIG(watched_status), SIGTERM);
+  EXPECT_FALSE(loop_->take_orphan_status(early));
+  EXPECT_FALSE(loop_->watch_child(early, [](int) {}).ok());
+}
+
 TEST_F(EventLoopTest, RegularFileCannotBeWatched) {
   UniqueFd file(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
   auto added = loop_->add(file.get(), EPOLLIN, [](uint32_t) {});

@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "host/files.h"
+#include "host/process.h"
 
 namespace caisson::host {
 namespace {
@@ -25,7 +26,13 @@ struct Header {
   uint64_t payload_bytes = 0;
   int32_t error_code = 0;  // 0: success
   uint32_t descriptors = 0;
+  uint32_t ended = 0;  // pids after the payload: processes for the parent to reap
 };
+
+std::vector<pid_t>& left_to_parent() {
+  static std::vector<pid_t> pids;
+  return pids;
+}
 
 void send_outcome(int socket, Result<WorkerOutput> outcome) {
   Header header;
@@ -41,8 +48,11 @@ void send_outcome(int socket, Result<WorkerOutput> outcome) {
   }
   header.payload_bytes = payload.size();
   header.descriptors = static_cast<uint32_t>(fds.size());
+  const std::vector<pid_t>& ended = left_to_parent();
+  header.ended = static_cast<uint32_t>(ended.size());
   std::string bytes(reinterpret_cast<const char*>(&header), sizeof header);
   bytes += payload;
+  bytes.append(reinterpret_cast<const char*>(ended.data()), ended.size() * sizeof(pid_t));
   // A parent that has gone needs no answer.
   (void)send_with_fds(socket, bytes, fds);
 }
@@ -82,6 +92,7 @@ class Worker : public std::enable_shared_from_this<Worker> {
     const long pid = syscall(SYS_clone, flags, nullptr, &pidfd, nullptr, 0);
     if (pid < 0) return errno_error("cannot fork a worker");
     if (pid == 0) run_child(parent, theirs.get(), work);
+    pid_ = static_cast<pid_t>(pid);
     pidfd_.reset(pidfd);
     auto self = shared_from_this();
     TRY(loop_.add(socket_.get(), EPOLLIN, [self](uint32_t) { self->receive(); }));
@@ -147,8 +158,14 @@ class Worker : public std::enable_shared_from_this<Worker> {
     Header header;
     if (bytes_.size() < sizeof header) return false;
     memcpy(&header, bytes_.data(), sizeof header);
-    if (bytes_.size() - sizeof header < header.payload_bytes) return false;
-    std::string payload = bytes_.substr(sizeof header);
+    if (bytes_.size() - sizeof header < header.payload_bytes + header.ended * sizeof(pid_t)) return false;
+    std::string payload = bytes_.substr(sizeof header, header.payload_bytes);
+    for (uint32_t i = 0; i < header.ended; ++i) {
+      pid_t pid = 0;
+      memcpy(&pid, bytes_.data() + sizeof header + header.payload_bytes + i * sizeof pid, sizeof pid);
+      // Reaped when it has ended. One that is no child of ours (a sibling's) is its own parent's affair.
+      if (!options_.sibling) (void)loop_.watch_child(pid, [](int) {});
+    }
     bytes_.clear();
     if (header.error_code != 0) {
       finish(Error(header.error_code, std::move(payload)));
@@ -173,9 +190,12 @@ class Worker : public std::enable_shared_from_this<Worker> {
   std::string reap(int flags) {
     if (options_.sibling) return "died";  // its parent, not we, reaps it
     siginfo_t info{};
-    if (waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | flags) != 0 || info.si_pid == 0) return "died";
-    if (info.si_code == CLD_EXITED) return fmt::format("exited with status {}", info.si_status);
-    return fmt::format("was killed by signal {} ({})", info.si_status, strsignal(info.si_status));
+    if (waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | flags) == 0 && info.si_pid != 0) {
+      if (info.si_code == CLD_EXITED) return fmt::format("exited with status {}", info.si_status);
+      return fmt::format("was killed by signal {} ({})", info.si_status, strsignal(info.si_status));
+    }
+    const std::optional<int> status = loop_.take_orphan_status(pid_);  // the loop was faster
+    return status ? describe_exit(*status) : "died";
   }
 
   void kill_now() {
@@ -200,12 +220,15 @@ class Worker : public std::enable_shared_from_this<Worker> {
   std::function<void(Result<WorkerOutput>)> done_;
   UniqueFd socket_;
   UniqueFd pidfd_;
+  pid_t pid_ = 0;
   std::string bytes_;
   std::vector<UniqueFd> fds_;
   EventLoop::TimerId timer_ = 0;
 };
 
 }  // namespace
+
+void leave_to_parent(pid_t pid) { left_to_parent().push_back(pid); }
 
 std::function<void()> run_worker(EventLoop& loop, WorkerOptions options, std::function<Result<WorkerOutput>()> work,
                                  std::function<void(Result<WorkerOutput>)> done) {

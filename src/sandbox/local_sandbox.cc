@@ -26,6 +26,8 @@ class LocalSandbox : public Sandbox {
       : core_(std::make_shared<Core>(loop, std::move(options), std::move(ended))) {
     // A guest ends with its virtual machine, not with its last container.
     if (core_->options.in_guest) core_->options.keep = true;
+    // What a worker makes with CLONE_PARENT and then gives up (a failed exec) is our child too; as a zombie it would keep its PID namespace from ending.
+    if (auto reaping = loop.reap_orphans(); !reaping) log::error("{}", reaping.error().message());
   }
 
   void Configure(v1::ConfigureRequest, rpc::Descriptors, Reply<v1::ConfigureResponse> reply) override {
