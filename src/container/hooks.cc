@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -34,20 +34,6 @@ Result<UniqueFd> document(const std::string& text) {
   return fd;
 }
 
-struct SpawnFiles {
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  SpawnFiles() {
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
-  }
-  ~SpawnFiles() {
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-  }
-  SpawnFiles(const SpawnFiles&) = delete;
-};
-
 std::vector<char*> pointers(const std::vector<std::string>& strings) {
   std::vector<char*> out;
   for (const std::string& each : strings) out.push_back(const_cast<char*>(each.c_str()));
@@ -55,29 +41,64 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
   return out;
 }
 
+struct HookProcess {
+  const char* path = nullptr;
+  const char* folder = nullptr;  // "": the caller's own
+  int in = -1, out_and_err = -1, null = -1;
+  char* const* arguments = nullptr;
+  char* const* environment = nullptr;
+};
+
+// Runs in the parent's memory (vfork): system calls only. Returns the errno value of what failed.
+int become_hook(const HookProcess& hook) {
+  // Whoever waits for the hook may be killed (delete --force): it must not go on by itself then. Daemons that it has started are not concerned.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  setpgid(0, 0);
+  for (int signal = 1; signal < NSIG; ++signal) {
+    struct sigaction action {};
+    action.sa_handler = SIG_DFL;
+    sigaction(signal, &action, nullptr);
+  }
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (*hook.folder != '\0' && chdir(hook.folder) != 0) return errno;
+  // The three are above 2: 0 to 2 are open in all our processes.
+  if (dup2(hook.in, 0) < 0 || dup2(hook.null, 1) < 0 || dup2(hook.out_and_err, 2) < 0) return errno;
+  execve(hook.path, hook.arguments, hook.environment);
+  return errno;
+}
+
+[[gnu::noinline]] pid_t start(const HookProcess& hook, volatile int* failure) {
+  const pid_t pid = vfork();
+  if (pid == 0) {
+    *failure = become_hook(hook);
+    _exit(127);
+  }
+  return pid;
+}
+
 // Starts the hook in a process group of its own, which a timeout ends as a whole. Descriptors other than 0, 1 and 2 are close-on-exec everywhere in our code.
 // folder: where it starts, "" for the caller's own.
 Result<pid_t> spawn(const oci::Hook& hook, const std::string& folder, int in, int out_and_err) {
-  SpawnFiles files;
-  if (!folder.empty()) posix_spawn_file_actions_addchdir_np(&files.actions, folder.c_str());
-  posix_spawn_file_actions_adddup2(&files.actions, in, 0);
-  posix_spawn_file_actions_adddup2(&files.actions, out_and_err, 2);
-  posix_spawn_file_actions_addopen(&files.actions, 1, "/dev/null", O_WRONLY, 0);
-  sigset_t none, all;
-  sigemptyset(&none);
-  sigfillset(&all);
-  posix_spawnattr_setsigmask(&files.attributes, &none);
-  posix_spawnattr_setsigdefault(&files.attributes, &all);
-  posix_spawnattr_setpgroup(&files.attributes, 0);
-  posix_spawnattr_setflags(&files.attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-  std::vector<std::string> args = hook.args.empty() ? std::vector<std::string>{hook.path} : hook.args;
-  pid_t pid = 0;
-  int code = posix_spawn(&pid, hook.path.c_str(), &files.actions, &files.attributes, pointers(args).data(), pointers(hook.env).data());
-  if (code != 0) {
-    errno = code;
-    return errno_error("cannot be started");
-  }
-  return pid;
+  const UniqueFd null(open("/dev/null", O_WRONLY | O_CLOEXEC));
+  if (!null) return errno_error("cannot be started: /dev/null");
+  const std::vector<std::string> args = hook.args.empty() ? std::vector<std::string>{hook.path} : hook.args;
+  const std::vector<char*> arguments = pointers(args), environment = pointers(hook.env);
+  volatile int failure = 0;
+  const pid_t pid = start({.path = hook.path.c_str(),
+                           .folder = folder.c_str(),
+                           .in = in,
+                           .out_and_err = out_and_err,
+                           .null = null.get(),
+                           .arguments = arguments.data(),
+                           .environment = environment.data()},
+                          &failure);
+  if (pid < 0) return errno_error("cannot be started");
+  if (failure == 0) return pid;
+  waitpid(pid, nullptr, 0);
+  errno = failure;
+  return errno_error("cannot be started");
 }
 
 using Clock = std::chrono::steady_clock;

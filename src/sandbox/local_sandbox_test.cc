@@ -473,7 +473,8 @@ TEST_F(LocalSandboxTest, SecondSandboxOfOneFolderIsRefused) {
 TEST_F(LocalSandboxTest, ForceDeleteStopsAHookThatHangs) {
   spawn(true);
   std::string spec = spec_json(R"(["true"])");
-  spec.insert(spec.size() - 1, R"(,"hooks":{"createRuntime":[{"path":"/bin/sleep","args":["sleep","1000"]}]})");
+  const std::string pid_file = top_ + "/hook.pid";
+  spec.insert(spec.size() - 1, R"(,"hooks":{"createRuntime":[{"path":"/bin/sh","args":["sh","-c","echo $$ >)" + pid_file + R"(; exec sleep 1000"]}]})");
   std::thread creator([&] {
     auto client = SandboxClient::connect(dir_ + "/" + kSocketName);
     ASSERT_TRUE(client.ok());
@@ -485,10 +486,17 @@ TEST_F(LocalSandboxTest, ForceDeleteStopsAHookThatHangs) {
     ASSERT_FALSE(created.ok());
     EXPECT_EQ(created.error().code(), ECANCELED) << created.error().message();
   });
-  for (int i = 0; i < 500 && status() != v1::STATUS_CREATING; ++i) std::this_thread::sleep_for(milliseconds(10));
-  std::this_thread::sleep_for(milliseconds(100));
-  ASSERT_OK(remove(true));
+  pid_t hook = 0;
+  for (int i = 0; i < 1000 && hook == 0; ++i) {
+    auto text = host::read_file(pid_file);
+    if (text && text->ends_with("\n")) hook = std::stoi(*text);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  EXPECT_EQ(status(), v1::STATUS_CREATING);
+  auto removed = remove(true);
   creator.join();
+  ASSERT_OK(removed);
+  EXPECT_NE(kill(hook, 0), 0) << "the hook is still there";
   v1::PingRequest ping;
   EXPECT_EQ(client_->Ping(ping)->container_ids_size(), 0);
 }
