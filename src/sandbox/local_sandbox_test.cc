@@ -475,6 +475,7 @@ TEST_F(LocalSandboxTest, ForceDeleteStopsAHookThatHangs) {
   std::string spec = spec_json(R"(["true"])");
   const std::string pid_file = top_ + "/hook.pid";
   spec.insert(spec.size() - 1, R"(,"hooks":{"createRuntime":[{"path":"/bin/sh","args":["sh","-c","echo $$ >)" + pid_file + R"(; exec sleep 1000"]}]})");
+  EXPECT_EQ(status(), v1::STATUS_UNKNOWN);  // it listens from now on
   std::thread creator([&] {
     auto client = SandboxClient::connect(dir_ + "/" + kSocketName);
     ASSERT_TRUE(client.ok());
