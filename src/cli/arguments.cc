@@ -41,6 +41,7 @@ struct Arguments::State {
   std::string rest_name;
   std::string rest_help;
   size_t rest_minimum = 0;
+  std::vector<const CLI::Option*> required;
   std::vector<std::string*> texts;
   std::vector<std::vector<std::string>*> lists;
 };
@@ -81,7 +82,9 @@ void Arguments::option(const char* names, std::vector<std::string>& target, cons
 void Arguments::group(const char* heading) { state_->heading = heading; }
 
 void Arguments::positional(const char* name, std::string& target, const char* help, bool required) {
-  state_->app.add_option(name, target, help)->required(required)->type_name("");
+  CLI::Option* option = state_->app.add_option(name, target, help)->type_name("");
+  // Not by CLI11's required(): that would hide an unknown option behind a missing argument.
+  if (required) state_->required.push_back(option);
 }
 
 void Arguments::rest(const char* name, std::vector<std::string>& target, const char* help, size_t minimum) {
@@ -137,6 +140,8 @@ Result<void> Arguments::parse() {
   for (std::string* text : state_->texts) restore_empty(*text);
   for (auto* list : state_->lists)
     for (std::string& text : *list) restore_empty(text);
+  for (const CLI::Option* option : state_->required)
+    if (option->count() == 0) return make_error(EINVAL, "{} is missing; see {} --help", option->get_name(), state_->usage);
   if (state_->rest != nullptr) return take_rest();
   return {};
 }

@@ -21,7 +21,6 @@
 #include "container/spawn.h"
 #include "host/namespaces.h"
 #include "host/process.h"
-#include "host/worker.h"
 
 namespace caisson::container {
 namespace {
@@ -163,7 +162,6 @@ class Creation {
     if (init_.pidfd) {
       (void)host::send_signal(init_.pidfd.get(), SIGKILL);
       host::wait_for_end(init_.pidfd.get(), std::chrono::seconds(5));
-      host::leave_to_parent(init_.pid);
     }
     // One that is in use by others, which is why it failed, is not ours to empty.
     if (!owns_cgroup_) return;

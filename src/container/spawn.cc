@@ -11,7 +11,6 @@
 #include "container/note.h"
 #include "host/files.h"
 #include "host/namespaces.h"
-#include "host/worker.h"
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
@@ -122,7 +121,6 @@ Result<host::Cloned> spawn_through_go_between(const oci::Spec& spec, const Plan&
     if (cloned && cloned->pid == 0) return cloned;
     go_between(cloned, theirs.get());
   }
-  host::leave_to_parent(between.pid);
   theirs.reset();
   Note note = TRY(expect_note(ours.get(), NoteKind::Go));
   if (note.fds.size() != 1) return make_error(EPROTO, "the new process's descriptor is lost");

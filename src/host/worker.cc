@@ -26,13 +26,7 @@ struct Header {
   uint64_t payload_bytes = 0;
   int32_t error_code = 0;  // 0: success
   uint32_t descriptors = 0;
-  uint32_t ended = 0;  // pids after the payload: processes for the parent to reap
 };
-
-std::vector<pid_t>& left_to_parent() {
-  static std::vector<pid_t> pids;
-  return pids;
-}
 
 void send_outcome(int socket, Result<WorkerOutput> outcome) {
   Header header;
@@ -48,11 +42,8 @@ void send_outcome(int socket, Result<WorkerOutput> outcome) {
   }
   header.payload_bytes = payload.size();
   header.descriptors = static_cast<uint32_t>(fds.size());
-  const std::vector<pid_t>& ended = left_to_parent();
-  header.ended = static_cast<uint32_t>(ended.size());
   std::string bytes(reinterpret_cast<const char*>(&header), sizeof header);
   bytes += payload;
-  bytes.append(reinterpret_cast<const char*>(ended.data()), ended.size() * sizeof(pid_t));
   // A parent that has gone needs no answer.
   (void)send_with_fds(socket, bytes, fds);
 }
@@ -158,14 +149,8 @@ class Worker : public std::enable_shared_from_this<Worker> {
     Header header;
     if (bytes_.size() < sizeof header) return false;
     memcpy(&header, bytes_.data(), sizeof header);
-    if (bytes_.size() - sizeof header < header.payload_bytes + header.ended * sizeof(pid_t)) return false;
-    std::string payload = bytes_.substr(sizeof header, header.payload_bytes);
-    for (uint32_t i = 0; i < header.ended; ++i) {
-      pid_t pid = 0;
-      memcpy(&pid, bytes_.data() + sizeof header + header.payload_bytes + i * sizeof pid, sizeof pid);
-      // Reaped when it has ended. One that is no child of ours (a sibling's) is its own parent's affair.
-      if (!options_.sibling) (void)loop_.watch_child(pid, [](int) {});
-    }
+    if (bytes_.size() - sizeof header < header.payload_bytes) return false;
+    std::string payload = bytes_.substr(sizeof header);
     bytes_.clear();
     if (header.error_code != 0) {
       finish(Error(header.error_code, std::move(payload)));
@@ -227,8 +212,6 @@ class Worker : public std::enable_shared_from_this<Worker> {
 };
 
 }  // namespace
-
-void leave_to_parent(pid_t pid) { left_to_parent().push_back(pid); }
 
 std::function<void()> run_worker(EventLoop& loop, WorkerOptions options, std::function<Result<WorkerOutput>()> work,
                                  std::function<void(Result<WorkerOutput>)> done) {
