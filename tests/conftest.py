@@ -91,7 +91,7 @@ def leftovers(scratch, marker, request):
                 os.kill(pid, 9)
             except ProcessLookupError:
                 pass
-        pytest.fail("left behind:\n  " + "\n  ".join(left))
+        pytest.fail("left behind:\n  " + "\n  ".join(line[:300] for line in left))
 
 
 _numbers = itertools.count(1)

@@ -65,7 +65,8 @@ def snapshot(folder, marker):
     """Everything that concerns us: processes below us, mounts and sockets below folder, and whatever has marker in its name."""
     result = {"process": descendants(os.getpid())}
     mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
-    result["mount"] = {mount for mount in mounts if mount.startswith(str(folder)) or marker in mount}
+    # podman mounts its storage on itself and takes it away again as it pleases.
+    result["mount"] = {mount for mount in mounts if (mount.startswith(str(folder)) or marker in mount) and not mount.endswith("/pod/s/overlay")}
     result["cgroup"] = set()
     for path, folders, _ in os.walk("/sys/fs/cgroup"):
         for name in list(folders):

@@ -1,0 +1,140 @@
+"""podman with storage of its own: nothing global is started or changed."""
+
+import itertools
+import json
+import os
+import pathlib
+import resource
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+
+from harness.runtime import Outcome, caisson_binary, testinit_binary
+
+CACHE = pathlib.Path("/var/cache/caisson/test")
+BUSYBOX_PROGRAMS = "sh cat ls echo sleep true false id stty kill mount umount touch mkdir rm ps env hostname wc head dd tee grep uname test ip chmod chown stat readlink tty".split()
+
+
+class Podman:
+    """podman's command line, with one runtime."""
+
+    def __init__(self, runtime_name, storage, scratch):
+        self.name = runtime_name
+        self.is_caisson = runtime_name in ("namespace", "microvm")
+        self.is_vm = runtime_name == "microvm"
+        self.argv = ["podman", "--root", f"{storage}/s", "--runroot", f"{storage}/r", "--tmpdir", f"{storage}/t", "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--storage-driver", "overlay"]
+        if self.is_caisson:
+            # podman does not pass --runtime-flag on to its own cleanup after a container's end, so a root of our own needs a script.
+            script = pathlib.Path(storage) / f"caisson-{runtime_name}"
+            script.write_text(f'#!/bin/sh\nexec {caisson_binary()} --root {scratch}/root-podman-{runtime_name} --isolation {runtime_name} "$@"\n')
+            script.chmod(0o755)
+            self.argv += ["--runtime", str(script)]
+        else:
+            self.argv += ["--runtime", shutil.which(runtime_name) or runtime_name]
+        self.env = {**os.environ, "CONTAINERS_CONF": f"{storage}/containers.conf", "CONTAINERS_REGISTRIES_CONF": "/dev/null", "XDG_RUNTIME_DIR": f"{storage}/x"}
+
+    def __call__(self, *args, check=True, timeout=90, stdin=subprocess.DEVNULL, input=None, text=True):
+        argv = [*self.argv, *map(str, args)]
+        given = {"input": input} if input is not None else {"stdin": stdin}
+        done = subprocess.run(argv, capture_output=True, text=text, timeout=timeout, env=self.env, **given)
+        outcome = Outcome(argv, done.returncode, done.stdout, done.stderr)
+        if check:
+            assert outcome.ok, f"failed: {outcome}"
+        return outcome
+
+    def popen(self, *args, **options):
+        return subprocess.Popen([*self.argv, *map(str, args)], env=self.env, **options)
+
+    def inspect(self, name):
+        return json.loads(self("inspect", name).stdout)[0]
+
+    def state(self, name):
+        return self.inspect(name)["State"]
+
+
+def busybox_archive(path):
+    """A root file system of busybox and testinit, as a tar archive."""
+    with tarfile.open(path, "w") as archive:
+        def folder(name, mode=0o755):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, mode
+            archive.addfile(entry)
+        for name in ("bin", "etc", "proc", "sys", "dev", "root", "home", "var", "run"):
+            folder(name)
+        folder("tmp", 0o1777)
+        archive.add(shutil.which("busybox"), "bin/busybox")
+        archive.add(testinit_binary(), "testinit")
+        for name in BUSYBOX_PROGRAMS:
+            entry = tarfile.TarInfo(f"bin/{name}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(entry)
+        for name, text in {"etc/passwd": "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\n", "etc/group": "root:x:0:\nuser:x:1000:\n"}.items():
+            source = path.parent / "entry"
+            source.write_text(text)
+            archive.add(source, name)
+            source.unlink()
+
+
+@pytest.fixture(scope="session")
+def storage(scratch):
+    """podman's storage with the images `busybox` in it."""
+    folder = scratch / "pod"
+    for name in ("s", "r", "t", "x"):
+        (folder / name).mkdir(parents=True)
+    # podman would raise the limits, which root may not do where it lacks CAP_SYS_RESOURCE; it lowers its own limit of processes to 32768.
+    hard = {"nofile": resource.getrlimit(resource.RLIMIT_NOFILE)[1], "nproc": 32768}
+    limits = [f"{kind}={value}:{value}" for kind, value in hard.items()]
+    (folder / "containers.conf").write_text(f'[engine]\ninfra_image = ""\n[containers]\nlog_driver = "k8s-file"\ndefault_ulimits = {json.dumps(limits)}\n')
+    busybox_archive(folder / "busybox.tar")
+    podman = Podman("runc", folder, scratch)
+    podman("import", "--change", "CMD=/bin/sh", "--change", "ENV=PATH=/bin", folder / "busybox.tar", "busybox:latest")
+    yield folder
+    podman("rm", "--all", "--force", "--time", "0", check=False)
+    podman("pod", "rm", "--all", "--force", check=False)
+    mounts = [line.split()[4] for line in open("/proc/self/mountinfo") if line.split()[4].startswith(str(folder))]
+    for mount in reversed(mounts):
+        subprocess.run(["umount", "-l", mount], check=False)
+
+
+def debian_tree():
+    """A minimal Debian, made by debootstrap once and kept in /var/cache/caisson/test."""
+    tree = CACHE / "bookworm"
+    done = CACHE / "bookworm.tar"
+    if not done.exists():
+        if os.environ.get("CAISSON_TEST_OFFLINE") == "1":
+            pytest.skip("debootstrap needs the network, and CAISSON_TEST_OFFLINE=1 is set")
+        CACHE.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(tree, ignore_errors=True)
+        made = subprocess.run(["debootstrap", "--variant=minbase", "--include=python3-minimal", "bookworm", str(tree)], capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL)
+        assert made.returncode == 0, f"debootstrap failed: {made.stdout[-1500:]} {made.stderr[-500:]}"
+        for unneeded in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"):
+            shutil.rmtree(tree / unneeded, ignore_errors=True)
+        subprocess.run(["tar", "-C", str(tree), "-cf", f"{done}.new", "."], check=True)
+        os.rename(f"{done}.new", done)
+        shutil.rmtree(tree)
+    return done
+
+
+@pytest.fixture(scope="session")
+def debian(storage, scratch):
+    podman = Podman("runc", storage, scratch)
+    podman("import", "--change", "CMD=/bin/bash", "--change", "ENV=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", debian_tree(), "debian:latest", timeout=300)
+    return "debian:latest"
+
+
+@pytest.fixture
+def podman(runtime_name, storage, scratch, leftovers):
+    instance = Podman(runtime_name, storage, scratch)
+    yield instance
+    instance("rm", "--all", "--force", "--time", "0", check=False)
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def name(marker):
+    """A name for a container, unique in this process."""
+    return f"{marker}p{next(_numbers)}"
