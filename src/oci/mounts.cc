@@ -21,7 +21,7 @@ void parse_mount(const Node& node, Mount& mount) {
   if (!mount.destination.starts_with('/')) {
     // config.md: deprecated, and to be taken as relative to "/".
     log::warning("{}: {}: is relative, taken as /{}", node.reading().document(), destination.path(), excerpt(mount.destination));
-    mount.destination.insert(0, "/");
+    mount.destination = fmt::format("/{}", mount.destination);
   }
   node["type"].read(mount.type);
   node["source"].read(mount.source);
