@@ -161,15 +161,17 @@ TEST_F(NamespacesTest, NetDevicesMoveWithTheirAddresses) {
 }
 
 TEST_F(NamespacesTest, UserNamespace) {
-  oci::Spec spec = user_spec("id -u; cat /proc/self/uid_map | tr -s ' '; touch /tmp/new; stat -c %u /dev/null /etc/passwd; echo > /dev/null; ls /sys/class/net; cat /hostfile 2>&1; echo x > /tmp/new; grep CapEff /proc/self/status");
+  oci::Spec spec = user_spec("id -u; cat /proc/self/uid_map | tr -s ' '; touch /tmp/new; stat -c %u /dev/null /etc/passwd; echo > /dev/null; ls /sys/class/net; cat /hostfile 2>&1; ulimit -n; cat /proc/self/oom_score_adj; echo x > /tmp/new; grep CapEff /proc/self/status");
   const std::string secret = bundle() + "/closed/file";
   ASSERT_TRUE(host::mkdir_p(bundle() + "/closed").ok());
   ASSERT_TRUE(host::write_file_atomic(secret, "bound\n", 0644).ok());
   ASSERT_EQ(chmod((bundle() + "/closed").c_str(), 0700), 0);
   // Only the host's root gets through that folder: the creator has to open the source.
   spec.mounts.push_back({.destination = "/hostfile", .type = "bind", .source = secret, .options = {"bind", "ro"}});
+  spec.process.rlimits = {{"RLIMIT_NOFILE", 64, 64}, {"RLIMIT_CORE", 0, 0}};
+  spec.process.oom_score_adj = 700;
   const std::string out = output_of(spec);
-  EXPECT_EQ(out.substr(0, out.find("CapEff")), "0\n 0 100000 65536\n65534\n0\nlo\nbound\n") << out;
+  EXPECT_EQ(out.substr(0, out.find("CapEff")), "0\n 0 100000 65536\n65534\n0\nlo\nbound\n64\n700\n") << out;
   struct stat info;
   ASSERT_EQ(stat((rootfs() + "/tmp/new").c_str(), &info), 0);
   EXPECT_EQ(info.st_uid, 100000u);
@@ -301,6 +303,17 @@ TEST_F(NamespacesTest, NoMountReachesASharedMountOfTheHost) {
     spec.linux_.rootfs_propagation = propagation;
     const std::string inside = output_of(spec);
     EXPECT_EQ(inside.find("shared:"), std::string::npos) << propagation << inside;
+    EXPECT_EQ(host::read_file("/proc/self/mountinfo").value(), before) << propagation;
+  }
+  for (const char* propagation : {"shared", "rshared"}) {
+    oci::Spec spec = shell_spec("true");
+    spec.root.path = folder + "/rootfs";
+    spec.linux_.rootfs_propagation = propagation;
+    ASSERT_TRUE(create(spec).ok());
+    EXPECT_EQ(host::read_file("/proc/self/mountinfo").value(), before) << propagation;
+    ASSERT_TRUE(start(spec).ok());
+    EXPECT_EQ(wait().status, 0);
+    ASSERT_TRUE(destroy(&spec).ok());
     EXPECT_EQ(host::read_file("/proc/self/mountinfo").value(), before) << propagation;
   }
   // Asked for, mounts of the host do come in.

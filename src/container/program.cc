@@ -129,7 +129,7 @@ Result<std::string> find_program(const oci::Process& process) {
   for (const std::string& entry : process.env)
     if (entry.starts_with("PATH=")) path = entry.substr(5);
   std::optional<Error> denied;
-  for (size_t start = 0; start <= path.size();) {
+  for (size_t start = 0; !path.empty() && start <= path.size();) {
     const size_t end = std::min(path.find(':', start), path.size());
     const std::string folder = path.substr(start, end - start);
     const std::string candidate = (folder.empty() ? "." : folder) + "/" + name;

@@ -123,6 +123,8 @@ Result<UniqueFd> prepare_root(InitContext& context) {
   if ((propagation & MS_SHARED) != 0 || (propagation & MS_REC) == 0) TRY(make_parent_private());
   auto tree = clone_root(context);
   if (!tree) return std::move(tree).error().within(fmt::format("root.path: {}", context.spec.root.path));
+  // The clone is a peer of a shared mount of the host: what is mounted in it from here on would appear there too, and stay.
+  if ((propagation & MS_SHARED) != 0) TRY(host::change_mount(tree->get(), {.propagation = MS_SLAVE}, false));
   const UniqueFd here(open(".", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!here) return errno_error("root.path: cannot open {}", context.spec.root.path);
   TRY(host::attach_mount(tree->get(), here.get()));
