@@ -13,6 +13,7 @@
 #include "container/listener.h"
 #include "container/memory_policy.h"
 #include "container/note.h"
+#include "container/personality.h"
 #include "container/process_limits.h"
 #include "container/program.h"
 #include "host/files.h"
@@ -147,8 +148,9 @@ class Execution {
   }
 
   Result<void> become_member(UniqueFd& channel) {
-    TRY(arrange_descriptors(stdio_, channel));
     const size_t preserved = stdio_.preserved.size();
+    TRY(clear_places(3 + static_cast<int>(preserved)));
+    TRY(arrange_descriptors(stdio_, channel));
     (void)TRY(expect_note(channel.get(), NoteKind::Go));
     TRY(join_cgroup());
     ExecLabels labels = TRY(ExecLabels::open(process_));
@@ -156,6 +158,7 @@ class Execution {
     if (setsid() < 0) return errno_error("cannot begin a session");
     if (!record_.no_new_keyring) TRY(join_session_keyring(record_.id));
     if (process_.terminal) TRY(take_terminal());
+    TRY(set_personality(spec_));
     TRY(set_memory_policy(spec_));
     TRY(send_note(channel.get(), NoteKind::LimitsWanted));
     (void)TRY(expect_note(channel.get(), NoteKind::Go));
@@ -163,6 +166,17 @@ class Execution {
     const std::string program = TRY(find_program(process_));
     TRY(send_note(channel.get(), NoteKind::Ready));
     return exec_program(process_, program, seccomp_, preserved);
+  }
+
+  // What is needed later must not sit where the preserved descriptors belong.
+  Result<void> clear_places(int first_free) {
+    for (UniqueFd* fd : {&init_, &rootfs_}) {
+      if (!*fd) continue;
+      UniqueFd moved(fcntl(fd->get(), F_DUPFD_CLOEXEC, first_free));
+      if (!moved) return errno_error("cannot move a descriptor");
+      *fd = std::move(moved);
+    }
+    return {};
   }
 
   Result<void> join_cgroup() {
@@ -180,10 +194,16 @@ class Execution {
   Result<void> join_namespaces() {
     const int others = foreign_ & ~(CLONE_NEWUSER | CLONE_NEWPID);
     if (others != 0) TRY(host::join_namespace(init_.get(), others, fmt::format("the namespaces of container {}", record_.id)));
+    // What leads to the host does not stay open.
+    auto closed = [this](Result<void> done) {
+      init_.reset();
+      rootfs_.reset();
+      return done;
+    };
     if (rootfs_ && (fchdir(rootfs_.get()) != 0 || chroot(".") != 0 || chdir("/") != 0)) return errno_error("cannot chroot into the container's root");
-    if ((foreign_ & CLONE_NEWUSER) == 0) return {};
+    if ((foreign_ & CLONE_NEWUSER) == 0) return closed({});
     TRY(host::join_namespace(init_.get(), CLONE_NEWUSER, fmt::format("the user namespace of container {}", record_.id)));
-    return become_namespace_root();
+    return closed(become_namespace_root());
   }
 
   Result<void> take_terminal() {

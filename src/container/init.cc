@@ -2,11 +2,8 @@
 
 #include <sched.h>
 #include <sys/prctl.h>
-#include <sys/personality.h>
-#include <sys/syscall.h>
+#include <sys/stat.h>
 #include <unistd.h>
-
-#include <cctype>
 
 #include "base/log.h"
 #include "container/console.h"
@@ -16,6 +13,7 @@
 #include "container/memory_policy.h"
 #include "container/mounts.h"
 #include "container/note.h"
+#include "container/personality.h"
 #include "container/program.h"
 #include "container/rootfs.h"
 #include "container/sysctl.h"
@@ -39,15 +37,6 @@ Result<void> set_up_namespaces(InitContext& context) {
   if (context.has_fresh_namespace("network")) TRY(host::bring_up_loopback());
   if (!spec.hostname.empty() && sethostname(spec.hostname.data(), spec.hostname.size()) != 0) return errno_error("hostname: cannot set \"{}\"", spec.hostname);
   if (!spec.domainname.empty() && setdomainname(spec.domainname.data(), spec.domainname.size()) != 0) return errno_error("domainname: cannot set \"{}\"", spec.domainname);
-  return {};
-}
-
-Result<void> set_personality(const oci::Spec& spec) {
-  if (!spec.linux_.personality) return {};
-  const std::string& domain = spec.linux_.personality->domain;
-  if (domain != "LINUX" && domain != "LINUX32") return make_error(EINVAL, "linux.personality.domain: \"{}\" is not LINUX or LINUX32", domain);
-  if (!spec.linux_.personality->flags.empty()) return make_error(EINVAL, "linux.personality.flags: the specification has none yet");
-  if (personality(domain == "LINUX" ? PER_LINUX : PER_LINUX32) < 0) return errno_error("linux.personality: cannot set {}", domain);
   return {};
 }
 
@@ -104,6 +93,7 @@ bool attaches_itself(const oci::Spec& spec) {
 
 void run_init(InitContext& context) {
   host::reset_signals();
+  umask(022);  // for the folders and files that are made on the way, whatever the caller's
   prctl(PR_SET_NAME, "caisson:init", 0, 0, 0);
   // Nothing in the container may look into this copy of the runtime.
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) _exit(1);

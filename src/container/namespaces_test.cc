@@ -88,9 +88,18 @@ TEST_F(NamespacesTest, TimeOffsets) {
   const std::string out = output_of(spec);
   EXPECT_GT(std::stol(out), 1000000);
   EXPECT_NE(out.find("500         7"), std::string::npos) << out;
+  spec = shell_spec("sleep 100");
+  spec.linux_.namespaces.push_back({"time", ""});
+  spec.linux_.time_offsets = {{"boottime", {1000000, 0}}};
+  ASSERT_TRUE(create(spec).ok());
+  ASSERT_TRUE(start(spec).ok());
+  auto executed = exec(spec, shell_process(spec, "cut -d. -f1 /proc/uptime"));
+  ASSERT_TRUE(executed.ok()) << executed.error().message();
+  EXPECT_GT(std::stol(executed->out), 1000000);
+  ASSERT_TRUE(destroy(&spec).ok());
   // The runtime itself has not moved: the next container is in ordinary time.
   oci::Spec plain = shell_spec("cut -d. -f1 /proc/uptime");
-  EXPECT_LT(std::stol(output_of(plain)), 1000000 + 100000000);
+  EXPECT_LT(std::stol(output_of(plain)), 1000000) << "or this machine has been up for eleven days";
 }
 
 TEST_F(NamespacesTest, JoinsByPath) {
