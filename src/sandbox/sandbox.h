@@ -10,7 +10,6 @@
 
 namespace caisson::sandbox {
 
-namespace v1 = ::caisson::sandbox::v1;  // NOLINT
 inline constexpr const char* kServiceName = "caisson.sandbox.v1.Sandbox";
 
 // Gives the answer of one call, once, then or later, on the event loop's thread.
