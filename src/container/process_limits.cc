@@ -97,11 +97,25 @@ Result<void> apply_io_priority(pid_t pid, const oci::IoPriority& priority) {
   return {};
 }
 
-Result<unsigned> parse_cpu(std::string_view text, std::string_view list, std::string_view member) {
-  unsigned value = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() || value >= CPU_SETSIZE) return make_error(EINVAL, "{}: \"{}\" is not a list of CPUs", member, list);
-  return value;
+// One part of a list of CPUs: "3", "0-7", or "0-31:2/8", the first two of every eight.
+bool add_cpus(std::string_view part, cpu_set_t& cpus) {
+  unsigned first = 0, last = 0, used = 1, group = 1;
+  const char* at = part.data();
+  const char* end = at + part.size();
+  auto number = [&](unsigned& value) {
+    const auto parsed = std::from_chars(at, end, value);
+    at = parsed.ptr;
+    return parsed.ec == std::errc() && value <= CPU_SETSIZE;
+  };
+  auto skip = [&](char letter) { return at != end && *at == letter && (++at, true); };
+  if (!number(first)) return false;
+  last = first;
+  if (skip('-') && !number(last)) return false;
+  if (skip(':') && !(number(used) && skip('/') && number(group) && group > 0)) return false;
+  if (at != end || last < first || last >= CPU_SETSIZE) return false;
+  for (unsigned cpu = first; cpu <= last; ++cpu)
+    if ((cpu - first) % group < used) CPU_SET(cpu, &cpus);
+  return true;
 }
 
 }  // namespace
@@ -113,11 +127,7 @@ Result<void> apply_affinity(pid_t pid, const std::string& list, std::string_view
   const std::string_view text = list;
   for (size_t start = 0; start <= text.size();) {
     const size_t end = std::min(text.find(',', start), text.size());
-    const std::string_view part = text.substr(start, end - start);
-    const size_t dash = part.find('-');
-    const unsigned first = TRY(parse_cpu(part.substr(0, dash), list, member));
-    const unsigned last = dash == std::string_view::npos ? first : TRY(parse_cpu(part.substr(dash + 1), list, member));
-    for (unsigned cpu = first; cpu <= last; ++cpu) CPU_SET(cpu, &cpus);
+    if (!add_cpus(text.substr(start, end - start), cpus)) return make_error(EINVAL, "{}: \"{}\" is not a list of CPUs", member, list);
     start = end + 1;
   }
   if (sched_setaffinity(pid, sizeof cpus, &cpus) != 0) return errno_error("{}: cannot run on CPUs {}", member, list);

@@ -214,6 +214,25 @@ TEST_F(ProcessTest, ExecHasItsOwnProcessObject) {
   EXPECT_EQ(ended->out, "1000\n0077\nCapEff:\t0000000000000000\n99\n/tmp\ny\n300\n");
 }
 
+TEST_F(ProcessTest, ExecCpuAffinity) {
+  const oci::Spec spec = shell_spec("sleep 100");
+  ASSERT_TRUE(create(spec).ok());
+  ASSERT_TRUE(start(spec).ok());
+  oci::Process process = shell_process(spec, "grep Cpus_allowed_list /proc/self/status");
+  for (const auto& [list, expected] : std::vector<std::pair<std::string, std::string>>{{"0", "0"}, {"0-0", "0"}, {"0-1:1/2", "0"}}) {
+    process.exec_cpu_affinity = oci::ExecCpuAffinity{.initial = "", .final_ = list};
+    auto ended = exec(spec, process);
+    ASSERT_TRUE(ended.ok()) << ended.error().message();
+    EXPECT_EQ(ended->out, "Cpus_allowed_list:\t" + expected + "\n");
+  }
+  for (const char* list : {"x", "1-", "3-1", "0,", "0-1:", "0-1:1/0", "99999"}) {
+    process.exec_cpu_affinity = oci::ExecCpuAffinity{.initial = list, .final_ = ""};
+    auto ended = exec(spec, process);
+    ASSERT_FALSE(ended.ok()) << list;
+    EXPECT_NE(ended.error().message().find("process.execCPUAffinity.initial"), std::string::npos) << ended.error().message();
+  }
+}
+
 TEST_F(ProcessTest, ExecWithTerminal) {
   const oci::Spec spec = shell_spec("sleep 100");
   ASSERT_TRUE(create(spec).ok());
