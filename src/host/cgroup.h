@@ -61,6 +61,7 @@ Result<std::vector<pid_t>> cgroup_processes(const CgroupPaths& paths);
 Result<void> signal_cgroup(const CgroupPaths& paths, int signal);
 // v1 freezer or v2 cgroup.freeze; returns when the state has been reached (5 s at most).
 Result<void> freeze_cgroup(const CgroupPaths& paths, bool frozen);
+// True also while it is still being frozen.
 Result<bool> cgroup_is_frozen(const CgroupPaths& paths);
 // Kills what is in it and removes the folders with those below; retries while processes die (10 s at most). Idempotent. EINVAL for the root cgroup.
 Result<void> remove_cgroup(const CgroupPaths& paths);

@@ -27,8 +27,10 @@ std::optional<Freezer> freezer_of(const CgroupPaths& paths) {
   return std::nullopt;
 }
 
+// Frozen, or on the way there: whoever was freezing it may have died meanwhile.
 Result<bool> is_frozen(const Freezer& freezer) {
-  if (freezer.v1) return TRY(read_cgroup_file(freezer.folder, "freezer.state")).starts_with("FROZEN");
+  if (freezer.v1) return !TRY(read_cgroup_file(freezer.folder, "freezer.state")).starts_with("THAWED");
+  if (read_cgroup_number(freezer.folder, "cgroup.freeze") == 1) return true;
   auto events = read_cgroup_table(freezer.folder, "cgroup.events");
   return events["frozen"] == 1;
 }

@@ -250,6 +250,24 @@ TEST_F(Real, KillReachesFrozenProcessesAndThoseBelow) {
   EXPECT_FALSE(*cgroup_is_frozen(paths_));
 }
 
+TEST_F(Real, RemoveThawsWhatHasOnlyBegunToFreeze) {
+  auto freezer = paths_.folders.find("freezer");
+  if (freezer == paths_.folders.end()) GTEST_SKIP() << "no v1 freezer";
+  // vfork's parent sleeps where it cannot be frozen: the cgroup stays FREEZING, as after the death of whoever was freezing it.
+  pid_t pid = child([] {
+    if (vfork() == 0) {
+      for (;;) pause();
+    }
+  });
+  usleep(20'000);
+  ASSERT_TRUE(write_cgroup_file(freezer->second, "freezer.state", "FROZEN").ok());
+  usleep(20'000);
+  EXPECT_TRUE(*cgroup_is_frozen(paths_));
+  Result<void> removed = remove_cgroup(paths_);
+  EXPECT_TRUE(removed.ok()) << removed.error().message();
+  waitpid(pid, nullptr, 0);
+}
+
 TEST_F(Real, RemoveEndsAForkBomb) {
   ASSERT_TRUE(write_cgroup_file(paths_.folders.contains("pids") ? paths_.folders["pids"] : paths_.folders[""], "pids.max", "40").ok());
   signal(SIGCHLD, SIG_IGN);

@@ -50,14 +50,16 @@ Result<void> kill_lock_holder(const std::string& dir, Clock::time_point deadline
   }
 }
 
-Result<void> kill_process(const ProcessIdentity& process, Clock::time_point deadline) {
-  if (process.pid <= 0) return {};
+// A descriptor to wait on; invalid where the process has ended.
+Result<UniqueFd> kill_process(const ProcessIdentity& process) {
+  if (process.pid <= 0) return UniqueFd();
   auto pidfd = host::open_pidfd(process.pid, process.start_time);
-  if (!pidfd) return pidfd.error().code() == ESRCH ? Result<void>() : Result<void>(std::move(pidfd).error());
+  if (!pidfd && pidfd.error().code() == ESRCH) return UniqueFd();
+  if (!pidfd) return pidfd;
   auto killed = host::send_signal(pidfd->get(), SIGKILL);
-  if (!killed) return killed.error().code() == ESRCH ? Result<void>() : std::move(killed);
-  if (!host::wait_for_end(pidfd->get(), left(deadline))) return make_error(ETIMEDOUT, "process {} does not end", process.pid);
-  return {};
+  if (!killed && killed.error().code() == ESRCH) return UniqueFd();
+  if (!killed) return std::move(killed).error();
+  return pidfd;
 }
 
 Result<void> unmount(const std::string& path) {
@@ -152,9 +154,17 @@ Result<std::vector<std::string>> mounts_below(const std::string& dir) {
 Result<void> free_leftovers(const Leftovers& leftovers, std::chrono::milliseconds limit) {
   const auto deadline = Clock::now() + limit;
   Result<void> outcome;
-  for (const ProcessIdentity& process : leftovers.processes) keep_first(outcome, kill_process(process, deadline));
+  std::vector<std::pair<pid_t, UniqueFd>> killed;
+  for (const ProcessIdentity& process : leftovers.processes) {
+    auto pidfd = kill_process(process);
+    if (pidfd) killed.emplace_back(process.pid, std::move(*pidfd));
+    else keep_first(outcome, std::move(pidfd).error());
+  }
+  // Before waiting: a paused process does not die until its cgroup has been thawed.
   for (const host::CgroupPaths& paths : leftovers.cgroups)
     if (!paths.folders.empty()) keep_first(outcome, host::remove_cgroup(paths));
+  for (const auto& [pid, pidfd] : killed)
+    if (pidfd && !host::wait_for_end(pidfd.get(), left(deadline))) keep_first(outcome, make_error(ETIMEDOUT, "process {} does not end", pid));
   for (auto path = leftovers.mounts.rbegin(); path != leftovers.mounts.rend(); ++path) keep_first(outcome, unmount(*path));
   for (const std::string& path : leftovers.folders) keep_first(outcome, host::remove_tree(path));
   for (const std::string& name : leftovers.interfaces) keep_first(outcome, delete_interface(name));

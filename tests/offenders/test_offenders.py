@@ -1,0 +1,273 @@
+"""Hostile containers: whatever one does, the node is unharmed and the front answers. tests/guest/offender is the program that tries."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import threading
+import time
+import uuid
+
+import pytest
+
+from harness import leftovers as leftovers_module
+from harness.runtime import testinit_binary
+from harness.waiting import wait_for
+
+MIB = 1 << 20
+BOTH = pytest.mark.runtimes("namespace", "microvm")
+GUEST = pytest.mark.runtimes("microvm")
+# What a command may take while an offender is at work.
+PATIENCE = 60
+
+
+def offender_binary():
+    return pathlib.Path(testinit_binary()).parent / "offender"
+
+
+@pytest.fixture
+def offend(container):
+    """offend("flood") -> the container with that for its process, not yet created."""
+    shutil.copy(offender_binary(), container.bundle.rootfs / "offender")
+
+    def prepare(*args, privileged=False, share_pids=False):
+        container.bundle.process["args"] = ["/offender", *args]
+        if privileged:
+            container.bundle.privileged()
+        if share_pids:
+            container.bundle.without_namespace("pid")
+        return container
+
+    return prepare
+
+
+def node_state():
+    """What a container must not be able to change on the node. Scratch folders are other people's, too: they come and go."""
+    temporary = ("/tmp", "/run", "/var")
+    mounts = [line.split() for line in open("/proc/self/mountinfo")]
+    state = {"mounts": [(fields[4], fields[5]) for fields in mounts if not fields[4].startswith(temporary)]}
+    for name in ("core_pattern", "hostname", "domainname", "modprobe", "randomize_va_space", "panic", "sysrq"):
+        state[name] = pathlib.Path(f"/proc/sys/kernel/{name}").read_text()
+    state["subtree"] = [path.read_text() for path in [pathlib.Path("/sys/fs/cgroup/cgroup.subtree_control")] if path.exists()]
+    state["dev"] = sorted(entry.name for entry in os.scandir("/dev") if not entry.name.startswith(("pts", "shm", "tty")))
+    return state
+
+
+@pytest.fixture(autouse=True)
+def unharmed_node(scratch, request):
+    """Fails the test where the node is not as it was; gives the name of a file that only somebody who has broken out can see."""
+    canary = scratch / f"canary-{uuid.uuid4().hex}"
+    canary.write_text("untouched")
+    before = node_state()
+    yield canary
+    assert canary.read_text() == "untouched"
+    marks = [str(path) for path in scratch.rglob("offender-was-here") if "rootfs" not in path.parts]
+    assert not marks, "the offender has written outside of its root file system"
+    assert node_state() == before
+    canary.unlink()
+
+
+def assert_front_answers(runtime, *containers):
+    for container in containers:
+        start = time.monotonic()
+        runtime.call("state", container.id, check=False, timeout=PATIENCE)
+        assert time.monotonic() - start < 10, "state took too long"
+    runtime.call("list", timeout=PATIENCE)
+
+
+def end(container):
+    """Killed and deleted, whatever it is in the middle of."""
+    container.runtime.call("delete", "--force", container.id, timeout=PATIENCE)
+    assert container.state() is None
+
+
+def alive(container):
+    """The sandbox lives: it runs another process."""
+    return container.exec("/testinit", "echo", "alive", timeout=PATIENCE).stdout == "alive\n"
+
+
+def memory_of_descendants():
+    """Kilobytes, shared pages counted in proportion."""
+    total = 0
+    for pid, _, command in leftovers_module.descendants(os.getpid()):
+        if "offender" in command:
+            continue
+        try:
+            rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total
+
+
+@BOTH
+def test_flood_of_output(offend, runtime):
+    """Nobody reads: the container waits, nothing grows. Then somebody reads a little, and then nobody at all again."""
+    container = offend("flood")
+    container.bundle.write()
+    reader, writer = os.pipe()
+    try:
+        runtime.call("create", "--bundle", container.bundle.path, container.id, stdout=writer, stderr=writer)
+        os.close(writer)
+        writer = -1
+        container.start()
+        wait_for(lambda: os.read(reader, 65536), "output")
+        assert alive(container)
+        before = memory_of_descendants()
+        end_of_reading = time.monotonic() + 2
+        total = 0
+        while time.monotonic() < end_of_reading:
+            total += len(os.read(reader, 1 << 20))
+        assert total > MIB
+        assert_front_answers(runtime, container)
+        assert alive(container)
+        assert memory_of_descendants() < before + 64 * 1024
+        os.close(reader)
+        reader = -1
+        container.kill("KILL")
+        container.wait_status("stopped")
+    finally:
+        for fd in (reader, writer):
+            if fd >= 0:
+                os.close(fd)
+        end(container)
+
+
+@BOTH
+def test_fork_bomb(offend, runtime):
+    container = offend("fork-bomb")
+    container.bundle.linux["resources"]["pids"] = {"limit": 60}
+    container.spawn()
+    container.wait_output("ready")
+    assert "refused fork EAGAIN" in container.output()
+    assert_front_answers(runtime, container)
+    container.kill("KILL")
+    container.wait_status("stopped")
+    container.delete()
+
+
+@BOTH
+def test_descriptor_exhaustion(offend, runtime):
+    container = offend("descriptors")
+    container.bundle.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 4096, "hard": 4096}]
+    container.spawn()
+    wait_for(lambda: container.output().count("done descriptors") == 8, "eight processes with full tables")
+    assert_front_answers(runtime, container)
+    assert alive(container)
+    end(container)
+
+
+@BOTH
+def test_memory_hog_is_reported_and_the_sandbox_lives(offend, runtime):
+    container = offend()
+    container.bundle.linux["resources"]["memory"] = {"limit": 64 * MIB, "swap": 64 * MIB}
+    container.spawn_sleeping()
+    events = runtime.popen("events", container.id, stdout=subprocess.PIPE, text=True)
+    lines = []
+    thread = threading.Thread(target=lambda: lines.extend(events.stdout), daemon=True)
+    thread.start()
+    try:
+        # The largest process is the victim: the hog, not the container's first one.
+        outcome = container.exec("/offender", "hog", check=False, timeout=PATIENCE)
+        assert outcome.status == 137, outcome
+        assert alive(container)
+        stats = json.loads(runtime.call("events", "--stats", container.id).stdout)
+        assert stats["data"]["memory"]["usage"]["limit"] == 64 * MIB
+        assert stats["data"]["memory"]["usage"]["max"] > 32 * MIB
+    finally:
+        end(container)
+        events.wait(timeout=PATIENCE)
+        thread.join(PATIENCE)
+    kinds = [json.loads(line)["type"] for line in lines if line.strip()]
+    assert "oom" in kinds, kinds
+
+
+@BOTH
+def test_full_tmpfs(offend, runtime):
+    container = offend("fill", "/dev/shm")
+    container.spawn()
+    container.wait_output("ready", deadline=PATIENCE)
+    assert "done fill 64 MiB ENOSPC" in container.output()
+    assert_front_answers(runtime, container)
+    assert alive(container)
+    end(container)
+
+
+@GUEST
+def test_full_guest_memory(offend, runtime):
+    """A tmpfs without a size, in a container without a limit: the guest runs out of memory, the node does not notice."""
+    container = offend("fill", "/data")
+    container.bundle.mount("/data", "tmpfs", "tmpfs", options=["size=100%"])
+    container.spawn()
+    wait_for(lambda: "done fill" in container.output() or container.status() != "running", "a full file system or a dead guest", deadline=PATIENCE)
+    assert_front_answers(runtime, container)
+    end(container)
+
+
+HOSTILE_LINKS = ["{victim}", "../../../../../../../../..{victim}", "/proc/self/root/{victim}", "/proc/1/root/{victim}"]
+
+
+@BOTH
+@pytest.mark.parametrize("target", range(len(HOSTILE_LINKS)))
+@pytest.mark.parametrize("place", ["data", "dev", "proc", "sys", "etc"])
+def test_hostile_links_in_the_root_file_system(container, runtime, folder, place, target):
+    """Every place that the runtime mounts on, makes nodes in or writes to may be a link to the node."""
+    victim = folder / "victim"
+    victim.mkdir()
+    (victim / "hostname").write_text("untouched")
+    before = sorted(entry.name for entry in victim.iterdir())
+    link = container.bundle.rootfs / place
+    shutil.rmtree(link, ignore_errors=True)
+    link.symlink_to(HOSTILE_LINKS[target].format(victim=victim))
+    container.bundle.mount("/data/sub", "tmpfs", "tmpfs")
+    container.bundle.mount("/etc/hostname", "bind", str(container.bundle.path / "config.json"), options=["bind", "ro"])
+    container.bundle.process["args"] = ["/testinit", "exit", "0"]
+    container.run(check=False)  # refused, or kept inside: both are right
+    assert sorted(entry.name for entry in victim.iterdir()) == before
+    assert (victim / "hostname").read_text() == "untouched"
+    assert_front_answers(runtime)
+
+
+@GUEST
+def test_privileged_mounts_everything(offend, runtime, unharmed_node):
+    container = offend("mount-everything", unharmed_node.name, privileged=True)
+    container.spawn()
+    wait_for(lambda: "ready" in container.output() or container.status() != "running", "the end of the attempts", deadline=PATIENCE)
+    assert "FOUND" not in container.output(), container.output()
+    assert_front_answers(runtime, container)
+    end(container)
+
+
+@GUEST
+def test_killing_the_agent(offend, runtime):
+    """With the guest's PID namespace, process 1 is the agent: without it the sandbox ends, and says so."""
+    container = offend("kill-agent", privileged=True, share_pids=True)
+    container.spawn()
+    wait_for(lambda: "ready" in container.output() or container.status() != "running", "the end of the attempts", deadline=PATIENCE)
+    assert_front_answers(runtime, container)
+    end(container)
+
+
+@GUEST
+@pytest.mark.parametrize("door", ["sysrq", "reboot"])
+def test_crash_of_the_guest_kernel(offend, runtime, door):
+    container = offend("crash", door, privileged=True, share_pids=True)
+    container.bundle.without_namespace("pid")
+    container.spawn()
+    wait_for(lambda: "refused" in container.output() or container.status() != "running", "the end of the guest", deadline=PATIENCE)
+    assert_front_answers(runtime, container)
+    end(container)
+
+
+@GUEST
+@pytest.mark.parametrize("kind", ["garbage", "frames"])
+def test_forged_frames(offend, runtime, kind):
+    """The agent's own port, written to by a container: at worst this sandbox is over."""
+    container = offend("forge", kind, privileged=True, share_pids=True)
+    container.spawn()
+    wait_for(lambda: "ready" in container.output() or container.status() != "running", "the end of the forgery", deadline=PATIENCE)
+    assert_front_answers(runtime, container)
+    before = memory_of_descendants()
+    assert before < 2 * 1024 * 1024
+    end(container)
