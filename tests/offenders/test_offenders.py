@@ -12,7 +12,7 @@ import uuid
 import pytest
 
 from harness import leftovers as leftovers_module
-from harness.runtime import testinit_binary
+from harness import runtime as runtime_module
 from harness.waiting import wait_for
 
 MIB = 1 << 20
@@ -23,7 +23,7 @@ PATIENCE = 60
 
 
 def offender_binary():
-    return pathlib.Path(testinit_binary()).parent / "offender"
+    return pathlib.Path(runtime_module.testinit_binary()).parent / "offender"
 
 
 @pytest.fixture
@@ -48,7 +48,8 @@ def node_state():
     mounts = [line.split() for line in open("/proc/self/mountinfo")]
     state = {"mounts": [(fields[4], fields[5]) for fields in mounts if not fields[4].startswith(temporary)]}
     for name in ("core_pattern", "hostname", "domainname", "modprobe", "randomize_va_space", "panic", "sysrq"):
-        state[name] = pathlib.Path(f"/proc/sys/kernel/{name}").read_text()
+        file = pathlib.Path(f"/proc/sys/kernel/{name}")
+        state[name] = file.read_text() if file.exists() else None
     state["subtree"] = [path.read_text() for path in [pathlib.Path("/sys/fs/cgroup/cgroup.subtree_control")] if path.exists()]
     state["dev"] = sorted(entry.name for entry in os.scandir("/dev") if not entry.name.startswith(("pts", "shm", "tty")))
     return state
@@ -123,10 +124,8 @@ def test_flood_of_output(offend, runtime):
         assert_front_answers(runtime, container)
         assert alive(container)
         assert memory_of_descendants() < before + 64 * 1024
-        os.close(reader)
-        reader = -1
-        container.kill("KILL")
-        container.wait_status("stopped")
+        container.kill("KILL")  # with all its pipes full
+        container.wait_status("stopped", deadline=10)
     finally:
         for fd in (reader, writer):
             if fd >= 0:
