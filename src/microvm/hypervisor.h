@@ -24,7 +24,7 @@ struct GuestImage {
   std::string kernel;    // vmlinux (ELF with a PVH note)
   std::string initrd;
   bool has_9p = false;
-  bool has_mmio = false; // boots on the `microvm` machine type with all devices it needs
+  bool has_mmio = false; // takes virtio-mmio devices from its command line, as machine `microvm` without PCI gives them
 };
 
 struct VmConfig {
@@ -36,6 +36,12 @@ struct VmConfig {
   ShareType share = ShareType::Virtiofs;
   // The guest's shared tree (mount tag kShareTag): Share::namespace_fd(), borrowed until start() has returned. What is exposed later reaches the guest too. -1: no share.
   int share_namespace = -1;
+  // Network devices: a tap's descriptor (borrowed until start() has returned) and the MAC that the guest's device has.
+  struct Network {
+    int tap = -1;
+    std::string mac;
+  };
+  std::vector<Network> networks;
   uint32_t vcpus = 1;
   uint64_t memory_mib = 256;
   std::string kernel_parameters;

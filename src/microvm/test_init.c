@@ -78,7 +78,7 @@ static void answer(char* line, char* out, size_t size) {
   }
   if (!strcmp(verb, "mount")) {  // mount virtiofs|9p TAG
     mkdir("/share", 0755);
-    const char* options = !strcmp(path, "9p") ? "trans=virtio,version=9p2000.L,cache=none,msize=524288,access=client,xattr" : NULL;
+    const char* options = !strcmp(path, "9p") ? "trans=virtio,version=9p2000.L,cache=mmap,msize=524288,access=client,xattr" : NULL;
     if (mount(text, "/share", path, 0, options)) goto failed;
   } else if (!strcmp(verb, "stat")) {
     if (lstat(path, &st)) goto failed;
@@ -116,17 +116,16 @@ static void answer(char* line, char* out, size_t size) {
     if ((n = lgetxattr(path, "user.caisson", buffer, sizeof buffer - 1)) < 0) goto failed;
     buffer[n] = 0;
     snprintf(out, size, "%s", buffer);
-  } else if (!strcmp(verb, "lock")) {  // an exclusive flock and a POSIX lock, seen by another process as taken
+  } else if (!strcmp(verb, "lock")) {  // a POSIX lock, or with a third word an exclusive flock, seen by another process as taken
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) || fcntl(fd, F_SETLK, &whole)) goto failed;
+    if (fd < 0 || (text ? flock(fd, LOCK_EX | LOCK_NB) : fcntl(fd, F_SETLK, &whole))) goto failed;
     pid_t child = fork();
     if (child == 0) {
       int other = open(path, O_RDWR | O_CLOEXEC);
-      int seen = (flock(other, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) ? 1 : 0;
       struct flock wish = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-      if (fcntl(other, F_SETLK, &wish) && (errno == EAGAIN || errno == EACCES)) seen += 2;
-      _exit(seen);
+      int taken = text ? flock(other, LOCK_EX | LOCK_NB) : fcntl(other, F_SETLK, &wish);
+      _exit(taken && (errno == EWOULDBLOCK || errno == EACCES) ? 1 : 0);
     }
     int status = 0;
     waitpid(child, &status, 0);

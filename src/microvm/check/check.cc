@@ -1,0 +1,137 @@
+#include "microvm/check.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "microvm/check/boot_proof.h"
+#include "microvm/check/memory.h"
+#include "microvm/check/namespace_proof.h"
+#include "microvm/guest/progress.h"
+#include "microvm/guest/store.h"
+#include "microvm/jail/jail.h"
+#include "microvm/qemu/qemu.h"
+#include "microvm/virtiofsd.h"
+
+namespace caisson::microvm {
+namespace {
+
+constexpr std::chrono::seconds kKvmLimit{10};
+constexpr std::chrono::seconds kTcgLimit{60};
+
+CheckRow good(std::string what, std::string detail) { return {.what = std::move(what), .ok = true, .required = false, .detail = std::move(detail), .remedy = {}}; }
+CheckRow bad(std::string what, const Error& error, std::string remedy) {
+  return {.what = std::move(what), .ok = false, .required = false, .detail = error.message(), .remedy = std::move(remedy)};
+}
+
+CheckRow check_namespaces() {
+  auto proved = prove_namespaces();
+  CheckRow row = proved ? good("namespace", "made a process with namespaces and a root file system of its own")
+                        : bad("namespace", proved.error(), "run caisson as root, with CAP_SYS_ADMIN; inside a container that one must be privileged");
+  row.required = true;
+  return row;
+}
+
+CheckRow check_cgroups() {
+  auto proved = prove_cgroups();
+  return proved ? good("cgroups", *proved) : bad("cgroups", proved.error(), "without cgroups limits are not enforced on the node: mount them at /sys/fs/cgroup");
+}
+
+CheckRow check_image(const sandbox::MicrovmConfig& settings, const std::string& name) {
+  sandbox::MicrovmConfig only = settings;
+  only.kernel.clear();
+  only.guest = name;
+  const std::string what = "guest image " + name;
+  auto image = find_guest_image(only);
+  if (!image) return bad(what, image.error(), name == "tuned" ? "caisson guest build --tuned (optional: boots faster)" : "caisson guest build");
+  auto manifest = read_manifest(image_folder(settings.guest_cache, name));
+  return good(what, manifest ? fmt::format("{} from {}", manifest->kernel_release, manifest->source) : image->kernel);
+}
+
+CheckRow check_qemu(const sandbox::MicrovmConfig& settings) {
+  auto program = find_qemu(settings);
+  return program ? good("qemu", *program) : bad("qemu", program.error(), "apt-get install --no-install-recommends qemu-system-x86");
+}
+
+CheckRow check_user(const sandbox::MicrovmConfig& settings) {
+  const JailUser user = find_jail_user(settings.user);
+  if (user.exists) return good("jail user", fmt::format("{} ({})", settings.user, user.uid));
+  return bad("jail user", make_error(ENOENT, "there is no user {}: virtual machines run as uid {} without a name", settings.user, user.uid),
+             fmt::format("useradd --system --no-create-home --shell /usr/sbin/nologin {}", settings.user));
+}
+
+// One boot with everything as configured but for what is to be proved.
+CheckRow check_boot(const sandbox::MicrovmConfig& settings, const std::string& what, const std::string& remedy, std::chrono::seconds limit) {
+  auto proof = prove_boot(settings, limit);
+  if (!proof) return bad(what, proof.error(), remedy);
+  return good(what, fmt::format("guest {} ready in {:.2f} s", proof->kernel_release, proof->seconds));
+}
+
+CheckRow check_kvm(const sandbox::MicrovmConfig& settings) {
+  const std::string what = "microvm (qemu, kvm)";
+  const std::string remedy = "use a machine with virtualisation (or nested virtualisation) switched on, and load kvm_intel or kvm_amd; without KVM microvm runs by emulation, many times slower";
+  if (access("/dev/kvm", R_OK | W_OK) != 0) return bad(what, errno_error("cannot open /dev/kvm"), remedy);
+  sandbox::MicrovmConfig with_kvm = settings;
+  with_kvm.accel = "kvm";
+  return check_boot(with_kvm, what, remedy, kKvmLimit);
+}
+
+CheckRow check_share(const sandbox::MicrovmConfig& settings, const std::string& type, bool kvm) {
+  sandbox::MicrovmConfig with_share = settings;
+  with_share.share = type;
+  with_share.accel = kvm ? "kvm" : "tcg";
+  return check_boot(with_share, "share " + type, type == "9p" ? "optional: needs the tuned guest (caisson guest build --tuned)" : "apt-get install qemu-system-common (virtiofsd)", kTcgLimit);
+}
+
+void choose_isolation(CheckReport& report) { report.auto_isolation = report.kvm_ok ? "microvm" : "namespace"; }
+
+void remember(const CheckReport& report) {
+  auto saved = remember_report(report);
+  if (!saved) log::debug("cannot remember the check: {}", saved.error().message());
+}
+
+}  // namespace
+
+Result<CheckReport> run_check(const sandbox::RuntimeConfig& config, bool progress) {
+  const sandbox::MicrovmConfig& settings = config.microvm;
+  Progress display(!progress);
+  CheckReport report;
+  auto add = [&](CheckRow row) {
+    report.rows.push_back(std::move(row));
+    return report.rows.back().ok;
+  };
+  display.step("making namespaces and cgroups");
+  report.namespace_ok = add(check_namespaces());
+  add(check_cgroups());
+  add(check_qemu(settings));
+  add(check_user(settings));
+  for (const char* name : {"stock", "tuned"}) add(check_image(settings, name));
+  display.step("booting a guest with KVM");
+  report.kvm_ok = add(check_kvm(settings));
+  display.step("booting a guest by emulation");
+  sandbox::MicrovmConfig emulated = settings;
+  emulated.accel = "tcg";
+  report.tcg_ok = add(check_boot(emulated, "microvm (qemu, tcg)", "see the rows above", kTcgLimit));
+  for (const char* type : {"virtiofs", "9p"}) {
+    display.step(fmt::format("booting a guest with files by {}", type));
+    add(check_share(settings, type, report.kvm_ok));
+  }
+  choose_isolation(report);
+  remember(report);
+  return report;
+}
+
+Result<std::string> resolve_auto(const sandbox::RuntimeConfig& config) {
+  if (auto report = remembered_report(); report && !report->auto_isolation.empty()) return report->auto_isolation;
+  CheckReport report;
+  report.rows.push_back(check_kvm(config.microvm));
+  report.kvm_ok = report.rows.back().ok;
+  choose_isolation(report);
+  // That something is not installed yet says nothing of KVM.
+  if (report.kvm_ok || (find_qemu(config.microvm) && find_guest_image(config.microvm))) remember(report);
+  if (!report.kvm_ok)
+    log::warning("isolation \"auto\" takes \"namespace\", which shares this node's kernel: no guest boots under KVM ({}); 'caisson check' says more", report.rows.back().detail);
+  return report.auto_isolation;
+}
+
+}  // namespace caisson::microvm

@@ -1,0 +1,33 @@
+// QEMU's command line for a VM: a pure function, so that tests can read it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "microvm/hypervisor.h"
+
+namespace caisson::microvm {
+
+// Descriptors that QEMU inherits, all of connected sockets.
+struct QemuDescriptors {
+  int qmp = -1;        // control, QMP
+  int console = -1;    // serial port: the guest kernel's messages
+  int agent = -1;      // kAgentPort
+  int virtiofsd = -1;  // vhost-user, with ShareType::Virtiofs
+};
+
+struct QemuPaths {
+  std::string program;          // host path
+  std::string kernel, initrd;   // as QEMU sees them
+  std::string share;            // folder to serve by 9p, as QEMU sees it; "" no share
+};
+
+std::vector<std::string> qemu_command_line(const VmConfig& config, const QemuPaths& paths, const QemuDescriptors& fds, uint64_t tsc_khz);
+
+// The guest kernel's command line.
+std::string guest_command_line(const VmConfig& config, uint64_t tsc_khz);
+
+// Frequency of this machine's time stamp counter, measured against CLOCK_MONOTONIC_RAW over at least 2 ms since the first call; 0 where it is not constant.
+uint64_t host_tsc_khz();
+
+}  // namespace caisson::microvm

@@ -1,0 +1,117 @@
+#include "microvm/qemu/qmp.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "base/utf8.h"
+#include "host/files.h"
+
+namespace caisson::microvm {
+
+namespace {
+constexpr size_t kMaxLine = 1 << 20;
+}
+
+struct QmpClient::State : std::enable_shared_from_this<State> {
+  host::EventLoop& loop;
+  UniqueFd socket;
+  Events events;
+  std::string buffer;
+  std::map<uint64_t, Done> pending;
+  uint64_t next_id = 1;
+  bool greeted = false, closed = false;
+
+  State(host::EventLoop& l, UniqueFd s, Events e) : loop(l), socket(std::move(s)), events(std::move(e)) {}
+
+  void close() {
+    if (closed) return;
+    closed = true;
+    loop.remove(socket.get());
+    socket.reset();
+  }
+
+  void fail(Error error) {
+    if (closed) return;
+    close();
+    auto waiting = std::move(pending);
+    pending.clear();
+    for (auto& [id, done] : waiting) done(error);
+    if (events.failed) events.failed(std::move(error));
+  }
+
+  void send(const std::string& command, Done done) {
+    const uint64_t id = next_id++;
+    pending.emplace(id, std::move(done));
+    const std::string line = nlohmann::json{{"execute", command}, {"id", id}}.dump() + "\n";
+    // A few dozen bytes into an empty socket buffer: this does not block.
+    if (::send(socket.get(), line.data(), line.size(), MSG_NOSIGNAL | MSG_DONTWAIT) != static_cast<ssize_t>(line.size())) fail(errno_error("cannot send a command to QEMU"));
+  }
+
+  void receive() {
+    auto self = shared_from_this();
+    char bytes[16 << 10];
+    const ssize_t count = recv(socket.get(), bytes, sizeof bytes, MSG_DONTWAIT);
+    if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (count < 0) return fail(errno_error("the control connection to QEMU broke"));
+    if (count == 0) return fail(make_error(ECONNRESET, "QEMU has closed its control connection"));
+    buffer.append(bytes, static_cast<size_t>(count));
+    for (size_t end = buffer.find('\n'); end != std::string::npos && !closed; end = buffer.find('\n')) {
+      const std::string line = buffer.substr(0, end);
+      buffer.erase(0, end + 1);
+      handle(line);
+    }
+    if (buffer.size() > kMaxLine) fail(make_error(EPROTO, "QEMU has sent a line of more than {} bytes on its control connection", kMaxLine));
+  }
+
+  void handle(const std::string& line) {
+    const nlohmann::json message = nlohmann::json::parse(line, nullptr, false);
+    if (!message.is_object()) return fail(make_error(EPROTO, "QEMU has sent something on its control connection that is no JSON object"));
+    if (message.contains("QMP") && !greeted) {
+      greeted = true;
+      send("qmp_capabilities", [this](Result<void> outcome) {
+        if (!outcome) return fail(std::move(outcome).error());
+        if (events.ready) events.ready();
+      });
+    } else if (message.contains("return") || message.contains("error")) {
+      answer(message);
+    } else if (auto event = message.find("event"); event != message.end() && event->is_string()) {
+      log::debug("QEMU event {}", printable(event->get<std::string>()));
+    }
+  }
+
+  void answer(const nlohmann::json& message) {
+    auto id = message.find("id");
+    auto found = id != message.end() && id->is_number_unsigned() ? pending.find(id->get<uint64_t>()) : pending.end();
+    if (found == pending.end()) return;
+    Done done = std::move(found->second);
+    pending.erase(found);
+    if (message.contains("return")) return done({});
+    const nlohmann::json& error = message["error"];
+    auto text = error.is_object() ? error.find("desc") : error.end();
+    done(make_error(EIO, "QEMU refuses a command: {}", error.is_object() && text != error.end() && text->is_string() ? printable(text->get<std::string>()) : "no reason given"));
+  }
+};
+
+Result<std::unique_ptr<QmpClient>> QmpClient::create(host::EventLoop& loop, UniqueFd socket, Events events) {
+  auto state = std::make_shared<State>(loop, std::move(socket), std::move(events));
+  TRY(loop.add(state->socket.get(), EPOLLIN, [weak = std::weak_ptr(state)](uint32_t) {
+    if (auto alive = weak.lock()) alive->receive();
+  }));
+  return std::unique_ptr<QmpClient>(new QmpClient(std::move(state)));
+}
+
+QmpClient::~QmpClient() {
+  state_->events = {};
+  state_->close();
+}
+
+void QmpClient::execute(const std::string& command, Done done) {
+  if (state_->closed) return done(make_error(ENOTCONN, "the virtual machine has ended"));
+  if (!state_->greeted) return done(make_error(EAGAIN, "the virtual machine is still starting"));
+  state_->send(command, std::move(done));
+}
+
+}  // namespace caisson::microvm
