@@ -164,12 +164,17 @@ Result<void> run_hooks(const std::string& kind, const std::vector<oci::Hook>& ho
   std::string json = oci::state_to_json(state);
   // Those of the runtime's side start in the bundle, as with runc; startContainer hooks run in the container, which does not have it.
   std::string folder = kind != "startContainer" && access(state.bundle.c_str(), X_OK) == 0 ? state.bundle : "";
+  Result<void> outcome;
   for (size_t i = 0; i < hooks.size(); ++i) {
     log::debug("running {} hook {} ({})", kind, i, hooks[i].path);
     Result<void> done = run_hook(hooks[i], folder, json);
-    if (!done.ok()) return make_error(done.error().code(), "hooks.{}[{}]: {} {}", kind, i, hooks[i].path, done.error().message());
+    if (done.ok()) continue;
+    if (!outcome.ok()) log::warning("{}", outcome.error().message());
+    outcome = make_error(done.error().code(), "hooks.{}[{}]: {} {}", kind, i, hooks[i].path, done.error().message());
+    // runtime.md, "Lifecycle", step 13: the hooks after a failed poststop hook run nevertheless.
+    if (kind != "poststop") break;
   }
-  return {};
+  return outcome;
 }
 
 }  // namespace caisson::container
