@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "base/unique_fd.h"
@@ -81,6 +82,21 @@ Result<void> check_kernel_file(const std::string& path) {
   munmap(map, size);
   if (good) return good;
   return make_error(good.error().code(), "the guest kernel {} cannot be booted: {}; make it again with 'caisson guest build --force', or give another in microvm.kernel", path, good.error().message());
+}
+
+Result<std::string> strip_program(std::string_view file) {
+  Elf64_Ehdr header = TRY(header_of(file));
+  uint64_t end = header.e_phoff + uint64_t{header.e_phnum} * header.e_phentsize;
+  for (unsigned i = 0; i < header.e_phnum; ++i) {
+    auto segment = read_at<Elf64_Phdr>(file, header.e_phoff + uint64_t{i} * header.e_phentsize);
+    if (!segment || !slice(file, segment->p_offset, segment->p_filesz)) return make_error(EINVAL, "it is cut short");
+    if (segment->p_type == PT_LOAD) end = std::max<uint64_t>(end, segment->p_offset + segment->p_filesz);
+  }
+  if (end > file.size()) return make_error(EINVAL, "it is cut short");
+  std::string stripped(file.substr(0, end));
+  header.e_shoff = header.e_shnum = header.e_shstrndx = 0;
+  memcpy(stripped.data(), &header, sizeof header);
+  return stripped;
 }
 
 Result<std::vector<std::string>> modinfo_values(std::string_view module, std::string_view key) {

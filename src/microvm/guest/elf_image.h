@@ -14,6 +14,9 @@ Result<void> check_kernel(std::string_view file);
 // The same for a file, read only as far as needed. The errors name it and say what to do.
 Result<void> check_kernel_file(const std::string& path);
 
+// A program without its symbols and debugging information: what is loaded to run it, and no sections. For a static program that nobody debugs from within.
+Result<std::string> strip_program(std::string_view file);
+
 // The values of one key ("depends", "alias") in a module's .modinfo section.
 Result<std::vector<std::string>> modinfo_values(std::string_view module, std::string_view key);
 

@@ -12,6 +12,7 @@
 
 #include "host/files.h"
 #include "microvm/guest/cpio.h"
+#include "microvm/guest/elf_image.h"
 
 #ifndef CAISSON_BUILD_BIN
 #define CAISSON_BUILD_BIN ""
@@ -20,7 +21,7 @@
 namespace caisson::microvm {
 namespace {
 
-constexpr int kLayoutVersion = 1;  // changes when assemble_initrd makes something else of the same parts
+constexpr int kLayoutVersion = 2;  // changes when assemble_initrd makes something else of the same parts
 constexpr time_t kKeepSeconds = 3600;
 constexpr const char* kFallbackFolder = "/run/caisson-guest";
 constexpr std::string_view kPrefix = "initrd-";
@@ -83,7 +84,9 @@ Result<std::string> assemble_initrd(const std::string& image_folder, const Image
   archive.add_character_device("dev/null", 1, 3, 0666);
   auto program = host::read_file(agent, 256 << 20);
   if (!program) return std::move(program).error().within("cannot read the guest agent");
-  archive.add_file("init", *program, 0755);
+  auto stripped = strip_program(*program);
+  if (!stripped) return std::move(stripped).error().within(fmt::format("the guest agent {} is no program", agent));
+  archive.add_file("init", *stripped, 0755);
   std::string list;
   for (const std::string& module : manifest.modules) {
     auto bytes = host::read_file(image_folder + "/modules/" + module, 64 << 20);
