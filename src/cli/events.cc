@@ -52,15 +52,17 @@ class Stream {
         if (response.error().code() != ECONNRESET) failure_ = response.error();
         return loop_.stop();
       }
-      for (const v1::Event& event : response->events()) take(event);
+      // The first answer is history: what had happened before we came.
+      bool news = sequence_ != 0;
+      for (const v1::Event& event : response->events()) take(event, news);
       listen();
     });
   }
 
-  void take(const v1::Event& event) {
+  void take(const v1::Event& event, bool news) {
     sequence_ = std::max(sequence_, event.sequence());
     if (event.container_id() != id_) return;
-    if (event.kind() == v1::Event::OOM) print(oom_event(id_));
+    if (news && event.kind() == v1::Event::OOM) print(oom_event(id_));
     if (event.kind() == v1::Event::DELETED || (event.kind() == v1::Event::EXITED && event.exec_id().empty())) loop_.stop();
   }
 

@@ -141,6 +141,7 @@ void forget(const Store& store, const ExecRequest& request, const std::string& e
 Result<int> run_exec(Context& context, ExecRequest& request, const ExecOptions& options) {
   Store store = open_store(context.globals);
   ContainerState state = TRY(store.load(request.id));
+  if (request.cgroup.find(':') != std::string::npos) return make_error(ENOTSUP, "--cgroup {}: one controller alone is not supported; give a path for all", request.cgroup);
   oci::Process asked = TRY(make_process(store, request.id, options));
   oci::Adapted adapted = TRY(oci::adapt_process(oci::process_to_json(asked), state.isolation));
   for (const std::string& warning : adapted.warnings) log::warning("{}", warning);

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 
@@ -51,11 +52,20 @@ Result<void> enter_rootfs(const std::string& rootfs) {
 }
 
 Result<void> enter_namespaces(const HolderRequest& request) {
-  if (!request.network_namespace.empty()) {
-    UniqueFd ns(open(request.network_namespace.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!ns) return errno_error("linux.namespaces: {}", request.network_namespace);
-    if (setns(ns.get(), CLONE_NEWNET) != 0) return errno_error("cannot join {}", request.network_namespace);
+  static constexpr struct { std::string_view type; int flag; } kTypes[] = {{"network", CLONE_NEWNET}, {"ipc", CLONE_NEWIPC}, {"uts", CLONE_NEWUTS}};
+  int fresh = 0;
+  for (const oci::Namespace& wanted : request.namespaces) {
+    const auto* known = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& row) { return row.type == wanted.type; });
+    if (known == std::end(kTypes)) continue;
+    if (wanted.path.empty()) {
+      fresh |= known->flag;
+      continue;
+    }
+    UniqueFd ns(open(wanted.path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!ns) return errno_error("linux.namespaces: {}", wanted.path);
+    if (setns(ns.get(), known->flag) != 0) return errno_error("linux.namespaces: cannot join {}", wanted.path);
   }
+  if (fresh != 0 && unshare(fresh) != 0) return errno_error("cannot make the holder's namespaces");
   if (!request.rootfs.empty()) return enter_rootfs(request.rootfs);
   return {};
 }
@@ -131,6 +141,7 @@ class Holder {
     sandbox::v1::WaitProcessRequest request;
     request.set_container_id(request_.container_id);
     request.set_exec_id(request_.exec_id);
+    request.set_stand_in(true);
     call_sandbox<sandbox::v1::WaitProcessResponse>(client_, "WaitProcess", request, {}, [this](Result<sandbox::v1::WaitProcessResponse> response) {
       if (response.ok()) status_ = response->exit_status() & 0xff;
       if (!response.ok() || request_.exec_id.empty()) return loop_.stop();

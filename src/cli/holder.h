@@ -5,8 +5,10 @@
 #include <sys/types.h>
 
 #include <string>
+#include <vector>
 
 #include "base/result.h"
+#include "oci/spec.h"
 
 namespace caisson::cli {
 
@@ -16,8 +18,9 @@ struct HolderRequest {
   std::string exec_id;       // "": the container's init
   // Where given, the holder lives in a mount namespace of its own with this as its root, so that engines which join /proc/PID/ns/mnt see the container's files.
   std::string rootfs;
-  // Where given, it joins this network namespace, as the container's process would have.
-  std::string network_namespace;
+  // Network, IPC and UTS namespaces that the container has of its own or joins: the holder does the same, so that an engine which takes /proc/PID/ns/... for the container's,
+  // as podman does for pods, never takes the node's.
+  std::vector<oci::Namespace> namespaces;
 };
 
 // Forks the holder; returns its pid when it waits for the process. It is our child until we end, then our subreaper's (conmon's).

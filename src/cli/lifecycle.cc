@@ -119,7 +119,7 @@ Result<sandbox::ProcessIdentity> standing_process(const Store& store, const Crea
     HolderRequest holder{.socket = sandbox_socket(store, request.id), .container_id = request.id};
     if (!real_is_here) {
       holder.rootfs = bundle.spec.root.path;
-      if (const oci::Namespace* network = bundle.spec.find_namespace("network")) holder.network_namespace = network->path;
+      holder.namespaces = bundle.spec.linux_.namespaces;
     }
     named = TRY(start_holder(holder));
     state.holder = !real_is_here;
@@ -203,6 +203,8 @@ Result<ContainerStatus> container_status(const Store& store, const ContainerStat
     return ContainerStatus{.status = code == ENOENT && !state.complete ? "creating" : "stopped"};
   }
   ContainerStatus status{.status = "stopped", .pid = state.process.pid, .exit_status = response->exit_status()};
+  // A create that was killed at its very end.
+  if (status.pid == 0 && state.isolation == "namespace") status.pid = response->pid();
   switch (response->status()) {
     case v1::STATUS_CREATING: status.status = "creating"; break;
     case v1::STATUS_CREATED: status.status = "created"; break;

@@ -1,5 +1,7 @@
 #include "sandbox/sandbox.h"
 
+#include <signal.h>
+
 namespace caisson::sandbox {
 namespace {
 
@@ -14,10 +16,24 @@ void invoke(Sandbox& sandbox, void (Sandbox::*method)(Request, rpc::Descriptors,
   });
 }
 
+// A holder that is killed takes the process that it stands for with it, as if the signal had reached that.
+void kill_with_stand_in(Sandbox& sandbox, const rpc::Call& call) {
+  v1::WaitProcessRequest wait;
+  if (!wait.ParseFromString(call.payload) || !wait.stand_in()) return;
+  call.respond.on_disconnect([&sandbox, wait] {
+    v1::SignalProcessRequest kill;
+    kill.set_container_id(wait.container_id());
+    kill.set_exec_id(wait.exec_id());
+    kill.set_signal(SIGKILL);
+    sandbox.SignalProcess(std::move(kill), {}, [](Result<v1::SignalProcessResponse>) {});
+  });
+}
+
 }  // namespace
 
 void dispatch(Sandbox& sandbox, rpc::Call call) {
   if (call.service != kServiceName) return call.respond(make_error(ENOSYS, "there is no service {} here", call.service.substr(0, 100)));
+  if (call.method == "WaitProcess") kill_with_stand_in(sandbox, call);
 #define CAISSON_METHOD(Name) \
   if (call.method == #Name) return invoke(sandbox, &Sandbox::Name, std::move(call));
   CAISSON_SANDBOX_METHODS(CAISSON_METHOD)
