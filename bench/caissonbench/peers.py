@@ -76,15 +76,15 @@ def find(name, program, state, options=(), remedy=""):
     return Peer(name, os.path.abspath(path), state, options)
 
 
-def guest_config(folder, guest):
-    """A configuration for one guest image; everything else is the node's default."""
+def guest_config(folder, guest, settings):
+    """A configuration for one guest image; everything that settings (lines of TOML) do not say is the default."""
     path = os.path.join(folder, f"{guest}.toml")
     with open(path, "w", encoding="utf-8") as file:
-        file.write(f'[microvm]\nguest = "{guest}"\n')
+        file.write("\n".join(["[microvm]", f'guest = "{guest}"', *settings, ""]))
     return path
 
 
-def all_peers(binaries, work):
+def all_peers(binaries, work, settings):
     """Every side that bench/run knows, the reference first."""
     caisson = os.path.join(binaries, "caisson")
     build = f" (build it: cmake --preset release && ninja -C {os.path.dirname(binaries)})"
@@ -94,6 +94,6 @@ def all_peers(binaries, work):
         find("caisson namespace", caisson, f"{work}/state/namespace", ["--isolation", "namespace"], build),
     ]
     for guest in ("stock", "tuned"):
-        options = ["--isolation", "microvm", "--config", guest_config(work, guest)]
+        options = ["--isolation", "microvm", "--config", guest_config(work, guest, settings)]
         peers.append(find(f"caisson microvm {guest}", caisson, f"{work}/state/microvm-{guest}", options, build))
     return peers

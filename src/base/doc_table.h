@@ -29,7 +29,12 @@ inline void expect_doc_table(const std::string& file, const std::string& name, c
     std::ofstream(path) << text.replace(from, to - from, table);
     return;
   }
-  EXPECT_EQ(text.substr(from, to - from), table) << path << " is out of step; run this test with CAISSON_UPDATE_DOCS=1 to bring it up to date";
+  std::istringstream documented(text.substr(from, to - from)), made(table);
+  for (std::string theirs, ours; !documented.eof() || !made.eof();) {
+    if (!std::getline(documented, theirs)) theirs = "(nothing)";
+    if (!std::getline(made, ours)) ours = "(nothing)";
+    ASSERT_EQ(theirs, ours) << path << " is out of step; run this test with CAISSON_UPDATE_DOCS=1 to bring it up to date";
+  }
 }
 
 }  // namespace caisson
