@@ -1,8 +1,18 @@
 #include "agent/agent_sandbox.h"
 
+#include <fcntl.h>
+
+#include "agent/guest_init.h"
 #include "agent/process_streams.h"
+#include "base/log.h"
+#include "host/worker.h"
 
 namespace caisson::agent {
+namespace {
+
+constexpr std::chrono::seconds kWriteBackLimit{20};
+
+}  // namespace
 
 AgentSandbox::AgentSandbox(host::EventLoop& loop, sandbox::Mux& mux, std::unique_ptr<sandbox::Sandbox> containers, Configurer configure,
                            std::function<void()> ended)
@@ -118,15 +128,30 @@ void AgentSandbox::CloseStdin(v1::CloseStdinRequest, rpc::Descriptors, Reply<v1:
 void AgentSandbox::Delete(v1::DeleteRequest request, rpc::Descriptors fds, Reply<v1::DeleteResponse> reply) {
   ProcessKey key{request.container_id(), request.exec_id()};
   containers_->Delete(std::move(request), std::move(fds), [this, alive = alive_, key, reply](Result<v1::DeleteResponse> response) {
-    if (response.ok() && *alive) {
-      if (key.second.empty())
-        while (streams_.lower_bound(key) != streams_.end() && streams_.lower_bound(key)->first.first == key.first)
-          forget(streams_.lower_bound(key)->first);
-      else
-        forget(key);
+    if (!response.ok() || !*alive) return reply(std::move(response));
+    if (!key.second.empty()) {
+      forget(key);
+      return reply(std::move(response));
     }
-    reply(std::move(response));
+    for (auto next = streams_.lower_bound(key); next != streams_.end() && next->first.first == key.first; next = streams_.lower_bound(key))
+      forget(next->first);
+    write_back([reply, response = std::move(response)] { reply(response); });
   });
+}
+
+// What a container wrote through a mapping may still be in this kernel only, and the machine may be killed after this answer.
+void AgentSandbox::write_back(std::function<void()> done) {
+  host::run_worker(
+      loop_, {.deadline = kWriteBackLimit, .keep_fds = std::vector<int>{}},
+      []() -> Result<host::WorkerOutput> {
+        UniqueFd share(open(kShareFolder, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (share.valid() && syncfs(share.get()) != 0) return errno_error("cannot write the container's files back to the host");
+        return host::WorkerOutput{};
+      },
+      [done = std::move(done)](Result<host::WorkerOutput> written) {
+        if (!written.ok()) log::error("{}", written.error().message());
+        done();
+      });
 }
 
 void AgentSandbox::Shutdown(v1::ShutdownRequest request, rpc::Descriptors fds, Reply<v1::ShutdownResponse> reply) {

@@ -35,6 +35,7 @@ class AgentSandbox : public sandbox::Sandbox {
   // Opens the channels that `streams` names, rewriting it so that it names descriptors, which are appended to fds.
   Result<std::shared_ptr<ProcessStreams>> open_streams(const ProcessKey& key, v1::Streams& streams, rpc::Descriptors& fds);
   void forget(const ProcessKey& key);
+  void write_back(std::function<void()> done);
   void drain(const ProcessKey& key, std::function<void(uint64_t stdout_bytes, uint64_t stderr_bytes)> drained);
 
   host::EventLoop& loop_;
