@@ -99,7 +99,9 @@ class LocalContainer : public std::enable_shared_from_this<LocalContainer> {
   bool execs_alive() const;
   void kill_execs_with_init();
   void watch_oom(UniqueFd fd);
-  void check_oom();
+  void look_for_oom(int looks);
+  // Whether there have been kills since the last look; tells of them.
+  bool check_oom();
   void stop_oom_watch();
   void forget_old_execs();
 

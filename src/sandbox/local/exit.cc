@@ -15,6 +15,8 @@ namespace {
 constexpr auto kExecPatience = std::chrono::seconds(10);
 // Ended exec processes that nobody has deleted.
 constexpr size_t kMaxEndedExecs = 256;
+// Looks for the victim of a memory shortage, 10 ms apart.
+constexpr int kOomLooks = 100;
 
 }  // namespace
 
@@ -95,7 +97,7 @@ void LocalContainer::watch_oom(UniqueFd fd) {
     char buffer[4096];
     const ssize_t count = read(self->oom_events_.get(), buffer, sizeof buffer);
     if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR)) return self->stop_oom_watch();
-    self->check_oom();
+    self->look_for_oom(kOomLooks);
   });
   if (!added) {
     log::warning("no out-of-memory events of container {}: {}", id_, added.error().message());
@@ -103,13 +105,22 @@ void LocalContainer::watch_oom(UniqueFd fd) {
   }
 }
 
-void LocalContainer::check_oom() {
-  if (!oom_events_) return;
+// v1 tells of the shortage before it kills: the count follows.
+void LocalContainer::look_for_oom(int looks) {
+  if (check_oom() || looks == 0) return;
+  core_->loop.add_timer(std::chrono::milliseconds(10), [weak = weak_from_this(), looks] {
+    if (auto self = weak.lock()) self->look_for_oom(looks - 1);
+  });
+}
+
+bool LocalContainer::check_oom() {
+  if (!oom_events_) return false;
   auto kills = host::oom_kills(record_.cgroup);
-  if (!kills || *kills <= oom_seen_) return;
+  if (!kills || *kills <= oom_seen_) return false;
   oom_seen_ = *kills;
   init_.oom_killed = true;
   emit(v1::Event::OOM);
+  return true;
 }
 
 void LocalContainer::stop_oom_watch() {
