@@ -13,6 +13,7 @@
 #include "agent/guest_init.h"
 #include "base/log.h"
 #include "base/unique_fd.h"
+#include "sandbox/network_message.h"
 
 namespace caisson::agent {
 namespace {
@@ -59,6 +60,7 @@ Result<sandbox::v1::ConfigureResponse> configure_guest(const sandbox::v1::Config
   if (!request.hostname().empty() && sethostname(request.hostname().data(), request.hostname().size()) != 0)
     return errno_error("cannot set the guest's host name to \"{}\"", request.hostname());
   if (!request.share_type().empty()) TRY(mount_share(request.share_type(), request.share_tag()));
+  if (request.has_network()) TRY(host::apply_network(TRY(sandbox::network_from_message(request.network()))));
   utsname names = {};
   uname(&names);
   sandbox::v1::ConfigureResponse response;

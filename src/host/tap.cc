@@ -16,14 +16,16 @@ constexpr uint32_t kIngressParent = 0xfffffff1;  // TC_H_INGRESS
 constexpr uint32_t kIngressHandle = 0xffff0000;
 constexpr int kVnetHeaderBytes = 12;             // virtio_net_hdr_v1: what virtio 1.0 devices use
 
+// A fresh one: what an earlier sandbox of this network namespace has left there leads to an interface that has gone.
 Result<void> add_ingress(nl_sock* socket, rtnl_link* link) {
   Qdisc qdisc(rtnl_qdisc_alloc());
   rtnl_tc_set_link(TC_CAST(qdisc.get()), link);
   rtnl_tc_set_parent(TC_CAST(qdisc.get()), kIngressParent);
   rtnl_tc_set_handle(TC_CAST(qdisc.get()), kIngressHandle);
   rtnl_tc_set_kind(TC_CAST(qdisc.get()), "ingress");
-  int failed = rtnl_qdisc_add(socket, qdisc.get(), NLM_F_CREATE);
-  if (failed < 0 && failed != -NLE_EXIST) return netlink_error(failed, "ingress queue of {}", rtnl_link_get_name(link));
+  (void)rtnl_qdisc_delete(socket, qdisc.get());
+  if (int failed = rtnl_qdisc_add(socket, qdisc.get(), NLM_F_CREATE); failed < 0)
+    return netlink_error(failed, "ingress queue of {}", rtnl_link_get_name(link));
   return {};
 }
 

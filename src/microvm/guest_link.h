@@ -54,6 +54,8 @@ class GuestLink {
 
   // Kills the machine. Calls under way fail; no event comes any more.
   void kill();
+  // The machine cannot be started: dead, for this reason.
+  void fail(Error error) { die(std::move(error)); }
 
  private:
   enum class State { Idle, Starting, Ready, Dead };

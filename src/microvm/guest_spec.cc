@@ -72,10 +72,27 @@ void translate_mounts(Json& mounts, const std::string& bundle, const std::string
   }
 }
 
+// The namespace's file below /proc/<pid>/ns.
+std::string namespace_file(const std::string& type) { return type == "network" ? "net" : type == "mount" ? "mnt" : type; }
+
+void translate_namespaces(Json& namespaces, int pod_init) {
+  for (Json& entry : namespaces) {
+    const std::string type = entry.value("type", "");
+    if (entry.value("path", "").empty()) continue;
+    // The pod's interfaces are in the agent's own network namespace.
+    if (type == "network")
+      entry["path"] = "/proc/1/ns/net";
+    else if (pod_init > 0)
+      entry["path"] = fmt::format("/proc/{}/ns/{}", pod_init, namespace_file(type));
+    else
+      entry.erase("path");
+  }
+}
+
 }  // namespace
 
 Result<GuestSpec> translate_spec(std::string_view config_json, const std::string& bundle, const std::string& id,
-                                 const std::string& folder) {
+                                 const std::string& folder, int pod_init) {
   Json document = TRY(oci::parse_document(config_json, "config.json"));
   GuestSpec guest;
   try {
@@ -88,6 +105,8 @@ Result<GuestSpec> translate_spec(std::string_view config_json, const std::string
       if (document["hooks"].contains("startContainer")) kept["startContainer"] = document["hooks"]["startContainer"];
       document["hooks"] = kept;
     }
+    if (document["linux"].contains("namespaces"))
+      translate_namespaces(document["linux"]["namespaces"], pod_init);
     document["linux"]["cgroupsPath"] = "/" + id;
   } catch (const Json::exception& error) {
     // The document has been validated before: this is no ordinary answer to a broken one.

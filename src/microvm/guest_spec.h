@@ -31,7 +31,10 @@ struct GuestSpec {
 // absolute are below it. folder: the container's own folder in the shared tree ("c1"). Changed are: root.path and the sources of bind
 // mounts (to the shared tree; to the guest's own files where they are of /proc, /sys or /dev; a shared-memory tmpfs of the host becomes one
 // of the guest), linux.cgroupsPath (to /<id>), hooks (only startContainer stays). Everything else, known or not, is kept as it is.
-Result<GuestSpec> translate_spec(std::string_view config_json, const std::string& bundle, const std::string& id, const std::string& folder);
+// Namespaces: a network namespace with a path becomes the guest's first one, which has its interfaces (pod_network.h); other paths
+// lead to the namespaces of pod_init, the process of the pod's first container in the guest, or, where that is 0, are left out.
+Result<GuestSpec> translate_spec(std::string_view config_json, const std::string& bundle, const std::string& id, const std::string& folder,
+                                 int pod_init = 0);
 
 // The linux.resources of update, without what the isolation ignores.
 Result<std::string> translate_resources(std::string_view resources_json, std::vector<std::string>& warnings);

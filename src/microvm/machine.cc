@@ -78,9 +78,26 @@ Result<void> Machine::start(const oci::Spec& spec, bool systemd_cgroup) {
                                                             [weak](const Error& error) {
                                                               if (auto self = weak.lock()) self->died(error);
                                                             }});
+  const oci::Namespace* network = spec.find_namespace("network");
+  if (network == nullptr || network->path.empty()) {
+    boot(std::move(config), std::move(configure), {});
+    return {};
+  }
+  take_over_network(loop, network->path, [weak, config = std::move(config), configure = std::move(configure)](Result<PodNetwork> taken) {
+    auto self = weak.lock();
+    if (!self || self->ended_ || !self->link_ || self->link_->death()) return;
+    if (!taken.ok()) return self->link_->fail(std::move(taken).error());
+    self->boot(config, configure, std::move(taken).value());
+  });
+  return {};
+}
+
+// The VMM has copies of the taps when start() returns: ours go with `network`, and the interfaces with the VMM.
+void Machine::boot(VmConfig config, sandbox::v1::ConfigureRequest configure, PodNetwork network) {
+  for (const NetworkDevice& device : network.devices) config.networks.push_back({device.tap.get(), device.mac});
+  if (network.description.interfaces_size() > 0) *configure.mutable_network() = network.description;
   link_->start(config, std::move(configure),
                [dir = context.dir](const sandbox::Leftovers& leftovers) { return sandbox::save_leftovers(dir, kVmLeftovers, leftovers); });
-  return {};
 }
 
 void Machine::when_ready(std::function<void(Result<void>)> ready) {
@@ -124,6 +141,11 @@ void Machine::watch_oom_events(uint64_t after) {
           if (auto again = weak.lock(); again && again->alive()) again->watch_oom_events(last);
         });
       });
+}
+
+Result<int> Machine::pod_init() const {
+  if (pod_init_ > 0) return pod_init_;
+  return make_error(EINVAL, "a container of a pod cannot be created before the pod's own (annotation io.kubernetes.cri.container-type: sandbox)");
 }
 
 void Machine::watch_terminals() {

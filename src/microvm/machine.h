@@ -10,6 +10,7 @@
 
 #include "host/cgroup.h"
 #include "microvm/guest_link.h"
+#include "microvm/pod_network.h"
 #include "microvm/share.h"
 #include "oci/spec.h"
 #include "sandbox/local/events.h"
@@ -48,6 +49,10 @@ class Machine : public std::enable_shared_from_this<Machine> {
   uint64_t memory_mib() const { return memory_mib_; }
   const sandbox::v1::ConfigureResponse& guest() const { return guest_; }
 
+  // The process of the pod's first container in the guest, whose namespaces the pod's other containers share. EINVAL where there is none.
+  Result<int> pod_init() const;
+  void set_pod_init(int pid) { pod_init_ = pid; }
+
   // Something of a container's has a terminal whose size must be watched.
   void watch_terminals();
   // A container has been removed: without any the sandbox ends, if it was made for just one.
@@ -59,6 +64,7 @@ class Machine : public std::enable_shared_from_this<Machine> {
 
  private:
   Result<std::string> make_cgroup(const oci::Spec& spec, bool systemd_cgroup, const struct VmSize& size);
+  void boot(VmConfig config, sandbox::v1::ConfigureRequest configure, PodNetwork network);
   void free_resources();
   void became_ready(const sandbox::v1::ConfigureResponse& guest);
   void died(const Error& error);
@@ -69,6 +75,7 @@ class Machine : public std::enable_shared_from_this<Machine> {
   std::optional<Share> share_;
   std::unique_ptr<GuestLink> link_;
   uint64_t memory_mib_ = 0;
+  int pod_init_ = 0;
   host::CgroupPaths cgroup_;
   sandbox::v1::ConfigureResponse guest_;
   std::vector<std::function<void(Result<void>)>> waiting_;

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "microvm/guest_spec.h"
 #include "microvm/vm_container.h"
+#include "oci/pod.h"
 #include "oci/support.h"
 
 namespace caisson::microvm {
@@ -22,7 +23,8 @@ Result<void> VmContainer::create(v1::CreateContainerRequest request, rpc::Descri
   oci::Adapted adapted = TRY(oci::adapt_config(request.spec(), "microvm"));
   for (const std::string& warning : adapted.warnings) log::debug("{}", warning);
   folder_ = fmt::format("c{}", machine_->next_folder++);
-  GuestSpec guest = TRY(translate_spec(adapted.json, bundle_, id_, folder_));
+  int pod_init = oci::pod_role(spec_) == oci::PodRole::Container ? TRY(machine_->pod_init()) : 0;
+  GuestSpec guest = TRY(translate_spec(adapted.json, bundle_, id_, folder_, pod_init));
   for (const std::string& warning : guest.warnings) log::warning("{}", warning);
   TRY(machine_->start(spec_, request.systemd_cgroup()));
 
@@ -81,6 +83,7 @@ void VmContainer::create_in_guest(std::shared_ptr<Creation> creation, Turn turn)
 void VmContainer::created(std::shared_ptr<Creation> creation, Turn) {
   if (!machine_->alive()) return creation_failed(creation, machine_->link().death().value_or(Error(EIO, "the virtual machine has gone")));
   set_status(v1::STATUS_CREATED);
+  if (oci::pod_role(spec_) == oci::PodRole::Sandbox) machine_->set_pod_init(init_->pid);
   emit(v1::Event::CREATED, {}, init_->pid);
   if (init_->streams->has_terminal()) machine_->watch_terminals();
   watch_exit("");

@@ -4,6 +4,7 @@
 
 #include "oci/document.h"
 #include "oci/mount_options.h"
+#include "oci/pod.h"
 #include "oci/parse.h"
 
 namespace caisson::oci {
@@ -42,9 +43,16 @@ std::string joined(const Spec& spec, std::initializer_list<std::string_view> typ
   return list;
 }
 
+bool in_pod(const Spec& spec) { return pod_role(spec) == PodRole::Container; }
+
+std::string other_joined(const Spec& spec) {
+  return in_pod(spec) ? joined(spec, {"mount", "user", "cgroup", "time"}) : joined(spec, {"pid", "mount", "user", "cgroup", "time"});
+}
+
 std::string shared_with_the_node(const Spec& spec) {
   std::string list;
-  for (const char* type : {"network", "pid", "ipc", "uts", "cgroup"})
+  // Not of cgroup, which engines leave out as a matter of course: it hides names, and the guest's tell nothing of the node.
+  for (const char* type : {"network", "pid", "ipc", "uts"})
     if (!spec.find_namespace(type)) add_name(list, type);
   return list;
 }
@@ -148,8 +156,10 @@ constexpr Row kRows[] = {
     {"hooks.startContainer", kYes, yes("in the guest")},
     {"linux.namespaces", kYes, yes("in the guest")},
     {"linux.namespaces: a type that is not there (the node's own namespace)", kYes, ignored("the container gets the guest's, as the node's is another kernel's"), shared_with_the_node},
-    {"linux.namespaces[].path of network, ipc, uts", kYes, ignored("a namespace of the node cannot be entered from the guest; the container gets one of its own"), [](const Spec& spec) { return joined(spec, {"network", "ipc", "uts"}); }, "/linux/namespaces/*/path"},
-    {"linux.namespaces[].path of other types", kYes, refused("a namespace of the node cannot be entered from the guest"), [](const Spec& spec) { return joined(spec, {"pid", "mount", "user", "cgroup", "time"}); }},
+    {"linux.namespaces[].path of network", kYes, yes("its interfaces, addresses, routes and neighbours become the guest's")},
+    {"linux.namespaces[].path of ipc, uts, pid in a pod's container", kYes, yes("those of the pod's first container")},
+    {"linux.namespaces[].path of ipc, uts", kYes, ignored("a namespace of the node cannot be entered from the guest; the container gets one of its own"), [](const Spec& spec) { return in_pod(spec) ? "" : joined(spec, {"ipc", "uts"}); }},
+    {"linux.namespaces[].path of other types", kYes, refused("a namespace of the node cannot be entered from the guest"), other_joined},
     {"linux.uidMappings, gidMappings", kYes, yes("in the guest")},
     {"linux.timeOffsets", kYes, kYes},
     {"linux.devices", kYes, ignored("the node's devices are not in the guest: their nodes are made, and lead to the guest's own devices of those numbers, if any"), nodes_devices},
@@ -252,7 +262,7 @@ Result<Adapted> adapt_process(std::string_view process_json, std::string_view is
   spec.process = TRY(parse_process(process_json));
   spec.has_process = true;
   // Only the process is there: its namespaces are the container's, about which creation has warned.
-  for (const char* type : {"network", "pid", "ipc", "uts", "cgroup"}) spec.linux_.namespaces.push_back({type, ""});
+  for (const char* type : {"network", "pid", "ipc", "uts"}) spec.linux_.namespaces.push_back({type, ""});
   Adapted adapted{.json = "", .warnings = TRY(check_support(spec, isolation))};
   Json json;
   json["process"] = TRY(parse_document(process_json, "process"));

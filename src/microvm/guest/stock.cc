@@ -22,6 +22,7 @@ const std::vector<WantedModule> kModules = {
     {"virtio_mmio"},           // or, on QEMU's microvm machine, in ACPI's list
     {"virtio_console", true},  // the agent's port
     {"virtiofs", true},        // the share
+    {"virtio_net"},            // the pod's network
     {"virtio_rng"},            // entropy at boot: without it getrandom(2) may block
     {"overlay"},               // `caisson do`, and engines inside the sandbox
 };

@@ -1,0 +1,64 @@
+#include "microvm/pod_network.h"
+
+#include <sched.h>
+
+#include <algorithm>
+
+#include "host/namespaces.h"
+#include "host/network.h"
+#include "host/worker.h"
+#include "sandbox/network_message.h"
+
+namespace caisson::microvm {
+namespace {
+
+constexpr size_t kMostInterfaces = 16;
+constexpr std::chrono::seconds kDeadline{20};
+constexpr const char* kTapPrefix = "caisson";  // and a number: below the 15 characters of an interface's name
+
+// Runs in a worker: it enters the namespace and ends there.
+Result<host::WorkerOutput> take_over(const std::string& path) {
+  const host::NamespaceType* type = host::find_namespace_type("network");
+  UniqueFd ns = TRY(host::open_namespace(*type, path));
+  TRY(host::join_namespace(ns.get(), CLONE_NEWNET, path));
+  host::Network network = TRY(host::read_network());
+  std::erase_if(network.interfaces, [](const host::NetworkInterface& row) { return !row.up || row.name.starts_with(kTapPrefix); });
+  if (network.interfaces.size() > kMostInterfaces)
+    return make_error(EINVAL, "network namespace {} has {} interfaces: a virtual machine takes {} at most", path, network.interfaces.size(), kMostInterfaces);
+  auto taken = [&](const std::string& name) {
+    return std::any_of(network.interfaces.begin(), network.interfaces.end(), [&](const auto& row) { return row.name == name; });
+  };
+  std::erase_if(network.routes, [&](const host::NetworkRoute& row) { return !row.interface.empty() && !taken(row.interface); });
+  std::erase_if(network.neighbours, [&](const host::NetworkNeighbour& row) { return !taken(row.interface); });
+  host::WorkerOutput output;
+  for (size_t i = 0; i < network.interfaces.size(); ++i) {
+    std::string tap = fmt::format("{}{}", kTapPrefix, i);
+    output.fds.push_back(TRY(host::create_tap(tap, network.interfaces[i].mtu)));
+    TRY(host::redirect_between(network.interfaces[i].name, tap));
+  }
+  output.payload = sandbox::network_to_message(network).SerializeAsString();
+  return output;
+}
+
+Result<PodNetwork> unpack(host::WorkerOutput output) {
+  PodNetwork network;
+  if (!network.description.ParseFromString(output.payload) || static_cast<size_t>(network.description.interfaces_size()) != output.fds.size())
+    return make_error(EPROTO, "the description of the pod's network got lost on its way");
+  for (size_t i = 0; i < output.fds.size(); ++i)
+    network.devices.push_back({std::move(output.fds[i]), network.description.interfaces(static_cast<int>(i)).mac()});
+  return network;
+}
+
+}  // namespace
+
+void take_over_network(host::EventLoop& loop, const std::string& path, std::function<void(Result<PodNetwork>)> done) {
+  host::WorkerOptions options;
+  options.deadline = kDeadline;
+  host::run_worker(loop, options, [path] { return take_over(path); },
+                   [done = std::move(done)](Result<host::WorkerOutput> output) {
+                     if (!output.ok()) return done(std::move(output).error().within("linux.namespaces (network)"));
+                     done(unpack(std::move(output).value()));
+                   });
+}
+
+}  // namespace caisson::microvm

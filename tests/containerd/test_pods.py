@@ -1,0 +1,225 @@
+"""Pods by crictl: what a kubelet asks of containerd's CRI."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+from harness.waiting import wait_for
+from images import BUSYBOX
+
+ALL = pytest.mark.runtimes("runc", "namespace", "microvm")
+
+
+class Pod:
+    def __init__(self, crictl, runtime, name, folder, namespaces=None, **linux):
+        self.crictl, self.runtime, self.name = crictl, runtime, name
+        self.folder = pathlib.Path(folder) / name
+        self.folder.mkdir()
+        self.logs = self.folder / "logs"
+        self.logs.mkdir()
+        self.config = {
+            "metadata": {"name": name, "uid": name, "namespace": "default", "attempt": 1},
+            "hostname": f"host-{name}"[:60],
+            "log_directory": str(self.logs),
+            "dns_config": {"servers": ["192.0.2.53"], "searches": ["example.test"]},
+            "linux": {"cgroup_parent": f"/{name}", "security_context": {"namespace_options": namespaces or {}}, **linux},
+        }
+        self.path = self.folder / "pod.json"
+        self.path.write_text(json.dumps(self.config))
+        self.id = crictl.call("runp", "--runtime", runtime, self.path).stdout.strip()
+        self.containers = 0
+
+    def create(self, command, mounts=(), resources=None, tty=False, stdin=False):
+        self.containers += 1
+        config = {
+            "metadata": {"name": f"{self.name}-c{self.containers}", "attempt": 1},
+            "image": {"image": BUSYBOX},
+            "command": command,
+            "log_path": f"c{self.containers}.log",
+            "mounts": list(mounts),
+            "tty": tty,
+            "stdin": stdin,
+            "linux": {"resources": resources or {}},
+        }
+        path = self.folder / f"container{self.containers}.json"
+        path.write_text(json.dumps(config))
+        return self.crictl.call("create", self.id, path, self.path).stdout.strip()
+
+    def start(self, *args, **options):
+        container = self.create(*args, **options)
+        self.crictl.call("start", container)
+        return container
+
+    def exec(self, container, *command, check=True):
+        return self.crictl.call("exec", container, *command, check=check)
+
+    def remove(self):
+        self.crictl.call("stopp", self.id)
+        self.crictl.call("rmp", "-f", self.id)
+        # The pod's own cgroup is the kubelet's to remove. Not what is below it: that is the runtime's.
+        for folder in pathlib.Path("/sys/fs/cgroup").glob(f"*/{self.name}"):
+            wait_for(lambda: remove_folder(folder), f"{folder} to be empty", deadline=5)
+
+
+def remove_folder(path):
+    try:
+        path.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def make_pod(crictl, runtime_name, name, folder, request):
+    pods = []
+
+    def make(**options):
+        pods.append(Pod(crictl, runtime_name, f"{name}p{len(pods)}", folder, **options))
+        return pods[-1]
+
+    yield make
+    for pod in pods:
+        pod.remove()
+
+
+# A pod on the node's own network has no place in a virtual machine: tests without a network plug-in give it one of its own.
+@pytest.fixture
+def network(node):
+    conf = {
+        "cniVersion": "0.4.0", "name": "caissontest",
+        "plugins": [{"type": "bridge", "bridge": "caissonct0", "isGateway": True, "ipMasq": False,
+                     "ipam": {"type": "host-local", "dataDir": str(node.folder / "ipam"),
+                              "ranges": [[{"subnet": "10.213.7.0/24"}], [{"subnet": "fd00:213:7::/64"}]],
+                              "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}],
+    }
+    if not os.path.exists("/usr/lib/cni/bridge"):
+        pytest.skip("CNI plug-ins are not installed (Debian package containernetworking-plugins)")
+    path = node.folder / "cni/10-test.conflist"
+    if not path.exists():
+        path.write_text(json.dumps(conf))
+        wait_for(lambda: '"NetworkReady"' in node_status(node) and network_ready(node), "containerd to load the network configuration")
+    yield
+    subprocess.run(["ip", "link", "del", "caissonct0"], capture_output=True)
+
+
+def node_status(node):
+    from node import Crictl
+    return Crictl(node).call("info").stdout
+
+
+def network_ready(node):
+    conditions = json.loads(node_status(node))["status"]["conditions"]
+    return any(row["type"] == "NetworkReady" and row["status"] for row in conditions)
+
+
+@ALL
+def test_two_containers_share_network_hostname_and_memory(network, make_pod, runtime_name):
+    pod = make_pod()
+    first = pod.start(["sh", "-c", "echo shared > /dev/shm/x; while true; do echo hello | nc -l -p 8080; done"])
+    second = pod.start(["sleep", "1000"])
+    assert pod.exec(second, "hostname").stdout.strip() == pod.config["hostname"]
+    assert wait_for(lambda: pod.exec(second, "nc", "127.0.0.1", "8080", check=False).stdout.strip(), "the first container to answer") == "hello"
+    assert pod.exec(second, "cat", "/dev/shm/x").stdout.strip() == "shared"
+    assert "192.0.2.53" in pod.exec(first, "cat", "/etc/resolv.conf").stdout
+
+
+@ALL
+def test_kernel_and_address(network, make_pod, crictl, runtime_name):
+    pod = make_pod()
+    container = pod.start(["sleep", "1000"])
+    release = pod.exec(container, "uname", "-r").stdout.strip()
+    assert (release == os.uname().release) == (runtime_name != "microvm")
+    status = crictl.json("inspectp", pod.id)["status"]["network"]
+    addresses = pod.exec(container, "ip", "addr", "show", "eth0").stdout
+    assert status["ip"] in addresses
+    for extra in status["additionalIps"]:
+        assert extra["ip"] in addresses
+
+
+@ALL
+def test_pod_reaches_host_and_pods_each_other(network, make_pod, crictl, runtime_name):
+    server, client = make_pod(), make_pod()
+    serving = server.start(["sh", "-c", "while true; do echo from the server | nc -l -p 8080; done"])
+    asking = client.start(["sleep", "1000"])
+    ip = crictl.json("inspectp", server.id)["status"]["network"]["ip"]
+    ask = lambda: client.exec(asking, "nc", "-w", "5", ip, "8080", check=False).stdout.strip()
+    assert wait_for(ask, "the other pod to answer") == "from the server"
+    assert client.exec(asking, "ping", "-c", "1", "-w", "5", "10.213.7.1").ok
+    from_host = lambda: subprocess.run(["bash", "-c", f"exec 3<>/dev/tcp/{ip}/8080; head -c 100 <&3"], capture_output=True, text=True, timeout=10).stdout.strip()
+    assert wait_for(from_host, "the pod to answer the host") == "from the server"
+    assert pod_has_default_route(client, asking)
+    assert serving
+
+
+def pod_has_default_route(pod, container):
+    return "default via 10.213.7.1" in pod.exec(container, "ip", "route").stdout
+
+
+@ALL
+def test_logs_exec_sync_and_exit_code(network, make_pod, crictl, runtime_name):
+    pod = make_pod()
+    container = pod.start(["sh", "-c", "echo out; echo err >&2; exit 4"])
+    state = lambda: crictl.json("inspect", container)["status"]
+    wait_for(lambda: state()["state"] == "CONTAINER_EXITED", "the container to end")
+    assert state()["exitCode"] == 4
+    lines = (pod.logs / "c1.log").read_text().splitlines()
+    assert sorted(line.split(" ", 2)[1] for line in lines) == ["stderr", "stdout"]
+    assert pod.start(["sleep", "1000"])
+
+
+@ALL
+def test_volumes_are_seen_and_written_through(network, make_pod, folder, runtime_name):
+    data = folder / "data"
+    data.mkdir()
+    (data / "a").write_text("one")
+    pod = make_pod()
+    container = pod.start(["sleep", "1000"], mounts=[{"host_path": str(data), "container_path": "/data"},
+                                                     {"host_path": str(data), "container_path": "/ro", "readonly": True}])
+    assert pod.exec(container, "cat", "/data/a").stdout == "one"
+    pod.exec(container, "sh", "-c", "echo -n two > /data/b")
+    assert (data / "b").read_text() == "two"
+    assert not pod.exec(container, "touch", "/ro/x", check=False).ok
+    # A configMap's update: a symbolic link is renamed over the old one.
+    for number in ("1", "2"):
+        (data / f"v{number}").mkdir()
+        (data / f"v{number}/key").write_text(number)
+    (data / "current").symlink_to("v1")
+    assert pod.exec(container, "cat", "/ro/current/key").stdout == "1"
+    (data / "next").symlink_to("v2")
+    os.rename(data / "next", data / "current")
+    assert wait_for(lambda: pod.exec(container, "cat", "/ro/current/key").stdout == "2", "the update to be seen")
+
+
+@ALL
+def test_memory_limit_of_one_container_spares_the_other(network, make_pod, crictl, runtime_name):
+    pod = make_pod()
+    bystander = pod.start(["sleep", "1000"])
+    hog = pod.start(["/testinit", "allocate", "256"], resources={"memory_limit_in_bytes": 32 << 20})
+    state = lambda: crictl.json("inspect", hog)["status"]
+    wait_for(lambda: state()["state"] == "CONTAINER_EXITED", "the hog to be killed")
+    assert state()["exitCode"] == 137
+    assert state()["reason"] == "OOMKilled"
+    assert pod.exec(bystander, "echo", "alive").stdout == "alive\n"
+
+
+@ALL
+def test_statistics(network, make_pod, crictl, runtime_name):
+    pod = make_pod()
+    container = pod.start(["sh", "-c", "while true; do :; done"])
+    def used():
+        row = crictl.json("stats", "-o", "json", "--id", container)["stats"][0]
+        return int(row["cpu"]["usageCoreNanoSeconds"]["value"]) > 10_000_000 and int(row["memory"]["workingSetBytes"]["value"]) > 0
+    assert wait_for(used, "statistics of a busy container")
+
+
+@ALL
+def test_shared_process_namespace(network, make_pod, runtime_name):
+    pod = make_pod(namespaces={"pid": 0})
+    first = pod.start(["sleep", "12345"])
+    second = pod.start(["sleep", "1000"])
+    assert "sleep 12345" in pod.exec(second, "ps").stdout
+    assert first
