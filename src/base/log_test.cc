@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 
 #include <fstream>
-#include <regex>
 #include <sstream>
 
 #include "base/utf8.h"
@@ -20,6 +19,12 @@ std::string slurp(const std::string& path) {
   return text.str();
 }
 
+std::string without_digits(std::string text) {
+  for (char& byte : text)
+    if (byte >= '0' && byte <= '9') byte = '#';
+  return text;
+}
+
 class LogTest : public ::testing::Test {
  protected:
   std::string path_ = testing::TempDir() + "caisson-log-" + std::to_string(getpid());
@@ -32,12 +37,8 @@ class LogTest : public ::testing::Test {
 TEST_F(LogTest, JsonLinesHaveRuncsForm) {
   ASSERT_TRUE(log::configure(path_, log::Format::Json, log::Level::Debug).ok());
   log::debug("quote \" backslash \\ line\nbell \a bad \xff {}", 1);
-  const std::string line = slurp(path_);
-  EXPECT_TRUE(std::regex_match(
-      line, std::regex(R"(\{"level":"debug","msg":"quote \\" backslash \\\\ line\\nbell \\u0007 bad )"
-                       "\xef\xbf\xbd"
-                       R"( 1","time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"\}\n)")))
-      << line;
+  EXPECT_EQ(without_digits(slurp(path_)),
+            "{\"level\":\"debug\",\"msg\":\"quote \\\" backslash \\\\ line\\nbell \\u#### bad \xef\xbf\xbd #\",\"time\":\"####-##-##T##:##:##.###Z\"}\n");
 }
 
 TEST_F(LogTest, TextFileAndLevels) {
@@ -48,7 +49,7 @@ TEST_F(LogTest, TextFileAndLevels) {
   EXPECT_FALSE(log::enabled(log::Level::Info));
   log::info("not seen");
   log::warning("seen");
-  EXPECT_TRUE(std::regex_match(slurp(path_), std::regex(R"(time="[^"]+" level=warning msg="seen"\n)"))) << slurp(path_);
+  EXPECT_EQ(without_digits(slurp(path_)), "time=\"####-##-##T##:##:##.###Z\" level=warning msg=\"seen\"\n");
 }
 
 TEST_F(LogTest, ErrorsAreAlsoShownToTheCaller) {

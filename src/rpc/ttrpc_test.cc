@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -280,6 +281,8 @@ TEST_F(TtrpcTest, SlowReaderIsDropped) {
   for (uint32_t stream = 1; stream < 41 && !dropped; stream += 2)
     dropped = !host::send_with_fds(socket.get(), *encode_request(stream, "s", "Big", "", {}), {}).ok();
   ASSERT_TRUE(witness.call("s", "Echo", "").ok());
+  pollfd hung_up{socket.get(), 0, 0};
+  ASSERT_EQ(poll(&hung_up, 1, 20000), 1) << "the connection is still open";
   // What was sent may be read; then comes the end, before 80 MB.
   uint64_t total = 0;
   std::string buffer(1 << 20, 0);
