@@ -307,5 +307,71 @@ TEST_F(RealV1, Devices) {
   EXPECT_EQ(get("devices", "devices.list").find("b 7:"), std::string::npos);
 }
 
+// The same on a node, or in a guest, with version 2.
+class RealV2 : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Result<host::CgroupLayout> layout = host::cgroup_layout();
+    if (!layout.ok() || layout->version != host::CgroupVersion::V2 || geteuid() != 0) GTEST_SKIP() << "needs root and cgroup version 2";
+    paths_ = host::cgroup_paths(*layout, fmt::format("/caisson-resources-{}/x", getpid())).value();
+    Result<void> made = host::create_cgroup(paths_);
+    ASSERT_TRUE(made.ok()) << made.error().message();
+  }
+  void TearDown() override {
+    EXPECT_TRUE(host::remove_cgroup(paths_).ok());  // nothing to do where it was skipped
+  }
+  std::string apply(const oci::Resources& resources, bool update = false) {
+    Result<void> done = apply_resources(paths_, resources, update);
+    return done.ok() ? "" : done.error().message();
+  }
+  std::string get(const char* file) {
+    auto text = host::read_cgroup_file(paths_.folders.at(""), file);
+    EXPECT_TRUE(text.ok()) << text.error().message();
+    std::string value = text.ok() ? *text : "";
+    while (!value.empty() && value.back() == '\n') value.pop_back();
+    return value;
+  }
+  host::CgroupPaths paths_;
+};
+
+TEST_F(RealV2, Limits) {
+  oci::Resources resources;
+  resources.memory.limit = 64 << 20;
+  resources.memory.swap = 96 << 20;
+  resources.memory.reservation = 32 << 20;
+  resources.cpu.shares = 512;
+  resources.cpu.cpus = "0";
+  resources.cpu.mems = "0";
+  resources.pids_limit = 33;
+  resources.unified["memory.high"] = std::to_string(48 << 20);
+  ASSERT_EQ(apply(resources), "");
+  EXPECT_EQ(get("memory.max"), std::to_string(64 << 20));
+  EXPECT_EQ(get("memory.high"), std::to_string(48 << 20));
+  EXPECT_EQ(get("memory.low"), std::to_string(32 << 20));
+  if (host::cgroup_file_exists(paths_.folders.at(""), "memory.swap.max")) {
+    EXPECT_EQ(get("memory.swap.max"), std::to_string(32 << 20));
+  }
+  EXPECT_EQ(get("cpu.weight"), "20");
+  EXPECT_EQ(get("cpuset.cpus"), "0");
+  EXPECT_EQ(get("pids.max"), "33");
+  if (!host::cgroup_file_exists(paths_.folders.at(""), "cpu.max")) GTEST_SKIP() << "this kernel has no CFS bandwidth";
+  resources = {};
+  resources.cpu.quota = 20000;
+  resources.cpu.period = 50000;
+  resources.cpu.burst = 10000;
+  ASSERT_EQ(apply(resources, true), "");
+  EXPECT_EQ(get("cpu.max"), "20000 50000");
+  EXPECT_EQ(get("cpu.max.burst"), "10000");
+  resources = {};
+  resources.cpu.quota = 30000;
+  ASSERT_EQ(apply(resources, true), "");
+  EXPECT_EQ(get("cpu.max"), "30000 50000");
+  resources.cpu.quota = -1;
+  resources.memory.limit = -1;
+  ASSERT_EQ(apply(resources, true), "");
+  EXPECT_EQ(get("cpu.max"), "max 50000");
+  EXPECT_EQ(get("memory.max"), "max");
+}
+
 }  // namespace
 }  // namespace caisson::container
