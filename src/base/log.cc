@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <set>
+#include <string>
 
 #include "base/unique_fd.h"
 #include "base/utf8.h"
@@ -18,6 +20,9 @@ struct Sink {
   Format format = Format::Text;
   Level level = Level::Info;
   bool mirror_errors = false;
+  bool each_warning_once = false;
+  int muted = 0;  // how many Muted there are
+  std::set<std::string, std::less<>> warnings;
 };
 
 Sink& sink() {
@@ -92,12 +97,19 @@ void to_descriptor(int fd) {
   to.mirror_errors = false;
 }
 
+Muted::Muted() { ++sink().muted; }
+Muted::~Muted() { --sink().muted; }
+
 int descriptor() { return sink().fd; }
 
 bool enabled(Level level) { return level >= sink().level && sink().fd >= 0; }
 
+void repeat_no_warning() { sink().each_warning_once = true; }
+
 void write(Level level, std::string_view message) {
+  if (sink().muted > 0) return;
   int saved_errno = errno;
+  if (level == Level::Warning && sink().each_warning_once && !sink().warnings.emplace(message).second) return;
   const Sink& to = sink();
   if (enabled(level)) {
     if (to.format == Format::Json) {

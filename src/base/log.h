@@ -22,7 +22,18 @@ void to_descriptor(int fd);
 // Where lines go now; borrowed, -1: nowhere.
 int descriptor();
 bool enabled(Level level);
+// From now on a warning is written once only: for a command, which reads one document on several ways.
+void repeat_no_warning();
 void write(Level level, std::string_view message);
+
+// While there is one, nothing is written.
+class Muted {
+ public:
+  Muted();
+  ~Muted();
+  Muted(const Muted&) = delete;
+  Muted& operator=(const Muted&) = delete;
+};
 
 template <typename... Args>
 void debug(fmt::format_string<Args...> format, Args&&... args) {

@@ -154,6 +154,12 @@ static void answer(char* line, char* out, size_t size) {
     clock_gettime(CLOCK_MONOTONIC, &t2);
     double w = (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec), r = (double)(t2.tv_sec - t1.tv_sec) + 1e-9 * (double)(t2.tv_nsec - t1.tv_nsec);
     snprintf(out, size, "write=%.0f read=%.0f", 64 / w, 64 / r);
+  } else if (!strcmp(verb, "sleep")) {  // so many milliseconds, by the guest's clock
+    struct timespec t0, t1, rest = {0, atol(path) * 1000000};
+    clock_gettime(CLOCK_MONOTONIC, &t0);
+    if (nanosleep(&rest, NULL)) goto failed;
+    clock_gettime(CLOCK_MONOTONIC, &t1);
+    snprintf(out, size, "%ld", (long)((t1.tv_sec - t0.tv_sec) * 1000 + (t1.tv_nsec - t0.tv_nsec) / 1000000));
   } else if (!strcmp(verb, "memory")) {
     FILE* file = fopen("/proc/meminfo", "re");
     if (file && fgets(buffer, sizeof buffer, file)) snprintf(out, size, "%.*s", (int)strcspn(buffer, "\n"), buffer);
@@ -175,6 +181,10 @@ failed:
 }
 
 int main(void) {
+  if (getpid() != 1) {
+    fprintf(stderr, "this is the init of a test guest\n");
+    return 64;
+  }
   mount("proc", "/proc", "proc", 0, NULL);
   mount("sysfs", "/sys", "sysfs", 0, NULL);
   if (mount("devtmpfs", "/dev", "devtmpfs", 0, NULL) && errno != EBUSY) say("devtmpfs", 1);

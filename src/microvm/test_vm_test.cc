@@ -193,6 +193,15 @@ TEST_P(VmTest, WhatIsExposedLaterArrives) {
   EXPECT_EQ(ask("write /share/more/again/x y"), "ok");
 }
 
+TEST_P(VmTest, TimersWork) {
+  for (int round = 0; round < 3; ++round) {
+    const std::string answer = ask("sleep 50");
+    const int slept = atoi(answer.c_str());
+    EXPECT_GE(slept, 50) << answer;
+    EXPECT_LT(slept, 5000) << answer;
+  }
+}
+
 TEST_P(VmTest, PausesAndEnds) {
   EXPECT_GE(machine.saves, 1);
   EXPECT_EQ(machine.saved.processes.size(), is_9p() ? 1u : 2u);

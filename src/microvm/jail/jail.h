@@ -23,13 +23,18 @@ struct JailFile {
   std::string to;    // absolute, in the jail; read-only there
 };
 
+struct JailDevice {
+  std::string path;  // "/dev/kvm"
+  dev_t number = 0;
+};
+
 struct JailSpec {
   std::string what;                    // "QEMU", for errors
   std::vector<std::string> arguments;  // [0]: the program's absolute host path, also its path in the jail
   std::vector<int> descriptors;        // stay open under their numbers; borrowed
   int output = -1;                     // becomes standard output and error; borrowed
   std::vector<JailFile> files;         // besides the program and the system's libraries
-  std::vector<std::string> devices;    // of /dev, besides null, zero and urandom
+  std::vector<JailDevice> devices;     // character devices that its user may open, besides null, zero and urandom
   int jail_namespace = -1;             // Share::namespace_fd(), borrowed
   bool share = false;                  // gets the share at kJailShare
   bool proc = false;                   // gets a /proc with its own processes only

@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <array>
@@ -58,7 +59,6 @@ Result<std::vector<Piece>> take_all(const JailSpec& spec) {
   if (!spec.arguments[0].starts_with("/usr/lib/")) pieces.push_back(TRY(take(spec.arguments[0], spec.arguments[0], false)));
   for (const JailFile& file : spec.files) pieces.push_back(TRY(take(file.from, file.to, false)));
   for (const char* device : kDevices) pieces.push_back(TRY(take(device, device, true)));
-  for (const std::string& device : spec.devices) pieces.push_back(TRY(take(device, device, true)));
   return pieces;
 }
 
@@ -100,6 +100,22 @@ Result<void> put_proc() {
   return {};
 }
 
+// Device nodes of our own, which belong to the jail's user: the host's may be for root or a group.
+Result<void> put_devices(const JailSpec& spec) {
+  if (spec.devices.empty()) return {};
+  TRY(host::mkdir_p("./device"));
+  UniqueFd place(open("./device", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  UniqueFd nodes = TRY(host::make_filesystem("tmpfs", "caisson-devices", {"mode=0755", "size=4k"}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC));
+  TRY(host::attach_mount(nodes.get(), place.get()));
+  for (const JailDevice& device : spec.devices) {
+    const std::string name = device.path.substr(device.path.rfind('/') + 1);
+    if (mknodat(nodes.get(), name.c_str(), S_IFCHR | 0600, device.number) != 0 || fchownat(nodes.get(), name.c_str(), spec.uid, spec.gid, 0) != 0)
+      return errno_error("cannot make the device {}", device.path);
+    if (symlink(("/device/" + name).c_str(), ("." + device.path).c_str()) != 0) return errno_error("cannot make the link {}", device.path);
+  }
+  return {};
+}
+
 Result<void> make_root(const JailSpec& spec, const std::vector<Piece>& pieces) {
   UniqueFd root = TRY(host::make_filesystem("tmpfs", "caisson-jail", {"mode=0755", "size=256k"}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
   UniqueFd place(open(kJailFolder, O_PATH | O_DIRECTORY | O_CLOEXEC));
@@ -107,6 +123,7 @@ Result<void> make_root(const JailSpec& spec, const std::vector<Piece>& pieces) {
   TRY(host::attach_mount(root.get(), place.get()));
   if (fchdir(root.get()) != 0) return errno_error("cannot enter a jail's root");
   for (const Piece& piece : pieces) TRY(put(piece));
+  TRY(put_devices(spec));
   if (spec.proc) TRY(put_proc());
   TRY(host::mkdir_p("." + std::string(kJailShare)));
   if (spec.share) {

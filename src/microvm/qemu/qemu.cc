@@ -49,6 +49,12 @@ std::vector<std::string> data_folders(const std::string& program) {
   return found;
 }
 
+Result<dev_t> kvm_number() {
+  struct stat info {};
+  if (stat("/dev/kvm", &info) != 0) return errno_error("cannot find /dev/kvm");
+  return info.st_rdev;
+}
+
 class Qemu : public Hypervisor {
  public:
   explicit Qemu(host::EventLoop& loop) : loop_(loop) {}
@@ -154,7 +160,7 @@ class Qemu : public Hypervisor {
     for (const VmConfig::Network& network : config_.networks) spec.descriptors.push_back(network.tap);
     spec.files = {{config_.guest.kernel, kKernelInJail}, {config_.guest.initrd, kInitrdInJail}};
     for (const std::string& folder : data_folders(program_)) spec.files.push_back({folder, folder});
-    if (config_.accel == Accel::Kvm) spec.devices = {"/dev/kvm"};
+    if (config_.accel == Accel::Kvm) spec.devices = {{"/dev/kvm", TRY(kvm_number())}};
     spec.jail_namespace = share_namespace;
     spec.share = spec.proc = serves_files;
     const JailUser user = find_jail_user(config_.settings.user);
