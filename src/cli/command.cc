@@ -62,6 +62,7 @@ Result<void> Context::parse() {
   if (globals.log_format != "text" && globals.log_format != "json")
     return make_error(EINVAL, "invalid log-format: {} (text and json are possible)", globals.log_format);
   TRY(log::configure(globals.log, globals.log_format == "json" ? log::Format::Json : log::Format::Text, globals.debug ? log::Level::Debug : log::Level::Warning));
+  log::repeat_no_warning();
   if (!globals.isolation.empty() && globals.isolation != "auto" && globals.isolation != "microvm" && globals.isolation != "namespace")
     return make_error(EINVAL, "--isolation {}: must be auto, microvm or namespace", globals.isolation);
   if (globals.root.empty()) return Error(EINVAL, "--root must not be empty");

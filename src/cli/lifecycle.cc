@@ -218,11 +218,14 @@ Result<ContainerStatus> container_status(const Store& store, const ContainerStat
 Result<void> free_container(const Store& store, const std::string& id) {
   if (Result<sandbox::SandboxClient> client = connect_sandbox(store, id); client.ok()) {
     // The gentle way: hooks run, the virtual machine ends in order. Whatever comes of it, the folder's leftovers tell what else to free.
-    v1::DeleteRequest request;
-    request.set_container_id(id);
-    request.set_force(true);
-    Result<v1::DeleteResponse> deleted = client->Delete(request, {}, std::chrono::seconds(30));
-    if (!deleted.ok()) log::debug("{}", deleted.error().message());
+    // One that hangs is not waited for.
+    if (Result<v1::PingResponse> alive = client->Ping({}, {}, std::chrono::seconds(5)); alive.ok() || alive.error().code() != ETIMEDOUT) {
+      v1::DeleteRequest request;
+      request.set_container_id(id);
+      request.set_force(true);
+      Result<v1::DeleteResponse> deleted = client->Delete(request, {}, std::chrono::seconds(30));
+      if (!deleted.ok()) log::debug("{}", deleted.error().message());
+    }
   }
   return sandbox::free_sandbox_folder(store.folder(id));
 }
