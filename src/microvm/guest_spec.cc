@@ -38,9 +38,15 @@ bool has_option(const Json& mount, std::initializer_list<std::string_view> names
 bool is_bind(const Json& mount) { return mount.value("type", "") == "bind" || has_option(mount, {"bind", "rbind"}); }
 
 // Engines make /dev/shm on the host and bind it. Memory that is shared between processes must be the guest's own.
-bool make_guest_shm(Json& mount, const std::string& source) {
+bool make_guest_shm(Json& mount, const std::string& source, bool in_pod) {
   struct statfs info = {};
   if (mount.value("destination", "") != "/dev/shm" || statfs(source.c_str(), &info) != 0 || info.f_type != TMPFS_MAGIC) return false;
+  if (in_pod) {
+    mount["type"] = "bind";
+    mount["source"] = "/dev/shm";  // the agent's own
+    mount["options"] = {"rbind", "nosuid", "noexec", "nodev"};
+    return true;
+  }
   mount["type"] = "tmpfs";
   mount["source"] = "shm";
   Json options = {"nosuid", "noexec", "nodev", "mode=1777"};
@@ -50,12 +56,12 @@ bool make_guest_shm(Json& mount, const std::string& source) {
   return true;
 }
 
-void translate_mounts(Json& mounts, const std::string& bundle, const std::string& folder, GuestSpec& guest) {
+void translate_mounts(Json& mounts, const std::string& bundle, const std::string& folder, bool in_pod, GuestSpec& guest) {
   size_t number = 0;
   for (Json& mount : mounts) {
     if (!is_bind(mount)) continue;
     std::string source = absolute_below(bundle, mount.value("source", ""));
-    if (make_guest_shm(mount, source)) continue;
+    if (make_guest_shm(mount, source, in_pod)) continue;
     if (is_of_every_kernel(source)) {
       mount["source"] = source;
       guest.warnings.push_back(fmt::format("config.json: mounts ({}): {} is the guest's own with microvm isolation, not the node's",
@@ -92,14 +98,14 @@ void translate_namespaces(Json& namespaces, int pod_init) {
 }  // namespace
 
 Result<GuestSpec> translate_spec(std::string_view config_json, const std::string& bundle, const std::string& id,
-                                 const std::string& folder, int pod_init) {
+                                 const std::string& folder, bool in_pod, int pod_init) {
   Json document = TRY(oci::parse_document(config_json, "config.json"));
   GuestSpec guest;
   try {
     Exposure root{.host_path = absolute_below(bundle, document.at("root").at("path").get<std::string>()), .name = folder + "/rootfs"};
     document["root"]["path"] = fmt::format("{}/{}", kGuestShareFolder, root.name);
     guest.exposures.push_back(std::move(root));
-    if (document.contains("mounts")) translate_mounts(document["mounts"], bundle, folder, guest);
+    if (document.contains("mounts")) translate_mounts(document["mounts"], bundle, folder, in_pod, guest);
     if (document.contains("hooks")) {
       Json kept = Json::object();
       if (document["hooks"].contains("startContainer")) kept["startContainer"] = document["hooks"]["startContainer"];

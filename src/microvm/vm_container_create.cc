@@ -23,8 +23,9 @@ Result<void> VmContainer::create(v1::CreateContainerRequest request, rpc::Descri
   oci::Adapted adapted = TRY(oci::adapt_config(request.spec(), "microvm"));
   for (const std::string& warning : adapted.warnings) log::debug("{}", warning);
   folder_ = fmt::format("c{}", machine_->next_folder++);
-  int pod_init = oci::pod_role(spec_) == oci::PodRole::Container ? TRY(machine_->pod_init()) : 0;
-  GuestSpec guest = TRY(translate_spec(adapted.json, bundle_, id_, folder_, pod_init));
+  const oci::PodRole role = oci::pod_role(spec_);
+  const int pod_init = role == oci::PodRole::Container ? TRY(machine_->pod_init()) : 0;
+  GuestSpec guest = TRY(translate_spec(adapted.json, bundle_, id_, folder_, role != oci::PodRole::None, pod_init));
   for (const std::string& warning : guest.warnings) log::warning("{}", warning);
   TRY(machine_->start(spec_, request.systemd_cgroup()));
 
