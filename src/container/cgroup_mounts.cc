@@ -27,7 +27,8 @@ Result<UniqueFd> version_2_tree(InitContext& context, const host::CgroupLayout& 
   return bound;
 }
 
-// One version 1 hierarchy: with a cgroup namespace a mount of its own, which starts at the namespace's root; else the container's folder alone.
+// One version 1 hierarchy: with a cgroup namespace a mount of its own, which starts at the namespace's root; else the container's folder
+// alone.
 Result<UniqueFd> version_1_tree(InitContext& context, const std::string& controller, const std::string& mount_point, uint64_t attributes) {
   if (context.has_namespace("cgroup")) {
     std::vector<std::string> parameters;
@@ -61,7 +62,8 @@ Result<void> fill_version_1(InitContext& context, const host::CgroupLayout& layo
     }
     // "cpu" beside "cpu,cpuacct", as programs expect it.
     const std::string alias = controller.starts_with("name=") ? controller.substr(5) : controller;
-    if (alias != name && symlinkat(name.c_str(), root, alias.c_str()) != 0 && errno != EEXIST) return errno_error("cannot make link {}", alias);
+    if (alias != name && symlinkat(name.c_str(), root, alias.c_str()) != 0 && errno != EEXIST)
+      return errno_error("cannot make link {}", alias);
   }
   return {};
 }

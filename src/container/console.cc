@@ -20,7 +20,8 @@ Result<bool> is_multiplexer(int fd) {
   return S_ISCHR(info.st_mode) && info.st_rdev == makedev(5, 2) && TRY(host::filesystem_magic(fd)) == DEVPTS_SUPER_MAGIC;
 }
 
-// The container's files may be anything, and may change meanwhile: looked at before the open, which could block or have effects, and after it.
+// The container's files may be anything, and may change meanwhile: looked at before the open, which could block or have effects, and after
+// it.
 Result<UniqueFd> open_container_multiplexer(int root) {
   const host::RootedPath folder = TRY(host::open_in_root(root, "/dev/pts"));
   const UniqueFd path(openat(folder.fd.get(), "ptmx", O_PATH | O_NOFOLLOW | O_CLOEXEC));
@@ -30,7 +31,8 @@ Result<UniqueFd> open_container_multiplexer(int root) {
     master.reset(openat(folder.fd.get(), "ptmx", O_RDWR | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
     if (!master) return errno_error("cannot open /dev/pts/ptmx");
   }
-  if (!master || !TRY(is_multiplexer(master.get()))) return make_error(ENODEV, "/dev/pts/ptmx is not a pty multiplexer; is there a devpts mount for /dev/pts?");
+  if (!master || !TRY(is_multiplexer(master.get())))
+    return make_error(ENODEV, "/dev/pts/ptmx is not a pty multiplexer; is there a devpts mount for /dev/pts?");
   if (fcntl(master.get(), F_SETFL, O_RDWR) != 0) return errno_error("cannot make the terminal blocking");
   return master;
 }
@@ -51,7 +53,8 @@ Result<Console> open_console(const oci::Process& process, int root, bool host_fa
   if (!master) return std::move(master).error().within("process.terminal");
   console.master = std::move(*master);
   int number = 0, unlocked = 0;
-  if (ioctl(console.master.get(), TIOCGPTN, &number) != 0 || ioctl(console.master.get(), TIOCSPTLCK, &unlocked) != 0) return errno_error("process.terminal: cannot set the pty up");
+  if (ioctl(console.master.get(), TIOCGPTN, &number) != 0 || ioctl(console.master.get(), TIOCSPTLCK, &unlocked) != 0)
+    return errno_error("process.terminal: cannot set the pty up");
   console.name = fmt::format("/dev/pts/{}", number);
   // The slave by its master, not by a path.
   console.slave.reset(ioctl(console.master.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));

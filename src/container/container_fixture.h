@@ -1,4 +1,5 @@
-// For this folder's tests: a busybox root file system, and containers made of it the way the sandbox process makes them (worker processes, init a child of the test).
+// For this folder's tests: a busybox root file system, and containers made of it the way the sandbox process makes them (worker processes,
+// init a child of the test).
 #pragma once
 
 #include <gtest/gtest.h>

@@ -16,8 +16,11 @@
 namespace caisson::container::testing {
 namespace {
 
-constexpr const char* kApplets[] = {"sh", "ash", "cat", "ls", "id", "mount", "umount", "hostname", "sleep", "true", "false", "echo", "stat", "ps", "grep", "touch", "mkdir", "tty", "stty",
-                                    "readlink", "env", "pwd", "kill", "head", "wc", "ip", "mknod", "rm", "awk", "cut", "sort", "ln", "date", "dd", "test", "chroot", "printf", "df", "uptime", "seq", "sed", "tr", "getopt", "ulimit"};
+constexpr const char* kApplets[] = {"sh",     "ash",      "cat",    "ls",   "id",   "mount", "umount", "hostname", "sleep",
+                                    "true",   "false",    "echo",   "stat", "ps",   "grep",  "touch",  "mkdir",    "tty",
+                                    "stty",   "readlink", "env",    "pwd",  "kill", "head",  "wc",     "ip",       "mknod",
+                                    "rm",     "awk",      "cut",    "sort", "ln",   "date",  "dd",     "test",     "chroot",
+                                    "printf", "df",       "uptime", "seq",  "sed",  "tr",    "getopt", "ulimit"};
 
 void copy_file(const std::string& from, const std::string& to) {
   auto bytes = host::read_file(from, 64 << 20);
@@ -27,7 +30,8 @@ void copy_file(const std::string& from, const std::string& to) {
   ASSERT_TRUE(host::write_all(out.get(), *bytes).ok());
 }
 
-// What the sandbox process has to do too: processes that could not be set up are its children, and as zombies they would keep the container's PID namespace alive.
+// What the sandbox process has to do too: processes that could not be set up are its children, and as zombies they would keep the
+// container's PID namespace alive.
 void reap_strangers(pid_t known) {
   auto text = host::read_file(fmt::format("/proc/self/task/{}/children", getpid()), 1 << 16);
   if (!text) return;
@@ -70,7 +74,8 @@ void ContainerTest::SetUp() {
   chmod(bundle().c_str(), 0755);
   copy_file("/usr/bin/busybox", rootfs() + "/bin/busybox");
   for (const char* applet : kApplets) ASSERT_EQ(symlink("busybox", (rootfs() + "/bin/" + applet).c_str()), 0);
-  ASSERT_TRUE(host::write_file_atomic(rootfs() + "/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n", 0644).ok());
+  ASSERT_TRUE(
+      host::write_file_atomic(rootfs() + "/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n", 0644).ok());
 }
 
 void ContainerTest::TearDown() {
@@ -98,7 +103,8 @@ oci::Process ContainerTest::shell_process(const oci::Spec& spec, const std::stri
   return process;
 }
 
-Result<std::pair<std::string, std::vector<UniqueFd>>> ContainerTest::call(std::function<Result<std::pair<std::string, std::vector<UniqueFd>>>()> work) {
+Result<std::pair<std::string, std::vector<UniqueFd>>> ContainerTest::call(
+    std::function<Result<std::pair<std::string, std::vector<UniqueFd>>>()> work) {
   Result<std::pair<std::string, std::vector<UniqueFd>>> outcome = make_error(EIO, "the worker gave no result");
   host::run_worker(
       *loop_, {.deadline = std::chrono::seconds(40)},
@@ -108,8 +114,10 @@ Result<std::pair<std::string, std::vector<UniqueFd>>> ContainerTest::call(std::f
         return host::WorkerOutput{.payload = std::move(done->first), .fds = std::move(done->second)};
       },
       [&](Result<host::WorkerOutput> done) {
-        if (done) outcome = std::make_pair(std::move(done->payload), std::move(done->fds));
-        else outcome = std::move(done).error();
+        if (done)
+          outcome = std::make_pair(std::move(done->payload), std::move(done->fds));
+        else
+          outcome = std::move(done).error();
         loop_->stop();
       });
   TRY(loop_->run());
@@ -170,7 +178,8 @@ Result<void> ContainerTest::create(const oci::Spec& spec, CreateOptions options,
   if (!made) reap_strangers(running_ ? record_.pid : 0);
   if (!made) return std::move(made).error();
   record_ = TRY(record_from_json(made->first));
-  created_ = Created{.record = record_, .pidfd = std::move(made->second[0]), .start = std::move(made->second[1]), .seccomp_listener = UniqueFd()};
+  created_ =
+      Created{.record = record_, .pidfd = std::move(made->second[0]), .start = std::move(made->second[1]), .seccomp_listener = UniqueFd()};
   running_ = true;
   output_ = std::move(streams.output);
   take_console(output_);
@@ -202,8 +211,10 @@ Result<ContainerTest::Ended> ContainerTest::collect(pid_t pid, Output output) {
       if (entries[index].revents == 0) continue;
       char buffer[4096];
       const ssize_t count = read(readers[index].fd->get(), buffer, sizeof buffer);
-      if (count > 0) readers[index].text->append(buffer, static_cast<size_t>(count));
-      else readers.erase(readers.begin() + static_cast<ssize_t>(index));  // a pty's master gives EIO at the end
+      if (count > 0)
+        readers[index].text->append(buffer, static_cast<size_t>(count));
+      else
+        readers.erase(readers.begin() + static_cast<ssize_t>(index));  // a pty's master gives EIO at the end
     }
   }
   int status = 0;

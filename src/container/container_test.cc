@@ -40,7 +40,14 @@ TEST_F(ContainerTest, CreateStartExecKillDestroy) {
 }
 
 TEST_F(ContainerTest, RecordSurvivesJson) {
-  Record record{.id = "a", .bundle = "/b", .pid = 12, .pid_start_time = 99, .cgroup = {host::CgroupVersion::V1, "/x", {{"memory", "/m/x"}}}, .rootfs = "/r", .owns_pid_namespace = false, .no_new_keyring = true};
+  Record record{.id = "a",
+                .bundle = "/b",
+                .pid = 12,
+                .pid_start_time = 99,
+                .cgroup = {host::CgroupVersion::V1, "/x", {{"memory", "/m/x"}}},
+                .rootfs = "/r",
+                .owns_pid_namespace = false,
+                .no_new_keyring = true};
   auto copy = record_from_json(record_to_json(record));
   ASSERT_TRUE(copy.ok()) << copy.error().message();
   EXPECT_EQ(record_to_json(*copy), record_to_json(record));

@@ -57,7 +57,8 @@ Result<void> copy_link(int folder, const char* name, const struct stat& info, in
   const ssize_t length = readlinkat(folder, name, target, sizeof target - 1);
   if (length < 0) return errno_error("tmpcopyup: cannot read link {}", name);
   target[length] = '\0';
-  if (symlinkat(target, to, name) != 0 || fchownat(to, name, info.st_uid, info.st_gid, AT_SYMLINK_NOFOLLOW) != 0) return errno_error("tmpcopyup: cannot copy link {}", name);
+  if (symlinkat(target, to, name) != 0 || fchownat(to, name, info.st_uid, info.st_gid, AT_SYMLINK_NOFOLLOW) != 0)
+    return errno_error("tmpcopyup: cannot copy link {}", name);
   return {};
 }
 

@@ -38,7 +38,8 @@ bool has_fresh(const oci::Spec& spec, const char* type) {
 
 class Creation {
  public:
-  Creation(const oci::Spec& spec, CreateOptions options, Stdio stdio) : spec_(spec), options_(std::move(options)), stdio_(std::move(stdio)) {}
+  Creation(const oci::Spec& spec, CreateOptions options, Stdio stdio)
+      : spec_(spec), options_(std::move(options)), stdio_(std::move(stdio)) {}
 
   Result<Created> run() {
     TRY(check_spec(spec_, stdio_));
@@ -76,7 +77,8 @@ class Creation {
     host::Cloned cloned = TRY(spawn_init(spec_, rootfs_, unified.get()));
     if (cloned.pid == 0) {
       channel_.reset();
-      InitContext context{.spec = spec_, .options = options_, .stdio = stdio_, .seccomp = seccomp_, .cgroup = cgroup_, .channel = std::move(theirs)};
+      InitContext context{
+          .spec = spec_, .options = options_, .stdio = stdio_, .seccomp = seccomp_, .cgroup = cgroup_, .channel = std::move(theirs)};
       run_init(context);
     }
     init_ = std::move(cloned);
@@ -90,9 +92,13 @@ class Creation {
       std::optional<Note> note = TRY(receive_note(channel_.get()));
       if (!note) return silent_end();
       switch (note->kind) {
-        case NoteKind::Error: return Error(note->value, note->text);
-        case NoteKind::Ready: return {};
-        case NoteKind::SourceWanted: TRY(send_source(note->value)); break;
+        case NoteKind::Error:
+          return Error(note->value, note->text);
+        case NoteKind::Ready:
+          return {};
+        case NoteKind::SourceWanted:
+          TRY(send_source(note->value));
+          break;
         case NoteKind::MountsDone:
           TRY(run_creation_hooks());
           TRY(tell(NoteKind::Go));
@@ -101,15 +107,19 @@ class Creation {
           TRY(apply_process_limits(init_.pid, spec_.process));
           TRY(tell(NoteKind::Go));
           break;
-        case NoteKind::Listener: TRY(hand_over_listener(note->value)); break;
-        default: return make_error(EPROTO, "init sent an unknown note {}", static_cast<int>(note->kind));
+        case NoteKind::Listener:
+          TRY(hand_over_listener(note->value));
+          break;
+        default:
+          return make_error(EPROTO, "init sent an unknown note {}", static_cast<int>(note->kind));
       }
     }
   }
 
   Result<void> run_creation_hooks() {
     if (!options_.run_runtime_hooks) return {};
-    const oci::State state{.id = options_.id, .status = "creating", .pid = init_.pid, .bundle = options_.bundle, .annotations = spec_.annotations};
+    const oci::State state{
+        .id = options_.id, .status = "creating", .pid = init_.pid, .bundle = options_.bundle, .annotations = spec_.annotations};
     TRY(run_hooks("prestart", spec_.hooks.prestart, state));
     return run_hooks("createRuntime", spec_.hooks.create_runtime, state);
   }
@@ -183,6 +193,8 @@ class Creation {
 
 }  // namespace
 
-Result<Created> create(const oci::Spec& spec, CreateOptions options, Stdio stdio) { return Creation(spec, std::move(options), std::move(stdio)).run(); }
+Result<Created> create(const oci::Spec& spec, CreateOptions options, Stdio stdio) {
+  return Creation(spec, std::move(options), std::move(stdio)).run();
+}
 
 }  // namespace caisson::container

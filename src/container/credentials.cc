@@ -21,8 +21,9 @@ namespace {
 // Not libcap's cap_set_proc: these are plain masks.
 Result<void> set_capabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable) {
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  __user_cap_data_struct data[2] = {{static_cast<uint32_t>(effective), static_cast<uint32_t>(permitted), static_cast<uint32_t>(inheritable)},
-                                    {static_cast<uint32_t>(effective >> 32), static_cast<uint32_t>(permitted >> 32), static_cast<uint32_t>(inheritable >> 32)}};
+  __user_cap_data_struct data[2] = {
+      {static_cast<uint32_t>(effective), static_cast<uint32_t>(permitted), static_cast<uint32_t>(inheritable)},
+      {static_cast<uint32_t>(effective >> 32), static_cast<uint32_t>(permitted >> 32), static_cast<uint32_t>(inheritable >> 32)}};
   if (syscall(SYS_capset, &header, data) != 0) return errno_error("process.capabilities: cannot set them");
   return {};
 }
@@ -61,7 +62,8 @@ Result<void> drop_bounding(uint64_t keep) {
   for (int number = 0; number < 64; ++number) {
     const int present = prctl(PR_CAPBSET_READ, number, 0, 0, 0);
     if (present < 0) break;
-    if (present == 1 && (keep >> number & 1) == 0 && prctl(PR_CAPBSET_DROP, number, 0, 0, 0) != 0) return errno_error("process.capabilities.bounding: cannot drop capability {}", number);
+    if (present == 1 && (keep >> number & 1) == 0 && prctl(PR_CAPBSET_DROP, number, 0, 0, 0) != 0)
+      return errno_error("process.capabilities.bounding: cannot drop capability {}", number);
   }
   return {};
 }
@@ -82,7 +84,8 @@ Result<void> set_ids(const oci::User& user) {
   return {};
 }
 
-// CVE-2024-21626: a working directory such as /proc/self/fd/7 can be a folder of the host's. getcwd(2) tells: for what cannot be reached from the root its answer does not start with "/".
+// CVE-2024-21626: a working directory such as /proc/self/fd/7 can be a folder of the host's. getcwd(2) tells: for what cannot be reached
+// from the root its answer does not start with "/".
 Result<void> check_inside(const std::string& cwd) {
   char path[PATH_MAX];
   const long length = syscall(SYS_getcwd, path, sizeof path);

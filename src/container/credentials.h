@@ -13,7 +13,8 @@ namespace caisson::container {
 struct CapabilitySets {
   uint64_t bounding = 0, effective = 0, permitted = 0, inheritable = 0, ambient = 0;
 };
-// Those of `capabilities` that this kernel knows and this process has; the others are warned about by name, as runc does. Absent: none at all.
+// Those of `capabilities` that this kernel knows and this process has; the others are warned about by name, as runc does. Absent: none at
+// all.
 CapabilitySets capability_sets(const oci::Process& process);
 
 // Becomes process.user with process.capabilities; the bounding set first, the ambient set last. Needs CAP_SETUID, CAP_SETGID, CAP_SETPCAP.

@@ -21,15 +21,25 @@ struct Node {
 };
 
 // runtime-spec config-linux.md, "Default Devices".
-constexpr struct { const char* path; unsigned major, minor; } kDefaults[] = {
+constexpr struct {
+  const char* path;
+  unsigned major, minor;
+} kDefaults[] = {
     {"/dev/null", 1, 3}, {"/dev/zero", 1, 5}, {"/dev/full", 1, 7}, {"/dev/random", 1, 8}, {"/dev/urandom", 1, 9}, {"/dev/tty", 5, 0},
 };
-constexpr struct { const char* path; const char* target; } kLinks[] = {
-    {"/dev/fd", "/proc/self/fd"}, {"/dev/stdin", "/proc/self/fd/0"}, {"/dev/stdout", "/proc/self/fd/1"}, {"/dev/stderr", "/proc/self/fd/2"},
+constexpr struct {
+  const char* path;
+  const char* target;
+} kLinks[] = {
+    {"/dev/fd", "/proc/self/fd"},
+    {"/dev/stdin", "/proc/self/fd/0"},
+    {"/dev/stdout", "/proc/self/fd/1"},
+    {"/dev/stderr", "/proc/self/fd/2"},
 };
 
 Result<Node> node_of(const oci::Device& device) {
-  Node node{.path = device.path, .mode = device.file_mode.value_or(0666) & 07777, .uid = device.uid.value_or(0), .gid = device.gid.value_or(0)};
+  Node node{
+      .path = device.path, .mode = device.file_mode.value_or(0666) & 07777, .uid = device.uid.value_or(0), .gid = device.gid.value_or(0)};
   if (device.type == "c" || device.type == "u") {
     node.type = S_IFCHR;
   } else if (device.type == "b") {
@@ -63,11 +73,13 @@ Result<void> make_node(int root, const Node& node) {
   const host::RootedParent parent = TRY(host::open_parent_in_root(root, node.path));
   const char* name = parent.name.c_str();
   if (mknodat(parent.folder.get(), name, node.type | node.mode, node.number) == 0) {
-    if ((node.uid != 0 || node.gid != 0) && fchownat(parent.folder.get(), name, node.uid, node.gid, AT_SYMLINK_NOFOLLOW) != 0) return errno_error("cannot set its owner");
+    if ((node.uid != 0 || node.gid != 0) && fchownat(parent.folder.get(), name, node.uid, node.gid, AT_SYMLINK_NOFOLLOW) != 0)
+      return errno_error("cannot set its owner");
     return {};
   }
   if (errno == EEXIST) {
-    // What the image or a mount has there stays if it is the device; a plain file of that name (some image tools leave such) is covered by the device.
+    // What the image or a mount has there stays if it is the device; a plain file of that name (some image tools leave such) is covered by
+    // the device.
     auto present = host::open_in_root(root, node.path);
     if (present && is_device(present->fd.get(), node)) return {};
     if (node.type == S_IFIFO) return make_error(EEXIST, "there is another file of that name");
@@ -106,7 +118,8 @@ Result<void> make_devices(const oci::Spec& spec, int root) {
   const mode_t old_mask = umask(0);
   auto done = [&]() -> Result<void> {
     for (const auto& row : kDefaults) {
-      auto made = make_node(root, {.path = row.path, .type = S_IFCHR, .number = makedev(row.major, row.minor), .mode = 0666, .uid = 0, .gid = 0});
+      auto made =
+          make_node(root, {.path = row.path, .type = S_IFCHR, .number = makedev(row.major, row.minor), .mode = 0666, .uid = 0, .gid = 0});
       if (!made) return std::move(made).error().within(row.path);
     }
     for (size_t index = 0; index < spec.linux_.devices.size(); ++index) {

@@ -39,7 +39,8 @@ Result<int> foreign_namespaces(const Record& record) {
 Result<host::CgroupPaths> cgroup_of(const Record& record, const std::string& below) {
   host::CgroupPaths paths = record.cgroup;
   if (below.empty()) return paths;
-  if (("/" + below + "/").find("/../") != std::string::npos) return make_error(EINVAL, "cgroup \"{}\": must be below the container's", below);
+  if (("/" + below + "/").find("/../") != std::string::npos)
+    return make_error(EINVAL, "cgroup \"{}\": must be below the container's", below);
   paths.path += "/" + below;
   for (auto& [controller, folder] : paths.folders) {
     folder += "/" + below;
@@ -54,7 +55,8 @@ class Execution {
       : record_(record), spec_(spec), process_(process), options_(std::move(options)), stdio_(std::move(stdio)) {}
 
   Result<Executed> run() {
-    if (process_.terminal && !stdio_.console_socket) return make_error(EINVAL, "process.terminal: is set, but there is no console socket to send the terminal to");
+    if (process_.terminal && !stdio_.console_socket)
+      return make_error(EINVAL, "process.terminal: is set, but there is no console socket to send the terminal to");
     TRY(look_at_container());
     if (spec_.linux_.seccomp) seccomp_ = TRY(compile_seccomp(*spec_.linux_.seccomp));
     cgroup_ = TRY(cgroup_of(record_, options_.cgroup));
@@ -106,16 +108,19 @@ class Execution {
   }
 
   Result<void> serve() {
-    if (process_.exec_cpu_affinity) TRY(apply_affinity(cloned_.pid, process_.exec_cpu_affinity->initial, "process.execCPUAffinity.initial"));
+    if (process_.exec_cpu_affinity)
+      TRY(apply_affinity(cloned_.pid, process_.exec_cpu_affinity->initial, "process.execCPUAffinity.initial"));
     (void)send_note(channel_.get(), NoteKind::Go, cloned_.pid);
     while (true) {
       std::optional<Note> note = TRY(receive_note(channel_.get()));
       if (!note) return outcome();
       switch (note->kind) {
-        case NoteKind::Error: return Error(note->value, note->text);
+        case NoteKind::Error:
+          return Error(note->value, note->text);
         case NoteKind::LimitsWanted:
           TRY(apply_process_limits(cloned_.pid, process_));
-          if (process_.exec_cpu_affinity) TRY(apply_affinity(cloned_.pid, process_.exec_cpu_affinity->final_, "process.execCPUAffinity.final"));
+          if (process_.exec_cpu_affinity)
+            TRY(apply_affinity(cloned_.pid, process_.exec_cpu_affinity->final_, "process.execCPUAffinity.final"));
           TRY(send_note(channel_.get(), NoteKind::Go));
           break;
         case NoteKind::Listener: {
@@ -123,8 +128,11 @@ class Execution {
           TRY(send_seccomp_listener(*spec_.linux_.seccomp, listener.get(), cloned_.pid, spec_, record_.id, record_.bundle));
           break;
         }
-        case NoteKind::Ready: ready_ = true; break;
-        default: return make_error(EPROTO, "the new process sent an unknown note {}", static_cast<int>(note->kind));
+        case NoteKind::Ready:
+          ready_ = true;
+          break;
+        default:
+          return make_error(EPROTO, "the new process sent an unknown note {}", static_cast<int>(note->kind));
       }
     }
   }
@@ -182,7 +190,8 @@ class Execution {
   Result<void> join_cgroup() {
     auto joined = host::attach_to_cgroup(cgroup_, 0);
     if (joined || joined.error().code() != EBUSY || !options_.cgroup.empty() || cgroup_.version != host::CgroupVersion::V2) return joined;
-    // cgroups(7), "no internal processes": a service manager in the container has made cgroups below; then the place is where it has put itself.
+    // cgroups(7), "no internal processes": a service manager in the container has made cgroups below; then the place is where it has put
+    // itself.
     const std::string text = TRY(host::read_file(fmt::format("/proc/{}/cgroup", record_.pid), 1 << 16));
     const size_t start = text.find("0::");
     if (start == std::string::npos) return joined;
@@ -200,7 +209,8 @@ class Execution {
       rootfs_.reset();
       return done;
     };
-    if (rootfs_ && (fchdir(rootfs_.get()) != 0 || chroot(".") != 0 || chdir("/") != 0)) return errno_error("cannot chroot into the container's root");
+    if (rootfs_ && (fchdir(rootfs_.get()) != 0 || chroot(".") != 0 || chdir("/") != 0))
+      return errno_error("cannot chroot into the container's root");
     if ((foreign_ & CLONE_NEWUSER) == 0) return closed({});
     TRY(host::join_namespace(init_.get(), CLONE_NEWUSER, fmt::format("the user namespace of container {}", record_.id)));
     return closed(become_namespace_root());

@@ -24,7 +24,11 @@ namespace caisson::container {
 namespace {
 
 oci::State state_of(const InitContext& context, const std::string& status) {
-  return {.id = context.options.id, .status = status, .pid = context.outer_pid, .bundle = context.options.bundle, .annotations = context.spec.annotations};
+  return {.id = context.options.id,
+          .status = status,
+          .pid = context.outer_pid,
+          .bundle = context.options.bundle,
+          .annotations = context.spec.annotations};
 }
 
 // By now the creator has put this process into its cgroup and written the id maps.
@@ -33,10 +37,13 @@ Result<void> set_up_namespaces(InitContext& context) {
   if (context.has_namespace("user")) TRY(become_namespace_root());
   if (setsid() < 0) return errno_error("cannot begin a session");
   if (!context.options.no_new_keyring) TRY(join_session_keyring(context.options.id));
-  if (context.has_fresh_namespace("cgroup") && unshare(CLONE_NEWCGROUP) != 0) return errno_error("linux.namespaces: cannot make a cgroup namespace");
+  if (context.has_fresh_namespace("cgroup") && unshare(CLONE_NEWCGROUP) != 0)
+    return errno_error("linux.namespaces: cannot make a cgroup namespace");
   if (context.has_fresh_namespace("network")) TRY(host::bring_up_loopback());
-  if (!spec.hostname.empty() && sethostname(spec.hostname.data(), spec.hostname.size()) != 0) return errno_error("hostname: cannot set \"{}\"", spec.hostname);
-  if (!spec.domainname.empty() && setdomainname(spec.domainname.data(), spec.domainname.size()) != 0) return errno_error("domainname: cannot set \"{}\"", spec.domainname);
+  if (!spec.hostname.empty() && sethostname(spec.hostname.data(), spec.hostname.size()) != 0)
+    return errno_error("hostname: cannot set \"{}\"", spec.hostname);
+  if (!spec.domainname.empty() && setdomainname(spec.domainname.data(), spec.domainname.size()) != 0)
+    return errno_error("domainname: cannot set \"{}\"", spec.domainname);
   return {};
 }
 

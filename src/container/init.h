@@ -15,7 +15,7 @@ struct InitContext {
   Stdio& stdio;
   const std::optional<SeccompFilter>& seccomp;
   const host::CgroupPaths& cgroup;
-  UniqueFd channel;  // to the creator (container/note.h); later the start socket
+  UniqueFd channel;     // to the creator (container/note.h); later the start socket
   pid_t outer_pid = 0;  // its own pid as the creator sees it; comes with the first Go
 
   bool has_namespace(const char* type) const { return spec.find_namespace(type) != nullptr; }
@@ -25,10 +25,12 @@ struct InitContext {
   }
 };
 
-// Whether init puts itself into its cgroup, first of all: that is much quicker than from outside (cgroup v1 has to stop a process to move it), but needs the host's rights and mounts.
+// Whether init puts itself into its cgroup, first of all: that is much quicker than from outside (cgroup v1 has to stop a process to move
+// it), but needs the host's rights and mounts.
 bool attaches_itself(const oci::Spec& spec);
 
-// Sets everything up, talks with the creator, waits for Start, and becomes the user's program. Its errors go to the creator as notes; it never returns.
+// Sets everything up, talks with the creator, waits for Start, and becomes the user's program. Its errors go to the creator as notes; it
+// never returns.
 [[noreturn]] void run_init(InitContext& context);
 
 }  // namespace caisson::container

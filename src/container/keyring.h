@@ -7,7 +7,8 @@
 
 namespace caisson::container {
 
-// Joins (and makes, the first time) the keyring "_ses.<id>". A kernel without keyrings, or one where the caller may have no more, is not an error.
+// Joins (and makes, the first time) the keyring "_ses.<id>". A kernel without keyrings, or one where the caller may have no more, is not an
+// error.
 Result<void> join_session_keyring(const std::string& id);
 
 }  // namespace caisson::container

@@ -33,12 +33,15 @@ Result<UniqueFd> open_attribute(const char* first, const char* second) {
 Result<ExecLabels> ExecLabels::open(const oci::Process& process) {
   ExecLabels labels;
   if (!process.apparmor_profile.empty()) {
-    if (!has_apparmor()) return make_error(ENOTSUP, "process.apparmorProfile: profile \"{}\" is asked for, but this kernel has no AppArmor", process.apparmor_profile);
+    if (!has_apparmor())
+      return make_error(ENOTSUP, "process.apparmorProfile: profile \"{}\" is asked for, but this kernel has no AppArmor",
+                        process.apparmor_profile);
     labels.apparmor_ = TRY(open_attribute("/proc/thread-self/attr/apparmor/exec", "/proc/thread-self/attr/exec"));
     labels.apparmor_text_ = "exec " + process.apparmor_profile;
   }
   if (!process.selinux_label.empty()) {
-    if (!has_selinux()) return make_error(ENOTSUP, "process.selinuxLabel: label \"{}\" is asked for, but this kernel has no SELinux", process.selinux_label);
+    if (!has_selinux())
+      return make_error(ENOTSUP, "process.selinuxLabel: label \"{}\" is asked for, but this kernel has no SELinux", process.selinux_label);
     labels.selinux_ = TRY(open_attribute("/proc/thread-self/attr/exec", nullptr));
     labels.selinux_text_ = process.selinux_label;
   }

@@ -10,8 +10,8 @@
 
 namespace caisson::container {
 
-// What the process's next exec is to be labelled with. Opened while /proc is still the host's (a container's could be a fake), written later. Asking for a label that this kernel has no module for is an error,
-// as it is to runc.
+// What the process's next exec is to be labelled with. Opened while /proc is still the host's (a container's could be a fake), written
+// later. Asking for a label that this kernel has no module for is an error, as it is to runc.
 class ExecLabels {
  public:
   static Result<ExecLabels> open(const oci::Process& process);

@@ -35,7 +35,8 @@ Result<std::vector<pid_t>> pid_namespace_members(const Record& record) {
   const UniqueFd init = TRY(open_init(record));
   if (!record.owns_pid_namespace) return std::vector<pid_t>{record.pid};
   struct stat own;
-  if (stat(fmt::format("/proc/{}/ns/pid", record.pid).c_str(), &own) != 0) return errno_error("cannot read the PID namespace of container {}", record.id);
+  if (stat(fmt::format("/proc/{}/ns/pid", record.pid).c_str(), &own) != 0)
+    return errno_error("cannot read the PID namespace of container {}", record.id);
   std::vector<pid_t> pids;
   DIR* dir = opendir("/proc");
   if (dir == nullptr) return errno_error("cannot list /proc");
@@ -116,7 +117,8 @@ Result<void> kill(const Record& record, int signal, bool all) {
 Result<void> destroy(const Record& record, const oci::Spec* spec, bool run_runtime_hooks) {
   const auto deadline = steady_clock::now() + kDestroyTime;
   if (auto killed = kill(record, SIGKILL, false); !killed && killed.error().code() != ESRCH) log::warning("{}", killed.error().message());
-  if (record.cgroup.folders.empty() && !record.owns_pid_namespace) log::debug("container {} has neither a cgroup nor a PID namespace: only its first process is known", record.id);
+  if (record.cgroup.folders.empty() && !record.owns_pid_namespace)
+    log::debug("container {} has neither a cgroup nor a PID namespace: only its first process is known", record.id);
   auto removed = host::remove_cgroup(record.cgroup);
   const bool ended = wait_until_ended(record, deadline);
   if (spec != nullptr && run_runtime_hooks && !spec->hooks.poststop.empty()) {

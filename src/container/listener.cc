@@ -27,7 +27,8 @@ Result<UniqueFd> fetch_listener(int pidfd, int number) {
     UniqueFd fd(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd, number, 0)));
     if (fd && is_listener(fd.get())) return fd;
     if (!fd && errno != EBADF) return errno_error("linux.seccomp: cannot take the listener from the container's process");
-    if (host::wait_for_end(pidfd, std::chrono::milliseconds(1))) return make_error(ESRCH, "linux.seccomp: the container's process ended before it had its filter");
+    if (host::wait_for_end(pidfd, std::chrono::milliseconds(1)))
+      return make_error(ESRCH, "linux.seccomp: the container's process ended before it had its filter");
   }
   return make_error(ETIMEDOUT, "linux.seccomp: the filter's listener did not appear");
 }

@@ -15,8 +15,9 @@ struct Name {
   std::string_view name;
   int value;
 };
-constexpr Name kModes[] = {{"MPOL_DEFAULT", MPOL_DEFAULT}, {"MPOL_PREFERRED", MPOL_PREFERRED}, {"MPOL_BIND", MPOL_BIND}, {"MPOL_INTERLEAVE", MPOL_INTERLEAVE},
-                           {"MPOL_LOCAL", MPOL_LOCAL}, {"MPOL_PREFERRED_MANY", 5}, {"MPOL_WEIGHTED_INTERLEAVE", 6}};
+constexpr Name kModes[] = {{"MPOL_DEFAULT", MPOL_DEFAULT},       {"MPOL_PREFERRED", MPOL_PREFERRED}, {"MPOL_BIND", MPOL_BIND},
+                           {"MPOL_INTERLEAVE", MPOL_INTERLEAVE}, {"MPOL_LOCAL", MPOL_LOCAL},         {"MPOL_PREFERRED_MANY", 5},
+                           {"MPOL_WEIGHTED_INTERLEAVE", 6}};
 constexpr Name kFlags[] = {{"MPOL_F_NUMA_BALANCING", 1 << 13}, {"MPOL_F_RELATIVE_NODES", 1 << 14}, {"MPOL_F_STATIC_NODES", 1 << 15}};
 constexpr unsigned kMaxNodes = 1024;
 using NodeMask = std::array<unsigned long, kMaxNodes / 64>;
@@ -31,7 +32,8 @@ Result<int> value_of(const Name (&table)[N], const std::string& name, const char
 Result<unsigned> parse_node(std::string_view text, const std::string& list) {
   unsigned value = 0;
   const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() || value >= kMaxNodes) return make_error(EINVAL, "linux.memoryPolicy.nodes: \"{}\" is not a list of nodes", list);
+  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() || value >= kMaxNodes)
+    return make_error(EINVAL, "linux.memoryPolicy.nodes: \"{}\" is not a list of nodes", list);
   return value;
 }
 
@@ -59,7 +61,8 @@ Result<void> set_memory_policy(const oci::Spec& spec) {
   for (const std::string& flag : policy.flags) mode |= TRY(value_of(kFlags, flag, "flags"));
   const NodeMask nodes = TRY(parse_nodes(policy.nodes));
   const bool has_nodes = !policy.nodes.empty();
-  if (syscall(SYS_set_mempolicy, mode, has_nodes ? nodes.data() : nullptr, has_nodes ? kMaxNodes + 1 : 0) != 0) return errno_error("linux.memoryPolicy: cannot set {}", policy.mode);
+  if (syscall(SYS_set_mempolicy, mode, has_nodes ? nodes.data() : nullptr, has_nodes ? kMaxNodes + 1 : 0) != 0)
+    return errno_error("linux.memoryPolicy: cannot set {}", policy.mode);
   return {};
 }
 

@@ -8,13 +8,22 @@ namespace caisson::container {
 namespace {
 
 // mount(2)'s flag for one mount, and mount_setattr(2)'s.
-constexpr struct { unsigned long ms; uint64_t attribute; } kAttributes[] = {
-    {MS_RDONLY, MOUNT_ATTR_RDONLY}, {MS_NOSUID, MOUNT_ATTR_NOSUID}, {MS_NODEV, MOUNT_ATTR_NODEV},
+constexpr struct {
+  unsigned long ms;
+  uint64_t attribute;
+} kAttributes[] = {
+    {MS_RDONLY, MOUNT_ATTR_RDONLY}, {MS_NOSUID, MOUNT_ATTR_NOSUID},         {MS_NODEV, MOUNT_ATTR_NODEV},
     {MS_NOEXEC, MOUNT_ATTR_NOEXEC}, {MS_NODIRATIME, MOUNT_ATTR_NODIRATIME}, {MS_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW},
 };
 // Flags of the file system, not of the mount: fsconfig(2) takes them by name.
-constexpr struct { unsigned long ms; const char* name; } kSuperblockFlags[] = {
-    {MS_SYNCHRONOUS, "sync"}, {MS_DIRSYNC, "dirsync"}, {MS_LAZYTIME, "lazytime"}, {MS_I_VERSION, "iversion"},
+constexpr struct {
+  unsigned long ms;
+  const char* name;
+} kSuperblockFlags[] = {
+    {MS_SYNCHRONOUS, "sync"},
+    {MS_DIRSYNC, "dirsync"},
+    {MS_LAZYTIME, "lazytime"},
+    {MS_I_VERSION, "iversion"},
 };
 constexpr unsigned long kAccessTimes = MS_NOATIME | MS_RELATIME | MS_STRICTATIME;
 
@@ -56,9 +65,15 @@ MountPlan plan_mount(const oci::Mount& mount) {
         plan.propagation = option->set & ~static_cast<uint64_t>(MS_REC);
         plan.propagation_recursive = (option->set & MS_REC) != 0;
         break;
-      case oci::MountOptionKind::TmpCopyUp: plan.tmpcopyup = true; break;
-      case oci::MountOptionKind::IdMap: plan.idmap = true; break;
-      case oci::MountOptionKind::RIdMap: plan.idmap = plan.idmap_recursive = true; break;
+      case oci::MountOptionKind::TmpCopyUp:
+        plan.tmpcopyup = true;
+        break;
+      case oci::MountOptionKind::IdMap:
+        plan.idmap = true;
+        break;
+      case oci::MountOptionKind::RIdMap:
+        plan.idmap = plan.idmap_recursive = true;
+        break;
     }
   }
   plan.bind = mount.type == "bind" || mount.type == "rbind" || (set & MS_BIND) != 0;

@@ -19,7 +19,7 @@ struct MountPlan {
   uint64_t recursive_set = 0, recursive_clear = 0;  // and with all below it
   uint64_t propagation = 0;                         // MS_SHARED..., 0: as it comes
   bool propagation_recursive = false;
-  unsigned long ms_flags = 0;          // for mount(2)
+  unsigned long ms_flags = 0;           // for mount(2)
   std::vector<std::string> parameters;  // for the file system, superblock flags such as "sync" among them
 };
 MountPlan plan_mount(const oci::Mount& mount);

@@ -17,9 +17,19 @@
 namespace caisson::container {
 namespace {
 
-// Places of /proc that may be covered: what lxcfs and the like put there. Anything else would let an image deceive programs that trust /proc.
-constexpr std::string_view kAllowedInProc[] = {"/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
-                                               "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled"};
+// Places of /proc that may be covered: what lxcfs and the like put there. Anything else would let an image deceive programs that trust
+// /proc.
+constexpr std::string_view kAllowedInProc[] = {"/proc/cpuinfo",
+                                               "/proc/diskstats",
+                                               "/proc/meminfo",
+                                               "/proc/stat",
+                                               "/proc/swaps",
+                                               "/proc/uptime",
+                                               "/proc/loadavg",
+                                               "/proc/slabinfo",
+                                               "/proc/net/dev",
+                                               "/proc/sys/kernel/ns_last_pid",
+                                               "/proc/sys/crypto/fips_enabled"};
 // File systems without a device behind them: "ro" is a matter of the mount alone.
 constexpr std::string_view kPseudo[] = {"tmpfs", "proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2"};
 
@@ -69,7 +79,8 @@ class Mounter {
   Result<host::RootedPath> open_target(host::Missing missing) {
     host::RootedPath target = TRY(host::open_in_root(root_, mount_.destination, missing));
     if (target.path == "/") return make_error(EINVAL, "a mount cannot cover the container's root");
-    if (target.path.starts_with("/proc/") && TRY(host::filesystem_magic(target.fd.get())) == PROC_SUPER_MAGIC && !contains(kAllowedInProc, target.path))
+    if (target.path.starts_with("/proc/") && TRY(host::filesystem_magic(target.fd.get())) == PROC_SUPER_MAGIC &&
+        !contains(kAllowedInProc, target.path))
       return make_error(EPERM, "{} is inside /proc, where only {} and the like may be covered", target.path, kAllowedInProc[0]);
     return target;
   }
@@ -104,7 +115,8 @@ class Mounter {
     }
     auto done = host::change_mount(tree, {.set = set, .clear = clear}, false);
     if (done || done.error().code() != EPERM || !context_.has_namespace("user")) return done;
-    log::warning("mounts[{}] ({}): the source's mount is more restricted, and a user namespace cannot lift that", index_, mount_.destination);
+    log::warning("mounts[{}] ({}): the source's mount is more restricted, and a user namespace cannot lift that", index_,
+                 mount_.destination);
     return host::change_mount(tree, {.set = set & ~static_cast<uint64_t>(MOUNT_ATTR__ATIME)}, false);
   }
 
@@ -124,7 +136,8 @@ class Mounter {
       list.push_back(fmt::format("mode={:o}", info.st_mode & 07777));
     }
     if (!contains(kPseudo, mount_.type) && (plan_.set & MOUNT_ATTR_RDONLY) != 0) list.push_back("ro");
-    if (!context_.spec.linux_.mount_label.empty() && mount_.type != "proc" && mount_.type != "sysfs") TRY(add_mount_label(context_.spec.linux_.mount_label, list));
+    if (!context_.spec.linux_.mount_label.empty() && mount_.type != "proc" && mount_.type != "sysfs")
+      TRY(add_mount_label(context_.spec.linux_.mount_label, list));
     return list;
   }
 
@@ -150,9 +163,11 @@ class Mounter {
     return put(mount->get(), target.fd.get());
   }
 
-  // proc and sysfs belong to the owner of the PID and network namespace: in a user namespace that does not own them the host's are bound instead.
+  // proc and sysfs belong to the owner of the PID and network namespace: in a user namespace that does not own them the host's are bound
+  // instead.
   Result<void> bind_instead(Error error, int target) {
-    const bool shares = mount_.type == "proc" ? !context_.has_fresh_namespace("pid") : mount_.type == "sysfs" && !context_.has_fresh_namespace("network");
+    const bool shares =
+        mount_.type == "proc" ? !context_.has_fresh_namespace("pid") : mount_.type == "sysfs" && !context_.has_fresh_namespace("network");
     if (!context_.has_namespace("user") || !shares) return error;
     log::debug("mounts[{}] ({}): bound from the host, since the container shares its namespace", index_, mount_.destination);
     const UniqueFd tree = TRY(host::clone_mount(AT_FDCWD, mount_.type == "proc" ? "/proc" : "/sys", true));
@@ -167,8 +182,10 @@ class Mounter {
       size_t end = mount_.destination.find('/', start);
       if (end == std::string::npos) end = mount_.destination.size();
       const std::string part = mount_.destination.substr(start, end - start);
-      if (part == "..") path.erase(std::min(path.rfind('/'), path.size()));
-      else if (!part.empty() && part != ".") path += "/" + part;
+      if (part == "..")
+        path.erase(std::min(path.rfind('/'), path.size()));
+      else if (!part.empty() && part != ".")
+        path += "/" + part;
       start = end + 1;
     }
     return path.empty() ? "/" : path;

@@ -22,11 +22,13 @@ class MountsTest : public ContainerTest {
 };
 
 TEST_F(MountsTest, DefaultMountsAndDevices) {
-  const std::string out = output_of(shell_spec(
-      "while read -r dev at type rest; do echo $at:$type; done </proc/mounts | sort | uniq 2>/dev/null || sort;"
-      "stat -c '%n %F %t:%T %a' /dev/null /dev/tty /dev/urandom; for l in ptmx fd stdout; do readlink /dev/$l; done; ls /sys/fs/cgroup | head -1 | wc -l"));
-  for (const char* part : {"/proc:proc", "/dev:tmpfs", "/dev/pts:devpts", "/dev/shm:tmpfs", "/sys:sysfs", "/dev/mqueue:mqueue", "/dev/null character special file 1:3 666", "/dev/tty character special file 5:0 666",
-                           "pts/ptmx\n", "/proc/self/fd\n", "/proc/self/fd/1\n"})
+  const std::string out =
+      output_of(shell_spec("while read -r dev at type rest; do echo $at:$type; done </proc/mounts | sort | uniq 2>/dev/null || sort;"
+                           "stat -c '%n %F %t:%T %a' /dev/null /dev/tty /dev/urandom; for l in ptmx fd stdout; do readlink /dev/$l; done; "
+                           "ls /sys/fs/cgroup | head -1 | wc -l"));
+  for (const char* part : {"/proc:proc", "/dev:tmpfs", "/dev/pts:devpts", "/dev/shm:tmpfs", "/sys:sysfs", "/dev/mqueue:mqueue",
+                           "/dev/null character special file 1:3 666", "/dev/tty character special file 5:0 666", "pts/ptmx\n",
+                           "/proc/self/fd\n", "/proc/self/fd/1\n"})
     EXPECT_NE(out.find(part), std::string::npos) << part << " is missing in:\n" << out;
 }
 
@@ -35,7 +37,8 @@ TEST_F(MountsTest, BindsFoldersAndFilesMakingTargets) {
   write(bundle() + "/single", "file");
   oci::Spec spec = shell_spec("cat /new/place/hello /etc/new/single; touch /ro/x 2>&1; touch /new/place/made");
   spec.mounts.push_back({.destination = "/new/place", .type = "bind", .source = bundle() + "/data", .options = {"rbind", "rw"}});
-  spec.mounts.push_back({.destination = "/etc/new/single", .type = "bind", .source = "single", .options = {"bind", "ro"}});  // relative to the bundle
+  spec.mounts.push_back(
+      {.destination = "/etc/new/single", .type = "bind", .source = "single", .options = {"bind", "ro"}});  // relative to the bundle
   spec.mounts.push_back({.destination = "/ro", .type = "none", .source = bundle() + "/data", .options = {"rbind", "ro"}});
   const std::string out = output_of(spec);
   EXPECT_EQ(out.substr(0, 10), "folderfile");
@@ -46,10 +49,16 @@ TEST_F(MountsTest, BindsFoldersAndFilesMakingTargets) {
 TEST_F(MountsTest, FlagsReachTheKernel) {
   oci::Spec spec = shell_spec("grep ' /m[0-9] ' /proc/mounts");
   ASSERT_TRUE(host::mkdir_p(bundle() + "/data").ok());
-  spec.mounts.push_back({.destination = "/m1", .type = "tmpfs", .source = "one", .options = {"nosuid", "nodev", "noexec", "ro", "noatime", "size=64k", "mode=700"}});
-  spec.mounts.push_back({.destination = "/m2", .type = "bind", .source = bundle() + "/data", .options = {"bind", "nosuid", "nodiratime", "nosymfollow"}});
-  spec.mounts.push_back({.destination = "/m3", .type = "tmpfs", .source = "three", .options = {"sync", "dirsync", "lazytime", "strictatime"}});
-  spec.mounts.push_back({.destination = "/m4", .type = "tmpfs", .source = "four", .options = {"ro", "rw", "noexec", "exec", "nodev", "nosuid"}});
+  spec.mounts.push_back({.destination = "/m1",
+                         .type = "tmpfs",
+                         .source = "one",
+                         .options = {"nosuid", "nodev", "noexec", "ro", "noatime", "size=64k", "mode=700"}});
+  spec.mounts.push_back(
+      {.destination = "/m2", .type = "bind", .source = bundle() + "/data", .options = {"bind", "nosuid", "nodiratime", "nosymfollow"}});
+  spec.mounts.push_back(
+      {.destination = "/m3", .type = "tmpfs", .source = "three", .options = {"sync", "dirsync", "lazytime", "strictatime"}});
+  spec.mounts.push_back(
+      {.destination = "/m4", .type = "tmpfs", .source = "four", .options = {"ro", "rw", "noexec", "exec", "nodev", "nosuid"}});
   const std::string out = output_of(spec);
   EXPECT_NE(out.find("one /m1 tmpfs ro,nosuid,nodev,noexec,noatime,size=64k,mode=700"), std::string::npos) << out;
   EXPECT_NE(out.find("nosuid,nodiratime,relatime,nosymfollow"), std::string::npos) << out;
@@ -88,7 +97,8 @@ TEST_F(MountsTest, TmpCopyUp) {
   ASSERT_EQ(symlink("a", (rootfs() + "/conf/link").c_str()), 0);
   ASSERT_EQ(chown((rootfs() + "/conf/a").c_str(), 12, 34), 0);
   ASSERT_EQ(chmod((rootfs() + "/conf/a").c_str(), 04755), 0);
-  oci::Spec spec = shell_spec("cat /conf/a /conf/sub/b /conf/link; stat -c ' %u:%g %a' /conf/a; grep -c '/conf tmpfs' /proc/mounts; touch /conf/new 2>&1");
+  oci::Spec spec = shell_spec(
+      "cat /conf/a /conf/sub/b /conf/link; stat -c ' %u:%g %a' /conf/a; grep -c '/conf tmpfs' /proc/mounts; touch /conf/new 2>&1");
   spec.mounts.push_back({.destination = "/conf", .type = "tmpfs", .source = "tmpfs", .options = {"tmpcopyup", "ro"}});
   auto ended = run(spec);
   ASSERT_TRUE(ended.ok()) << ended.error().message();
@@ -110,7 +120,12 @@ TEST_F(MountsTest, IdMappedBind) {
   write(bundle() + "/data/file", "x");
   ASSERT_EQ(chown((bundle() + "/data/file").c_str(), 1000, 1000), 0);
   oci::Spec spec = shell_spec("stat -c %u:%g /mapped/file");
-  spec.mounts.push_back({.destination = "/mapped", .type = "bind", .source = bundle() + "/data", .options = {"rbind", "ridmap"}, .uid_mappings = {{0, 5000, 1}, {1000, 5001, 1}}, .gid_mappings = {{0, 5000, 1}, {1000, 5001, 1}}});
+  spec.mounts.push_back({.destination = "/mapped",
+                         .type = "bind",
+                         .source = bundle() + "/data",
+                         .options = {"rbind", "ridmap"},
+                         .uid_mappings = {{0, 5000, 1}, {1000, 5001, 1}},
+                         .gid_mappings = {{0, 5000, 1}, {1000, 5001, 1}}});
   const std::string out = output_of(spec);
   // containerID is the file's id, hostID the one that the mount shows.
   EXPECT_EQ(out.substr(0, 10), "5001:5001\n") << out;
@@ -126,7 +141,10 @@ TEST_F(MountsTest, OverlayWithLongOptions) {
   ASSERT_GT(lower.size(), 255u);
   ASSERT_TRUE(host::mkdir_p(bundle() + "/upper").ok() && host::mkdir_p(bundle() + "/work").ok());
   oci::Spec spec = shell_spec("ls /over; echo changed > /over/file0");
-  spec.mounts.push_back({.destination = "/over", .type = "overlay", .source = "overlay", .options = {"lowerdir=" + lower, "upperdir=" + bundle() + "/upper", "workdir=" + bundle() + "/work", "nosuid"}});
+  spec.mounts.push_back({.destination = "/over",
+                         .type = "overlay",
+                         .source = "overlay",
+                         .options = {"lowerdir=" + lower, "upperdir=" + bundle() + "/upper", "workdir=" + bundle() + "/work", "nosuid"}});
   EXPECT_EQ(output_of(spec), "file0\nfile1\nfile2\nfile3\nfile4\nfile5\n");
   EXPECT_EQ(host::read_file(bundle() + "/upper/file0").value(), "changed\n");
 }
@@ -135,7 +153,8 @@ TEST_F(MountsTest, ReadOnlyRootMaskedAndReadOnlyPaths) {
   write(rootfs() + "/secret/file", "secret");
   write(rootfs() + "/hidden", "hidden");
   write(rootfs() + "/fixed/file", "fixed");
-  oci::Spec spec = shell_spec("cat /hidden; ls /secret; touch /fixed/x /x 2>&1; cat /fixed/file; touch /tmp2/ok && echo ok; cat /proc/timer_list 2>&1");
+  oci::Spec spec =
+      shell_spec("cat /hidden; ls /secret; touch /fixed/x /x 2>&1; cat /fixed/file; touch /tmp2/ok && echo ok; cat /proc/timer_list 2>&1");
   spec.linux_.masked_paths.insert(spec.linux_.masked_paths.end(), {"/secret", "/hidden", "/not/there", "/hidden/below"});
   spec.linux_.readonly_paths.insert(spec.linux_.readonly_paths.end(), {"/fixed", "/not/there/either"});
   spec.root.readonly = true;
@@ -145,7 +164,9 @@ TEST_F(MountsTest, ReadOnlyRootMaskedAndReadOnlyPaths) {
 }
 
 TEST_F(MountsTest, CgroupMountShowsTheOwnCgroup) {
-  const std::string out = output_of(shell_spec("cat /proc/self/cgroup | head -3; ls /sys/fs/cgroup; cat /sys/fs/cgroup/memory/cgroup.procs 2>/dev/null || cat /sys/fs/cgroup/cgroup.procs; touch /sys/fs/cgroup/x 2>&1; true"));
+  const std::string out =
+      output_of(shell_spec("cat /proc/self/cgroup | head -3; ls /sys/fs/cgroup; cat /sys/fs/cgroup/memory/cgroup.procs 2>/dev/null || cat "
+                           "/sys/fs/cgroup/cgroup.procs; touch /sys/fs/cgroup/x 2>&1; true"));
   EXPECT_NE(out.find(":/\n"), std::string::npos) << "the cgroup namespace starts at the container's own cgroup:\n" << out;
   EXPECT_NE(out.find("\n1\n"), std::string::npos) << out;
   EXPECT_NE(out.find("Read-only"), std::string::npos) << out;
@@ -217,8 +238,10 @@ TEST_F(HostileRootTest, TargetsThroughLinksStayInside) {
   replace_by_link("/self", "/proc/self/root");
   write(bundle() + "/source", "text");
   oci::Spec spec = shell_spec("cat " + outside_ + "/one/file " + outside_ + "/two");
-  spec.mounts.insert(spec.mounts.begin(), {.destination = "/etc/link/one/file", .type = "bind", .source = bundle() + "/source", .options = {"bind"}});
-  spec.mounts.insert(spec.mounts.begin(), {.destination = "/self" + outside_ + "/two", .type = "bind", .source = bundle() + "/source", .options = {"bind"}});
+  spec.mounts.insert(spec.mounts.begin(),
+                     {.destination = "/etc/link/one/file", .type = "bind", .source = bundle() + "/source", .options = {"bind"}});
+  spec.mounts.insert(spec.mounts.begin(),
+                     {.destination = "/self" + outside_ + "/two", .type = "bind", .source = bundle() + "/source", .options = {"bind"}});
   spec.mounts.insert(spec.mounts.begin(), {.destination = "/abs/three", .type = "tmpfs", .source = "tmpfs"});
   auto ended = run(spec);
   ASSERT_TRUE(ended.ok()) << ended.error().message();
@@ -256,13 +279,18 @@ TEST_F(HostileRootTest, WorkingFolderOutsideIsRefused) {
     oci::Spec spec = shell_spec("pwd; cat ../../../../etc/hostname ../../../../etc/shadow");
     spec.process.cwd = fmt::format("/proc/self/fd/{}", fd);
     auto ended = run(spec);
-    if (ended) EXPECT_EQ(ended->out, "/\n") << "descriptor " << fd << " leads out: " << ended->out;
-    else EXPECT_NE(ended.error().message().find("process.cwd"), std::string::npos) << ended.error().message();
+    if (ended)
+      EXPECT_EQ(ended->out, "/\n") << "descriptor " << fd << " leads out: " << ended->out;
+    else
+      EXPECT_NE(ended.error().message().find("process.cwd"), std::string::npos) << ended.error().message();
   }
 }
 
 TEST(MountPlanTest, LastOptionCounts) {
-  MountPlan plan = plan_mount({.destination = "/x", .type = "bind", .source = "/y", .options = {"rbind", "ro", "rw", "nosuid", "rprivate", "rslave", "rro", "rrw", "size=1"}});
+  MountPlan plan = plan_mount({.destination = "/x",
+                               .type = "bind",
+                               .source = "/y",
+                               .options = {"rbind", "ro", "rw", "nosuid", "rprivate", "rslave", "rro", "rrw", "size=1"}});
   EXPECT_TRUE(plan.bind);
   EXPECT_TRUE(plan.recursive);
   EXPECT_EQ(plan.set, static_cast<uint64_t>(MOUNT_ATTR_NOSUID));

@@ -75,7 +75,8 @@ TEST_F(NamespacesTest, WithoutNamespacesTheHostsAreUsed) {
 }
 
 TEST_F(NamespacesTest, HostnameDomainnameAndLoopback) {
-  oci::Spec spec = shell_spec("hostname; cat /proc/sys/kernel/domainname; ip -o addr show lo | grep -c 127.0.0.1; ip link show lo | grep -c UP");
+  oci::Spec spec =
+      shell_spec("hostname; cat /proc/sys/kernel/domainname; ip -o addr show lo | grep -c 127.0.0.1; ip link show lo | grep -c UP");
   spec.hostname = "chamber";
   spec.domainname = "example.org";
   EXPECT_EQ(output_of(spec), "chamber\nexample.org\n1\n1\n");
@@ -112,7 +113,8 @@ TEST_F(NamespacesTest, JoinsByPath) {
   oci::Spec spec = shell_spec("for n in net uts ipc pid; do readlink /proc/self/ns/$n; done; hostname; echo $$");
   spec.hostname.clear();
   std::string expected;
-  for (const auto& [type, file] : std::vector<std::pair<std::string, std::string>>{{"network", "net"}, {"uts", "uts"}, {"ipc", "ipc"}, {"pid", "pid"}}) {
+  for (const auto& [type, file] :
+       std::vector<std::pair<std::string, std::string>>{{"network", "net"}, {"uts", "uts"}, {"ipc", "ipc"}, {"pid", "pid"}}) {
     const std::string path = fmt::format("/proc/{}/ns/{}", holder.pid, file);
     set_path(spec, type, path);
     char target[64] = {};
@@ -156,8 +158,10 @@ TEST_F(NamespacesTest, Sysctls) {
 
 TEST_F(NamespacesTest, NetDevicesMoveWithTheirAddresses) {
   const std::string name = fmt::format("ct{}", getpid());
-  if (system(fmt::format("ip link add {0} type veth peer name {0}p && ip addr add 10.99.0.7/24 dev {0}", name).c_str()) != 0) GTEST_SKIP() << "cannot make a veth pair here";
-  oci::Spec spec = shell_spec("ip -o addr show dev inside | grep -c 10.99.0.7/24; ip link show inside | grep -c ,UP; ls /sys/class/net | sort");
+  if (system(fmt::format("ip link add {0} type veth peer name {0}p && ip addr add 10.99.0.7/24 dev {0}", name).c_str()) != 0)
+    GTEST_SKIP() << "cannot make a veth pair here";
+  oci::Spec spec =
+      shell_spec("ip -o addr show dev inside | grep -c 10.99.0.7/24; ip link show inside | grep -c ,UP; ls /sys/class/net | sort");
   spec.linux_.net_devices = {{name, {"inside"}}};
   EXPECT_EQ(output_of(spec), "1\n1\ninside\nlo\n");
   // The pair goes with the container's namespace, soon after its last process.
@@ -170,7 +174,9 @@ TEST_F(NamespacesTest, NetDevicesMoveWithTheirAddresses) {
 }
 
 TEST_F(NamespacesTest, UserNamespace) {
-  oci::Spec spec = user_spec("id -u; cat /proc/self/uid_map | tr -s ' '; touch /tmp/new; stat -c %u /dev/null /etc/passwd; echo > /dev/null; ls /sys/class/net; cat /hostfile 2>&1; ulimit -n; cat /proc/self/oom_score_adj; echo x > /tmp/new; grep CapEff /proc/self/status");
+  oci::Spec spec = user_spec(
+      "id -u; cat /proc/self/uid_map | tr -s ' '; touch /tmp/new; stat -c %u /dev/null /etc/passwd; echo > /dev/null; ls /sys/class/net; "
+      "cat /hostfile 2>&1; ulimit -n; cat /proc/self/oom_score_adj; echo x > /tmp/new; grep CapEff /proc/self/status");
   const std::string secret = bundle() + "/closed/file";
   ASSERT_TRUE(host::mkdir_p(bundle() + "/closed").ok());
   ASSERT_TRUE(host::write_file_atomic(secret, "bound\n", 0644).ok());
@@ -241,7 +247,12 @@ TEST_F(NamespacesTest, ImpossibleMapIsAnError) {
 TEST_F(NamespacesTest, HooksInOrderAndInTheirNamespaces) {
   const std::string log = bundle() + "/log";
   auto hook = [&](const std::string& name) {
-    return std::vector<oci::Hook>{{.path = "/bin/sh", .args = {"sh", "-c", fmt::format("echo {} $(readlink /proc/self/ns/uts) $(cat | grep -o '\"status\": *\"[a-z]*\"' | tr -d ' ') $(test -e {}/dev/null && echo mounted) >> {}", name, rootfs(), log)}, .env = {"PATH=/bin:/usr/bin"}}};
+    return std::vector<oci::Hook>{{.path = "/bin/sh",
+                                   .args = {"sh", "-c",
+                                            fmt::format("echo {} $(readlink /proc/self/ns/uts) $(cat | grep -o '\"status\": *\"[a-z]*\"' | "
+                                                        "tr -d ' ') $(test -e {}/dev/null && echo mounted) >> {}",
+                                                        name, rootfs(), log)},
+                                   .env = {"PATH=/bin:/usr/bin"}}};
   };
   oci::Spec spec = shell_spec("readlink /proc/self/ns/uts; cat /startlog");
   spec.hooks.prestart = hook("prestart");
@@ -257,12 +268,16 @@ TEST_F(NamespacesTest, HooksInOrderAndInTheirNamespaces) {
   const std::string text = host::read_file(log).value();
   char own[64] = {};
   ASSERT_GT(readlink("/proc/self/ns/uts", own, sizeof own - 1), 0);
-  EXPECT_EQ(text, fmt::format("prestart {0} \"status\":\"creating\"\ncreateRuntime {0} \"status\":\"creating\"\ncreateContainer {1} \"status\":\"creating\" mounted\npoststart {0} \"status\":\"running\"\npoststop {0} \"status\":\"stopped\"\n", own, inner));
+  EXPECT_EQ(text,
+            fmt::format("prestart {0} \"status\":\"creating\"\ncreateRuntime {0} \"status\":\"creating\"\ncreateContainer {1} "
+                        "\"status\":\"creating\" mounted\npoststart {0} \"status\":\"running\"\npoststop {0} \"status\":\"stopped\"\n",
+                        own, inner));
 }
 
 TEST_F(NamespacesTest, FailingHooksAreErrorsAndLeaveNothing) {
   const std::vector<oci::Hook> failing = {{.path = "/bin/sh", .args = {"sh", "-c", "echo because >&2; exit 3"}}};
-  for (auto member : {&oci::Hooks::prestart, &oci::Hooks::create_runtime, &oci::Hooks::create_container, &oci::Hooks::start_container, &oci::Hooks::poststart}) {
+  for (auto member : {&oci::Hooks::prestart, &oci::Hooks::create_runtime, &oci::Hooks::create_container, &oci::Hooks::start_container,
+                      &oci::Hooks::poststart}) {
     oci::Spec spec = shell_spec("sleep 100");
     spec.hooks.*member = failing;
     auto ended = run(spec);
@@ -275,105 +290,6 @@ TEST_F(NamespacesTest, FailingHooksAreErrorsAndLeaveNothing) {
   EXPECT_TRUE(run(spec).ok()) << "a failing poststop hook is a warning";
 }
 
-TEST_F(NamespacesTest, RootfsPropagation) {
-  oci::Spec spec = shell_spec("while read -r a b c d at rest; do [ $at = / ] && echo $rest; done </proc/self/mountinfo; true");
-  EXPECT_EQ(output_of(spec).find("shared:"), std::string::npos);
-  for (const char* type : {"shared", "rshared"}) {
-    spec.linux_.rootfs_propagation = type;
-    EXPECT_NE(output_of(spec).find("shared:"), std::string::npos) << type;
-  }
-  for (const char* type : {"private", "rprivate", "slave", "rslave"}) {
-    spec.linux_.rootfs_propagation = type;
-    EXPECT_EQ(output_of(spec).find("shared:"), std::string::npos) << type;
-  }
-  spec.linux_.rootfs_propagation = "unbindable";
-  EXPECT_NE(output_of(spec).find("unbindable"), std::string::npos);
-}
-
-TEST_F(NamespacesTest, NoMountReachesTheHost) {
-  const std::string before = host::read_file("/proc/self/mountinfo").value();
-  (void)output_of(shell_spec("true"));
-  oci::Spec shared = shell_spec("true");
-  shared.linux_.rootfs_propagation = "shared";
-  (void)output_of(shared);
-  EXPECT_EQ(host::read_file("/proc/self/mountinfo").value(), before);
-}
-
-TEST_F(NamespacesTest, NoMountReachesASharedMountOfTheHost) {
-  const std::string folder = bundle() + "/shared";
-  ASSERT_TRUE(host::mkdir_p(folder).ok());
-  ASSERT_EQ(mount("caisson-test", folder.c_str(), "tmpfs", 0, nullptr), 0);
-  ASSERT_EQ(mount(nullptr, folder.c_str(), nullptr, MS_SHARED, nullptr), 0);
-  ASSERT_EQ(system(fmt::format("cp -a {} {}/", rootfs(), folder).c_str()), 0);
-  const std::string before = host::read_file("/proc/self/mountinfo").value();
-  for (const char* propagation : {"", "rslave", "private"}) {
-    oci::Spec spec = shell_spec("cat /proc/self/mountinfo");
-    spec.root.path = folder + "/rootfs";
-    spec.linux_.rootfs_propagation = propagation;
-    const std::string inside = output_of(spec);
-    EXPECT_EQ(inside.find("shared:"), std::string::npos) << propagation << inside;
-    EXPECT_EQ(host::read_file("/proc/self/mountinfo").value(), before) << propagation;
-  }
-  for (const char* propagation : {"shared", "rshared"}) {
-    oci::Spec spec = shell_spec("true");
-    spec.root.path = folder + "/rootfs";
-    spec.linux_.rootfs_propagation = propagation;
-    ASSERT_TRUE(create(spec).ok());
-    EXPECT_EQ(host::read_file("/proc/self/mountinfo").value(), before) << propagation;
-    ASSERT_TRUE(start(spec).ok());
-    EXPECT_EQ(wait().status, 0);
-    ASSERT_TRUE(destroy(&spec).ok());
-    EXPECT_EQ(host::read_file("/proc/self/mountinfo").value(), before) << propagation;
-  }
-  // Asked for, mounts of the host do come in.
-  oci::Spec spec = shell_spec("sleep 100");
-  spec.root.path = folder + "/rootfs";
-  spec.linux_.rootfs_propagation = "rslave";
-  ASSERT_TRUE(create(spec).ok());
-  ASSERT_TRUE(start(spec).ok());
-  ASSERT_EQ(mount("late", (folder + "/rootfs/tmp").c_str(), "tmpfs", 0, nullptr), 0);
-  auto ended = exec(spec, shell_process(spec, "grep -c '^late /tmp tmpfs' /proc/mounts"));
-  umount2((folder + "/rootfs/tmp").c_str(), MNT_DETACH);
-  umount2(folder.c_str(), MNT_DETACH);
-  ASSERT_TRUE(ended.ok()) << ended.error().message();
-  EXPECT_EQ(ended->out, "1\n");
-}
-
-TEST_F(NamespacesTest, NoPivot) {
-  oci::Spec spec = shell_spec("ls /; test -e /host-file || echo hidden; sleep 1");
-  ASSERT_TRUE(host::write_file_atomic(bundle() + "/host-file", "").ok());
-  auto ended = run(spec, {.no_pivot = true});
-  ASSERT_TRUE(ended.ok()) << ended.error().message();
-  EXPECT_EQ(ended->out, "bin\ndev\netc\nproc\nroot\nsys\ntmp\nhidden\n");
-}
-
-TEST_F(NamespacesTest, NoPivotExecSeesTheContainer) {
-  const oci::Spec spec = shell_spec("sleep 100");
-  ASSERT_TRUE(create(spec, {.no_pivot = true}).ok());
-  ASSERT_TRUE(start(spec).ok());
-  auto ended = exec(spec, shell_process(spec, "ls /; ls /bin | grep -c busybox"));
-  ASSERT_TRUE(ended.ok()) << ended.error().message();
-  EXPECT_EQ(ended->out, "bin\ndev\netc\nproc\nroot\nsys\ntmp\n1\n");
-}
-
-TEST_F(NamespacesTest, WithoutAMountNamespaceOnlyChroot) {
-  oci::Spec spec = shell_spec("ls /; pwd");
-  remove(spec, "mount");
-  EXPECT_NE(error_of(spec).find("mounts: need a namespace of type mount"), std::string::npos);
-  spec.mounts.clear();
-  spec.linux_.masked_paths.clear();
-  spec.linux_.readonly_paths.clear();
-  const std::string before = host::read_file("/proc/self/mountinfo").value();
-  EXPECT_EQ(output_of(spec), "bin\ndev\netc\nproc\nroot\nsys\ntmp\n/\n");
-  spec.process.args = {"/bin/sleep", "100"};
-  ASSERT_TRUE(create(spec).ok());
-  ASSERT_TRUE(start(spec).ok());
-  auto ended = exec(spec, shell_process(spec, "ls /"));
-  ASSERT_TRUE(ended.ok()) << ended.error().message();
-  EXPECT_EQ(ended->out, "bin\ndev\netc\nproc\nroot\nsys\ntmp\n");
-  EXPECT_EQ(host::read_file("/proc/self/mountinfo").value(), before);
-}
-
 TEST_F(NamespacesTest, SeccompListenerReachesItsAgent) {
   const std::string path = bundle() + "/agent.sock";
   UniqueFd listening(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -382,7 +298,8 @@ TEST_F(NamespacesTest, SeccompListenerReachesItsAgent) {
   ASSERT_EQ(bind(listening.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
   ASSERT_EQ(listen(listening.get(), 4), 0);
   oci::Spec spec = shell_spec("sleep 100");
-  spec.linux_.seccomp = oci::Seccomp{.default_action = "SCMP_ACT_ALLOW", .listener_path = path, .syscalls = {{.names = {"mkdir"}, .action = "SCMP_ACT_NOTIFY"}}};
+  spec.linux_.seccomp = oci::Seccomp{
+      .default_action = "SCMP_ACT_ALLOW", .listener_path = path, .syscalls = {{.names = {"mkdir"}, .action = "SCMP_ACT_NOTIFY"}}};
   for (const bool no_new_privileges : {true, false}) {
     spec.process.no_new_privileges = no_new_privileges;
     auto created = create(spec);

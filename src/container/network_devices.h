@@ -8,7 +8,8 @@
 
 namespace caisson::container {
 
-// Moves them from this process's network namespace into that of pid. They end with the container's namespace, or, hardware, come back to the machine's first one: the kernel sees to that.
+// Moves them from this process's network namespace into that of pid. They end with the container's namespace, or, hardware, come back to
+// the machine's first one: the kernel sees to that.
 Result<void> move_network_devices(const oci::Spec& spec, pid_t pid);
 
 }  // namespace caisson::container

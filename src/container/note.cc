@@ -44,7 +44,8 @@ Result<Note> expect_note(int socket, NoteKind kind) {
   std::optional<Note> note = TRY(receive_note(socket));
   if (!note) return make_error(ECONNRESET, "the other side has ended");
   if (note->kind == NoteKind::Error) return Error(note->value, note->text);
-  if (note->kind != kind) return make_error(EPROTO, "note {} came in place of note {}", static_cast<int>(note->kind), static_cast<int>(kind));
+  if (note->kind != kind)
+    return make_error(EPROTO, "note {} came in place of note {}", static_cast<int>(note->kind), static_cast<int>(kind));
   return std::move(*note);
 }
 

@@ -13,16 +13,16 @@ namespace caisson::container {
 
 enum class NoteKind : uint8_t {
   // From the new process.
-  Error = 1,       // value: errno, text: the sentence; the process ends
-  MountsDone,      // the root file system is ready: run the hooks of the runtime's namespaces
-  SourceWanted,    // value: index into spec.mounts, or kRootSource: a detached clone of it, opened with the creator's rights
-  LimitsWanted,    // rlimits, oom_score_adj, scheduling: what the creator sets from outside
-  Listener,        // text: "<descriptor's number>" of the seccomp listener
-  Ready,           // everything is set up; only Start is missing
+  Error = 1,     // value: errno, text: the sentence; the process ends
+  MountsDone,    // the root file system is ready: run the hooks of the runtime's namespaces
+  SourceWanted,  // value: index into spec.mounts, or kRootSource: a detached clone of it, opened with the creator's rights
+  LimitsWanted,  // rlimits, oom_score_adj, scheduling: what the creator sets from outside
+  Listener,      // text: "<descriptor's number>" of the seccomp listener
+  Ready,         // everything is set up; only Start is missing
   // To the new process.
-  Go,              // go on; text as agreed
-  Source,          // with the descriptor asked for
-  Start,           // run the user's program
+  Go,      // go on; text as agreed
+  Source,  // with the descriptor asked for
+  Start,   // run the user's program
 };
 inline constexpr int kRootSource = -1;
 

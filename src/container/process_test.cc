@@ -1,7 +1,7 @@
 // process of config.json: who runs, with what rights and limits.
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -39,10 +39,16 @@ TEST_F(ProcessTest, DefaultUmaskAndEnvironment) {
 
 TEST_F(ProcessTest, CapabilitySets) {
   oci::Spec spec = shell_spec("grep Cap /proc/self/status");
-  spec.process.capabilities = oci::Capabilities{.bounding = {"CAP_CHOWN", "CAP_KILL", "CAP_SETUID"}, .effective = {"CAP_KILL"}, .inheritable = {"CAP_KILL"}, .permitted = {"CAP_KILL", "CAP_CHOWN"}, .ambient = {"CAP_KILL"}};
+  spec.process.capabilities = oci::Capabilities{.bounding = {"CAP_CHOWN", "CAP_KILL", "CAP_SETUID"},
+                                                .effective = {"CAP_KILL"},
+                                                .inheritable = {"CAP_KILL"},
+                                                .permitted = {"CAP_KILL", "CAP_CHOWN"},
+                                                .ambient = {"CAP_KILL"}};
   spec.process.user = {.uid = 1000, .gid = 1000};
   // After execve(2) by a user who is not root only the ambient set is left (capabilities(7)).
-  EXPECT_EQ(output_of(spec), "CapInh:\t0000000000000020\nCapPrm:\t0000000000000020\nCapEff:\t0000000000000020\nCapBnd:\t00000000000000a1\nCapAmb:\t0000000000000020\n");
+  EXPECT_EQ(output_of(spec),
+            "CapInh:\t0000000000000020\nCapPrm:\t0000000000000020\nCapEff:\t0000000000000020\nCapBnd:\t00000000000000a1\nCapAmb:"
+            "\t0000000000000020\n");
 }
 
 TEST_F(ProcessTest, NoCapabilitiesMeansNone) {
@@ -53,7 +59,8 @@ TEST_F(ProcessTest, NoCapabilitiesMeansNone) {
 
 TEST_F(ProcessTest, UnknownCapabilityIsLeftOut) {
   oci::Spec spec = shell_spec("grep CapEff /proc/self/status");
-  spec.process.capabilities = oci::Capabilities{.bounding = {"CAP_KILL", "CAP_FLYING"}, .effective = {"CAP_KILL", "CAP_FLYING"}, .permitted = {"CAP_KILL"}};
+  spec.process.capabilities =
+      oci::Capabilities{.bounding = {"CAP_KILL", "CAP_FLYING"}, .effective = {"CAP_KILL", "CAP_FLYING"}, .permitted = {"CAP_KILL"}};
   EXPECT_EQ(output_of(spec), "CapEff:\t0000000000000020\n");
 }
 
@@ -168,7 +175,9 @@ TEST_F(ProcessTest, SessionIsItsOwn) {
 
 TEST_F(ProcessTest, SeccompWithAndWithoutNoNewPrivileges) {
   oci::Spec spec = shell_spec("grep -E 'Seccomp:' /proc/self/status; mkdir /tmp/d 2>&1; true");
-  spec.linux_.seccomp = oci::Seccomp{.default_action = "SCMP_ACT_ALLOW", .architectures = {"SCMP_ARCH_X86_64"}, .syscalls = {{.names = {"mkdir", "mkdirat"}, .action = "SCMP_ACT_ERRNO", .errno_ret = EUSERS}}};
+  spec.linux_.seccomp = oci::Seccomp{.default_action = "SCMP_ACT_ALLOW",
+                                     .architectures = {"SCMP_ARCH_X86_64"},
+                                     .syscalls = {{.names = {"mkdir", "mkdirat"}, .action = "SCMP_ACT_ERRNO", .errno_ret = EUSERS}}};
   for (const bool no_new_privileges : {true, false}) {
     spec.process.no_new_privileges = no_new_privileges;
     const std::string out = output_of(spec);
@@ -185,7 +194,8 @@ TEST_F(ProcessTest, Personality) {
 }
 
 TEST_F(ProcessTest, Terminal) {
-  oci::Spec spec = shell_spec("tty; stty size; test -c /dev/console && stat -c %u /dev/console; echo ok > /dev/tty; ls -l /proc/self/fd/0 | grep -c pts");
+  oci::Spec spec = shell_spec(
+      "tty; stty size; test -c /dev/console && stat -c %u /dev/console; echo ok > /dev/tty; ls -l /proc/self/fd/0 | grep -c pts");
   spec.process.terminal = true;
   spec.process.console_size = oci::ConsoleSize{.height = 33, .width = 99};
   spec.process.user = {.uid = 1000, .gid = 1000};
@@ -203,7 +213,8 @@ TEST_F(ProcessTest, ExecHasItsOwnProcessObject) {
   const oci::Spec spec = shell_spec("sleep 100");
   ASSERT_TRUE(create(spec).ok());
   ASSERT_TRUE(start(spec).ok());
-  oci::Process process = shell_process(spec, "id -u; umask; grep CapEff /proc/self/status; ulimit -n; pwd; echo $X; cat /proc/self/oom_score_adj");
+  oci::Process process =
+      shell_process(spec, "id -u; umask; grep CapEff /proc/self/status; ulimit -n; pwd; echo $X; cat /proc/self/oom_score_adj");
   process.user = {.uid = 1000, .gid = 1000, .umask = 077};
   process.cwd = "/tmp";
   process.env.push_back("X=y");
@@ -263,8 +274,10 @@ TEST_F(ProcessTest, ExecErrors) {
   for (int fd = 3; fd < 20; ++fd) {
     process.cwd = fmt::format("/proc/self/fd/{}", fd);
     ended = exec(spec, process);
-    if (ended) EXPECT_EQ(ended->out, "/\n") << "descriptor " << fd;
-    else EXPECT_NE(ended.error().message().find("process.cwd"), std::string::npos) << ended.error().message();
+    if (ended)
+      EXPECT_EQ(ended->out, "/\n") << "descriptor " << fd;
+    else
+      EXPECT_NE(ended.error().message().find("process.cwd"), std::string::npos) << ended.error().message();
   }
   ended = exec(spec, shell_process(spec, "true"), {.cgroup = "not/there"});
   ASSERT_FALSE(ended.ok());

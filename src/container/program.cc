@@ -32,7 +32,8 @@ void give_standard_streams(uint32_t uid) {
   }
 }
 
-// The filter's listener cannot be sent by this process: sendmsg(2) may itself be what the filter stops. The creator fetches it by its number (pidfd_getfd(2)), which is told beforehand.
+// The filter's listener cannot be sent by this process: sendmsg(2) may itself be what the filter stops. The creator fetches it by its
+// number (pidfd_getfd(2)), which is told beforehand.
 Result<void> load_with_listener(const SeccompFilter& filter, int channel) {
   UniqueFd place(open("/dev/null", O_RDONLY | O_CLOEXEC));
   if (!place) place.reset(open("/", O_RDONLY | O_CLOEXEC));
@@ -48,15 +49,19 @@ Result<void> load_with_listener(const SeccompFilter& filter, int channel) {
 
 Result<void> check_executable(const std::string& path, const std::string& name) {
   struct stat info;
-  if (stat(path.c_str(), &info) != 0) return make_error(errno, "process.args[0]: exec: \"{}\": stat {}: {}", name, path, errno == ENOENT ? "no such file or directory" : strerror(errno));
+  if (stat(path.c_str(), &info) != 0)
+    return make_error(errno, "process.args[0]: exec: \"{}\": stat {}: {}", name, path,
+                      errno == ENOENT ? "no such file or directory" : strerror(errno));
   if (S_ISDIR(info.st_mode)) return make_error(EACCES, "process.args[0]: exec: \"{}\": is a directory: permission denied", name);
-  if (faccessat(AT_FDCWD, path.c_str(), X_OK, AT_EACCESS) != 0) return make_error(EACCES, "process.args[0]: exec: \"{}\": permission denied", name);
+  if (faccessat(AT_FDCWD, path.c_str(), X_OK, AT_EACCESS) != 0)
+    return make_error(EACCES, "process.args[0]: exec: \"{}\": permission denied", name);
   return {};
 }
 
 std::vector<std::string> environment_of(const oci::Process& process) {
   std::vector<std::string> environment = process.env;
-  const bool has_home = std::any_of(environment.begin(), environment.end(), [](const std::string& entry) { return entry.starts_with("HOME="); });
+  const bool has_home =
+      std::any_of(environment.begin(), environment.end(), [](const std::string& entry) { return entry.starts_with("HOME="); });
   if (!has_home) environment.push_back("HOME=" + home_folder(process.user.uid));
   return environment;
 }
@@ -90,7 +95,8 @@ Result<void> arrange_descriptors(Stdio& stdio, UniqueFd& channel) {
   }
   for (UniqueFd& fd : stdio.preserved) sources.push_back(TRY(moved_up(fd.get(), first_free)));
   for (size_t index = 0; index < sources.size(); ++index)
-    if (dup3(sources[index].get(), static_cast<int>(index), index < 3 ? 0 : O_CLOEXEC) < 0) return errno_error("cannot put descriptor {} in its place", index);
+    if (dup3(sources[index].get(), static_cast<int>(index), index < 3 ? 0 : O_CLOEXEC) < 0)
+      return errno_error("cannot put descriptor {} in its place", index);
   // The places above may have been those of the originals.
   for (UniqueFd* stream : {&stdio.in, &stdio.out, &stdio.err}) (void)stream->release();
   for (UniqueFd& fd : stdio.preserved) (void)fd.release();
@@ -104,7 +110,8 @@ Result<void> confine(Confinement confinement) {
   const CapabilitySets sets = capability_sets(process);
   give_standard_streams(process.user.uid);
   TRY(confinement.labels.apply());
-  if (process.no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno_error("process.noNewPrivileges: cannot be set");
+  if (process.no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    return errno_error("process.noNewPrivileges: cannot be set");
   const bool in_place = try_working_directory(process);
   if (confinement.seccomp && confinement.seccomp->wants_listener) {
     TRY(load_with_listener(*confinement.seccomp, confinement.channel));

@@ -14,11 +14,12 @@
 
 namespace caisson::container {
 
-// Puts the standard streams (/dev/null where there is none) at 0, 1, 2 and the preserved ones at 3, 4..., and moves the channel and the log away from there. Every other descriptor becomes close-on-exec, those preserved too until
-// exec_program().
+// Puts the standard streams (/dev/null where there is none) at 0, 1, 2 and the preserved ones at 3, 4..., and moves the channel and the log
+// away from there. Every other descriptor becomes close-on-exec, those preserved too until exec_program().
 Result<void> arrange_descriptors(Stdio& stdio, UniqueFd& channel);
 
-// From what the runtime may do to what the user's program may: umask, standard streams' owner, labels, no_new_privs, seccomp (before the capabilities go where no_new_privs is not there to allow it later), user, capabilities, working directory.
+// From what the runtime may do to what the user's program may: umask, standard streams' owner, labels, no_new_privs, seccomp (before the
+// capabilities go where no_new_privs is not there to allow it later), user, capabilities, working directory.
 struct Confinement {
   const oci::Process& process;
   const std::optional<SeccompFilter>& seccomp;
@@ -30,7 +31,8 @@ Result<void> confine(Confinement confinement);
 // args[0] as execve(2) will get it, found through the PATH of process.env.
 Result<std::string> find_program(const oci::Process& process);
 
-// Loads the seccomp filter that confine() has left for now, lets the preserved descriptors go through, and calls execve(2). Only returns to tell why it failed.
+// Loads the seccomp filter that confine() has left for now, lets the preserved descriptors go through, and calls execve(2). Only returns to
+// tell why it failed.
 Error exec_program(const oci::Process& process, const std::string& program, const std::optional<SeccompFilter>& seccomp, size_t preserved);
 
 }  // namespace caisson::container

@@ -11,7 +11,10 @@ std::string record_to_json(const Record& record) {
                          {"bundle", record.bundle},
                          {"pid", record.pid},
                          {"pidStartTime", record.pid_start_time},
-                         {"cgroup", {{"version", record.cgroup.version == host::CgroupVersion::V2 ? 2 : 1}, {"path", record.cgroup.path}, {"folders", record.cgroup.folders}}},
+                         {"cgroup",
+                          {{"version", record.cgroup.version == host::CgroupVersion::V2 ? 2 : 1},
+                           {"path", record.cgroup.path},
+                           {"folders", record.cgroup.folders}}},
                          {"rootfs", record.rootfs},
                          {"ownsPidNamespace", record.owns_pid_namespace},
                          {"noNewKeyring", record.no_new_keyring}};

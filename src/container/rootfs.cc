@@ -20,7 +20,8 @@ struct Propagation {
   std::string_view name;
   unsigned long type;
 };
-constexpr Propagation kPropagations[] = {{"shared", MS_SHARED}, {"slave", MS_SLAVE}, {"private", MS_PRIVATE}, {"unbindable", MS_UNBINDABLE}};
+constexpr Propagation kPropagations[] = {
+    {"shared", MS_SHARED}, {"slave", MS_SLAVE}, {"private", MS_PRIVATE}, {"unbindable", MS_UNBINDABLE}};
 
 // MS_ flags of linux.rootfsPropagation; 0 where it is not set.
 Result<unsigned long> root_propagation(const oci::Spec& spec) {
@@ -87,7 +88,8 @@ Result<UniqueFd> host_null() {
   UniqueFd fd(open("/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC));
   struct stat info;
   if (!fd || fstat(fd.get(), &info) != 0) return errno_error("cannot open /dev/null");
-  if (!S_ISCHR(info.st_mode) || info.st_rdev != makedev(1, 3)) return make_error(ENODEV, "/dev/null of this machine is not the null device");
+  if (!S_ISCHR(info.st_mode) || info.st_rdev != makedev(1, 3))
+    return make_error(ENODEV, "/dev/null of this machine is not the null device");
   return fd;
 }
 
@@ -119,7 +121,8 @@ Result<UniqueFd> prepare_root(InitContext& context) {
   }
   const unsigned long wanted = TRY(root_propagation(context.spec));
   const unsigned long propagation = wanted != 0 ? wanted : MS_SLAVE | MS_REC;
-  if (mount(nullptr, "/", nullptr, propagation, nullptr) != 0) return errno_error("linux.rootfsPropagation: cannot set the propagation of /");
+  if (mount(nullptr, "/", nullptr, propagation, nullptr) != 0)
+    return errno_error("linux.rootfsPropagation: cannot set the propagation of /");
   if ((propagation & MS_SHARED) != 0 || (propagation & MS_REC) == 0) TRY(make_parent_private());
   auto tree = clone_root(context);
   if (!tree) return std::move(tree).error().within(fmt::format("root.path: {}", context.spec.root.path));
@@ -135,12 +138,14 @@ Result<void> protect_paths(const oci::Spec& spec, int root) {
   for (const std::string& path : spec.linux_.readonly_paths) {
     auto target = host::open_in_root(root, path);
     auto done = target ? make_read_only(target->fd.get()) : Result<void>(std::move(target).error());
-    if (!done && done.error().code() != ENOENT && done.error().code() != ENOTDIR) return std::move(done).error().within(fmt::format("linux.readonlyPaths ({})", path));
+    if (!done && done.error().code() != ENOENT && done.error().code() != ENOTDIR)
+      return std::move(done).error().within(fmt::format("linux.readonlyPaths ({})", path));
   }
   for (const std::string& path : spec.linux_.masked_paths) {
     auto target = host::open_in_root(root, path);
     auto done = target ? mask(target->fd.get()) : Result<void>(std::move(target).error());
-    if (!done && done.error().code() != ENOENT && done.error().code() != ENOTDIR) return std::move(done).error().within(fmt::format("linux.maskedPaths ({})", path));
+    if (!done && done.error().code() != ENOENT && done.error().code() != ENOTDIR)
+      return std::move(done).error().within(fmt::format("linux.maskedPaths ({})", path));
   }
   return {};
 }

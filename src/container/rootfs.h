@@ -7,8 +7,8 @@
 
 namespace caisson::container {
 
-// Stops what happens here from reaching the host's mounts, binds the root file system (the working directory, where the creator has put us) onto itself, and returns its descriptor. Without a mount
-// namespace of the container's own it is only opened.
+// Stops what happens here from reaching the host's mounts, binds the root file system (the working directory, where the creator has put us)
+// onto itself, and returns its descriptor. Without a mount namespace of the container's own it is only opened.
 Result<UniqueFd> prepare_root(InitContext& context);
 
 // linux.readonlyPaths and linux.maskedPaths. After the hooks, which may want to write there.

@@ -76,12 +76,14 @@ class Home {
     home.folder_.reset(open(".", O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!home.folder_) return errno_error("cannot open the working directory");
     for (const Joined& joined : plan.joined) home.own_.push_back({joined.type, TRY(host::own_namespace(*joined.type)), ""});
-    if (plan.fresh_time) home.own_.push_back({host::find_namespace_type("time"), TRY(host::own_namespace(*host::find_namespace_type("time"))), ""});
+    if (plan.fresh_time)
+      home.own_.push_back({host::find_namespace_type("time"), TRY(host::own_namespace(*host::find_namespace_type("time"))), ""});
     return home;
   }
   // Last joined, first left: the mount namespace comes before what was joined by the rights of the others.
   Result<void> come_back() const {
-    for (auto own = own_.rbegin(); own != own_.rend(); ++own) TRY(host::join_namespace(own->fd.get(), own->type->flag, "the runtime's own namespaces again"));
+    for (auto own = own_.rbegin(); own != own_.rend(); ++own)
+      TRY(host::join_namespace(own->fd.get(), own->type->flag, "the runtime's own namespaces again"));
     if (fchdir(folder_.get()) != 0) return errno_error("cannot enter the working directory again");
     return {};
   }
@@ -105,8 +107,10 @@ Result<host::Cloned> enter_and_clone(const oci::Spec& spec, const Plan& plan, co
 
 [[noreturn]] void go_between(const Result<host::Cloned>& cloned, int socket) {
   // Whatever is not delivered shows as the end of the socket.
-  if (cloned) (void)send_note(socket, NoteKind::Go, cloned->pid, "", {cloned->pidfd.get()});
-  else (void)send_note(socket, NoteKind::Error, cloned.error().code(), cloned.error().message());
+  if (cloned)
+    (void)send_note(socket, NoteKind::Go, cloned->pid, "", {cloned->pidfd.get()});
+  else
+    (void)send_note(socket, NoteKind::Error, cloned.error().code(), cloned.error().message());
   _exit(0);
 }
 

@@ -9,10 +9,12 @@
 
 namespace caisson::container {
 
-// Clones init with the fresh namespaces (all but the cgroup namespace, which init makes once it is in its cgroup) into the joined ones. Returns twice, as fork(2) does; in the child pid is 0 and the working directory is rootfs. The
-// caller's own namespaces are what they were.
+// Clones init with the fresh namespaces (all but the cgroup namespace, which init makes once it is in its cgroup) into the joined ones.
+// Returns twice, as fork(2) does; in the child pid is 0 and the working directory is rootfs. The caller's own namespaces are what they
+// were.
 //
-// A joined user namespace cannot be left again: then a go-between, itself a child of this process's parent, joins it, makes init, and exits with 0.
+// A joined user namespace cannot be left again: then a go-between, itself a child of this process's parent, joins it, makes init, and exits
+// with 0.
 //
 // cgroup: the cgroup v2 folder to start in, or -1.
 Result<host::Cloned> spawn_init(const oci::Spec& spec, const std::string& rootfs, int cgroup);

@@ -32,7 +32,9 @@ Result<bool> has_own(const oci::Spec& spec, const char* type) {
 Result<void> check_sysctls(const oci::Spec& spec) {
   for (const auto& [key, value] : spec.linux_.sysctl) {
     const char* type = namespace_of(oci::sysctl_path(key));
-    if (!TRY(has_own(spec, type))) return make_error(EINVAL, "linux.sysctl: \"{}\" needs a {} namespace of the container's own: the one in linux.namespaces is the host's", key, type);
+    if (!TRY(has_own(spec, type)))
+      return make_error(
+          EINVAL, "linux.sysctl: \"{}\" needs a {} namespace of the container's own: the one in linux.namespaces is the host's", key, type);
   }
   return {};
 }

@@ -60,9 +60,11 @@ Result<UniqueFd> clone_mount(int folder, const std::string& path, bool recursive
   return fd;
 }
 
-Result<UniqueFd> make_filesystem(const std::string& type, const std::string& source, const std::vector<std::string>& parameters, uint64_t attributes) {
+Result<UniqueFd> make_filesystem(const std::string& type, const std::string& source, const std::vector<std::string>& parameters,
+                                 uint64_t attributes) {
   for (const std::string& parameter : parameters)
-    if (parameter.size() - (parameter.find('=') + 1) > 255) return make_error(ENAMETOOLONG, "file system {}: option \"{}\" is too long", type, parameter);
+    if (parameter.size() - (parameter.find('=') + 1) > 255)
+      return make_error(ENAMETOOLONG, "file system {}: option \"{}\" is too long", type, parameter);
   const UniqueFd context(fsopen(type.c_str(), FSOPEN_CLOEXEC));
   if (!context) {
     if (errno == ENODEV) return make_error(ENODEV, "this kernel has no file system \"{}\"", type);
@@ -78,17 +80,20 @@ Result<UniqueFd> make_filesystem(const std::string& type, const std::string& sou
   return mount;
 }
 
-Result<void> mount_filesystem(const std::string& type, const std::string& source, const std::vector<std::string>& parameters, unsigned long ms_flags, int target) {
+Result<void> mount_filesystem(const std::string& type, const std::string& source, const std::vector<std::string>& parameters,
+                              unsigned long ms_flags, int target) {
   std::string data;
   for (const std::string& parameter : parameters) data += (data.empty() ? "" : ",") + parameter;
   if (data.size() >= 4096) return make_error(ENAMETOOLONG, "file system {}: the options are longer than a page", type);
   const std::string path = fmt::format("/proc/self/fd/{}", target);
-  if (mount(source.c_str(), path.c_str(), type.c_str(), ms_flags, data.c_str()) != 0) return errno_error("cannot mount a file system {} with \"{}\"", type, data);
+  if (mount(source.c_str(), path.c_str(), type.c_str(), ms_flags, data.c_str()) != 0)
+    return errno_error("cannot mount a file system {} with \"{}\"", type, data);
   return {};
 }
 
 Result<void> attach_mount(int mount, int target) {
-  if (move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) return errno_error("cannot put the mount in its place");
+  if (move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0)
+    return errno_error("cannot put the mount in its place");
   return {};
 }
 
@@ -101,7 +106,8 @@ Result<void> change_mount(int mount, const MountChange& change, bool recursive) 
   if ((change.set & MOUNT_ATTR_IDMAP) != 0) attributes.userns_fd = static_cast<uint64_t>(change.user_namespace);
   const unsigned flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
   if (mount_setattr(mount, "", flags, &attributes, sizeof attributes) != 0)
-    return errno_error("cannot change the mount's attributes (set {:#x}, clear {:#x}, propagation {:#x})", change.set, change.clear, change.propagation);
+    return errno_error("cannot change the mount's attributes (set {:#x}, clear {:#x}, propagation {:#x})", change.set, change.clear,
+                       change.propagation);
   return {};
 }
 

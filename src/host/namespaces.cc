@@ -1,8 +1,8 @@
 #include "host/namespaces.h"
 
 #include <fcntl.h>
-#include <net/if.h>
 #include <linux/nsfs.h>
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -35,8 +35,9 @@ std::string map_text(const std::vector<IdRange>& ranges) {
 
 const std::vector<NamespaceType>& namespace_types() {
   static const std::vector<NamespaceType> types = {
-      {"network", "net", CLONE_NEWNET}, {"ipc", "ipc", CLONE_NEWIPC},    {"uts", "uts", CLONE_NEWUTS},   {"pid", "pid", CLONE_NEWPID},
-      {"cgroup", "cgroup", CLONE_NEWCGROUP}, {"time", "time", CLONE_NEWTIME}, {"mount", "mnt", CLONE_NEWNS}, {"user", "user", CLONE_NEWUSER},
+      {"network", "net", CLONE_NEWNET}, {"ipc", "ipc", CLONE_NEWIPC},          {"uts", "uts", CLONE_NEWUTS},
+      {"pid", "pid", CLONE_NEWPID},     {"cgroup", "cgroup", CLONE_NEWCGROUP}, {"time", "time", CLONE_NEWTIME},
+      {"mount", "mnt", CLONE_NEWNS},    {"user", "user", CLONE_NEWUSER},
   };
   return types;
 }

@@ -18,7 +18,8 @@ struct NamespaceType {
   std::string_view file;  // below /proc/<pid>/ns: "net"
   int flag;               // CLONE_NEWNET
 };
-// In the order in which a process joins them: the user namespace last, since everything else may need the rights of the one that it leaves; mount before it, since paths are looked up until then.
+// In the order in which a process joins them: the user namespace last, since everything else may need the rights of the one that it leaves;
+// mount before it, since paths are looked up until then.
 const std::vector<NamespaceType>& namespace_types();
 const NamespaceType* find_namespace_type(std::string_view name);
 

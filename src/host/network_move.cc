@@ -21,7 +21,8 @@ Result<void> change_namespace(const std::string& name, int network_namespace, co
   Link change(rtnl_link_alloc());
   rtnl_link_set_ns_fd(change.get(), network_namespace);
   rtnl_link_set_name(change.get(), new_name.c_str());
-  if (int failed = rtnl_link_change(socket.get(), link.get(), change.get(), 0); failed < 0) return netlink_error(failed, "network interface {} cannot be moved as {}", name, new_name);
+  if (int failed = rtnl_link_change(socket.get(), link.get(), change.get(), 0); failed < 0)
+    return netlink_error(failed, "network interface {} cannot be moved as {}", name, new_name);
   return {};
 }
 
@@ -29,12 +30,15 @@ Result<void> change_namespace(const std::string& name, int network_namespace, co
 
 Result<void> move_interface(const std::string& name, int network_namespace, const std::string& new_name) {
   const Network here = TRY(read_network());
-  auto found = std::find_if(here.interfaces.begin(), here.interfaces.end(), [&](const NetworkInterface& interface) { return interface.name == name; });
+  auto found = std::find_if(here.interfaces.begin(), here.interfaces.end(),
+                            [&](const NetworkInterface& interface) { return interface.name == name; });
   if (found == here.interfaces.end()) return make_error(ENODEV, "network interface {} does not exist", name);
   NetworkInterface moved = *found;
   moved.name = new_name;
   moved.up = true;
-  std::erase_if(moved.addresses, [](const InterfaceAddress& address) { return address.scope != RT_SCOPE_UNIVERSE || (address.flags & IFA_F_PERMANENT) == 0; });
+  std::erase_if(moved.addresses, [](const InterfaceAddress& address) {
+    return address.scope != RT_SCOPE_UNIVERSE || (address.flags & IFA_F_PERMANENT) == 0;
+  });
   const UniqueFd own = TRY(own_namespace(*find_namespace_type("network")));
   TRY(change_namespace(name, network_namespace, new_name));
   TRY(join_namespace(network_namespace, CLONE_NEWNET, "the container's network namespace"));

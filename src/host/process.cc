@@ -17,7 +17,8 @@
 namespace caisson::host {
 namespace {
 
-// linux/pidfd.h of 6.15; the headers here are older. Only the members up to exit_code are of interest, but the kernel wants at least the first published size.
+// linux/pidfd.h of 6.15; the headers here are older. Only the members up to exit_code are of interest, but the kernel wants at least the
+// first published size.
 struct PidfdInfo {
   uint64_t mask;
   uint64_t cgroupid;
