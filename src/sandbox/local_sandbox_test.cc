@@ -255,6 +255,52 @@ TEST_F(LocalSandboxTest, ExecProcesses) {
   ASSERT_OK(remove());
 }
 
+// Processes that end before anybody asks for them, several callers at once: no end is missed.
+TEST_F(LocalSandboxTest, ManyShortProcesses) {
+  spawn();
+  ASSERT_OK(create(spec_json(R"(["sleep","1000"])")));
+  ASSERT_OK(start());
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 4; ++caller)
+    callers.emplace_back([this, caller] {
+      auto client = SandboxClient::connect(dir_ + "/" + kSocketName);
+      ASSERT_TRUE(client.ok());
+      for (int i = 0; i < 8; ++i) {
+        v1::ExecProcessRequest request;
+        request.set_container_id("c1");
+        request.set_exec_id(fmt::format("{}-{}", caller, i));
+        request.set_process(R"({"user":{"uid":0,"gid":0},"cwd":"/","args":["/bin/sh","-c","exit )" + std::to_string(i) + R"("]})");
+        auto executed = client->ExecProcess(request);
+        ASSERT_TRUE(executed.ok()) << executed.error().message();
+        v1::WaitProcessRequest wait_request;
+        wait_request.set_container_id("c1");
+        wait_request.set_exec_id(request.exec_id());
+        auto waited = client->WaitProcess(wait_request, {}, seconds(20));
+        ASSERT_TRUE(waited.ok()) << waited.error().message();
+        EXPECT_EQ(waited->exit_status(), i);
+      }
+    });
+  for (std::thread& caller : callers) caller.join();
+  ASSERT_OK(remove(true));
+}
+
+TEST_F(LocalSandboxTest, ManyShortContainers) {
+  spawn(true);
+  for (int i = 0; i < 10; ++i) {
+    const std::string id = "c" + std::to_string(i);
+    ASSERT_OK(create(spec_json(R"(["true"])"), i % 2 == 1, id));
+    ASSERT_OK(start(id));
+    auto waited = wait("", id);
+    ASSERT_OK(waited);
+    EXPECT_EQ(waited->exit_status(), 0);
+    ASSERT_OK(remove(false, id));
+  }
+  const std::string all = events();
+  std::string expected;
+  for (int i = 0; i < 10; ++i) expected += std::string(i > 0 ? " " : "") + "CREATED STARTED EXITED DELETED";
+  EXPECT_EQ(all, expected);
+}
+
 TEST_F(LocalSandboxTest, CreateFailureLeavesNothing) {
   spawn();
   auto failed = create(spec_json(R"(["true"])", R"(,"sysctl":{"net.no.such":"1"})"));
