@@ -67,7 +67,7 @@ class Runtime:
             return [*prefix, "crun", *own]
         return [shutil.which(self.name) or self.name, *own]
 
-    def call(self, *args, check=True, text=True, timeout=60, stdin=subprocess.DEVNULL, input=None, cwd=None, fd3=None, **options):
+    def call(self, *args, check=True, text=True, timeout=120, stdin=subprocess.DEVNULL, input=None, cwd=None, fd3=None, **options):
         """Runs the runtime with args and returns its Outcome; fails the test when it fails, unless check is False. fd3: a descriptor of ours that it
         gets as its descriptor 3."""
         argv = [*self.argv, *map(str, args)]

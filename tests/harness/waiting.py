@@ -4,7 +4,7 @@ import os
 import select
 import time
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 def wait_for(condition, what, deadline=DEADLINE, interval=0.01):

@@ -195,8 +195,9 @@ def test_systemd_form_of_cgroups_path(container, runtime):
     ({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]}, "linux.resources.hugepageLimits"),
 ])
 @pytest.mark.runtimes("namespace", "microvm")
-def test_limits_that_cannot_be_set(container, resources, path):
+def test_limits_that_cannot_be_set(container, runtime, resources, path):
+    """Refused by name; huge pages, of which a guest has none, are warned of by name there."""
     container.bundle.linux["resources"].update(resources)
     outcome = container.run(check=False)
-    assert outcome.status != 0
+    assert outcome.status != 0 or (runtime.is_vm and path.endswith("hugepageLimits"))
     assert path in outcome.stderr
