@@ -19,6 +19,7 @@
 #include "base/unique_fd.h"
 #include "cli/async_call.h"
 #include "host/event_loop.h"
+#include "host/rooted_path.h"
 #include "sandbox/client.h"
 
 namespace caisson::cli {
@@ -38,13 +39,26 @@ void set_title(const HolderRequest& request) {
   std::memcpy(arguments_start, title.data(), std::min(title.size(), arguments_size - 1));
 }
 
+// As good as it goes: what the container has made of its folders is its own affair.
+void bind_below(int root, const HolderRequest::Bind& bind) {
+  Result<host::RootedPath> place = host::open_in_root(root, bind.destination);
+  if (!place.ok()) return;
+  if (mount(bind.source.c_str(), fmt::format("/proc/self/fd/{}", place->fd.get()).c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0 || !bind.readonly) return;
+  place = host::open_in_root(root, bind.destination);
+  if (place.ok()) mount(nullptr, fmt::format("/proc/self/fd/{}", place->fd.get()).c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr);
+}
+
 // A mount namespace with the container's root file system as its root.
-Result<void> enter_rootfs(const std::string& rootfs) {
+Result<void> enter_rootfs(const std::string& rootfs, const std::vector<HolderRequest::Bind>& binds) {
   if (unshare(CLONE_NEWNS) != 0) return errno_error("cannot make the holder's mount namespace");
   // Slave, not private: what is unmounted on the host does not stay busy here.
   if (mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0) return errno_error("cannot make the holder's mounts slaves");
   if (mount(rootfs.c_str(), rootfs.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0) return errno_error("cannot bind {} for the holder", rootfs);
   if (chdir(rootfs.c_str()) != 0) return errno_error("{}", rootfs);
+  UniqueFd root(open(".", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  for (const HolderRequest::Bind& bind : binds)
+    if (root) bind_below(root.get(), bind);
+  root.reset();
   if (syscall(SYS_pivot_root, ".", ".") != 0) return errno_error("cannot make {} the holder's root", rootfs);
   if (umount2(".", MNT_DETACH) != 0) return errno_error("cannot leave the host's root");
   if (chdir("/") != 0) return errno_error("/");
@@ -66,7 +80,7 @@ Result<void> enter_namespaces(const HolderRequest& request) {
     if (setns(ns.get(), known->flag) != 0) return errno_error("linux.namespaces: cannot join {}", wanted.path);
   }
   if (fresh != 0 && unshare(fresh) != 0) return errno_error("cannot make the holder's namespaces");
-  if (!request.rootfs.empty()) return enter_rootfs(request.rootfs);
+  if (!request.rootfs.empty()) return enter_rootfs(request.rootfs, request.binds);
   return {};
 }
 

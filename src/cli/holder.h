@@ -18,6 +18,12 @@ struct HolderRequest {
   std::string exec_id;       // "": the container's init
   // Where given, the holder lives in a mount namespace of its own with this as its root, so that engines which join /proc/PID/ns/mnt see the container's files.
   std::string rootfs;
+  // Bound below it, in this order, where their destinations are there: the container's volumes.
+  struct Bind {
+    std::string source, destination;
+    bool readonly = false;
+  };
+  std::vector<Bind> binds;
   // Network, IPC and UTS namespaces that the container has of its own or joins: the holder does the same, so that an engine which takes /proc/PID/ns/... for the container's,
   // as podman does for pods, never takes the node's.
   std::vector<oci::Namespace> namespaces;

@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstring>
 #include <filesystem>
 
 #include "base/log.h"
@@ -90,6 +92,30 @@ Result<sandbox::SandboxClient> start_sandbox(const Globals& globals, const std::
   return sandbox::spawn_sandbox_process(context);
 }
 
+// The id of the pod's sandbox, where the engine says that this container belongs to one and it is a micro-VM of ours: a pod is one machine.
+std::string pod_of(const Store& store, const ContainerState& state) {
+  if (state.isolation != "microvm") return "";
+  for (const char* name : {"io.kubernetes.cri-o.SandboxID", "io.kubernetes.cri.sandbox-id"}) {
+    auto annotation = state.annotations.find(name);
+    if (annotation == state.annotations.end() || annotation->second == state.id) continue;
+    Result<ContainerState> sandbox = store.load(annotation->second);
+    if (sandbox.ok() && sandbox->isolation == state.isolation) return sandbox->id;
+  }
+  return "";
+}
+
+// The sandbox process that is to hold the container: its pod's, or a new one.
+Result<sandbox::SandboxClient> find_or_start_sandbox(const Globals& globals, const Store& store, const ContainerState& state, sandbox::RuntimeConfig config) {
+  std::string pod = pod_of(store, state);
+  if (pod.empty()) return start_sandbox(globals, store.folder(state.id), state, std::move(config));
+  // Every later command finds the sandbox where it would be, had the container one of its own.
+  if (symlink(fmt::format("../{}/{}", pod, sandbox::kSocketName).c_str(), sandbox_socket(store, state.id).c_str()) != 0)
+    return errno_error("cannot link the sandbox of pod {}", pod);
+  Result<sandbox::SandboxClient> client = connect_sandbox(store, state.id);
+  if (!client.ok()) return std::move(client).error().within("the pod " + pod);
+  return client;
+}
+
 Result<v1::CreateContainerResponse> call_create(sandbox::SandboxClient& client, const CreateRequest& request, const Globals& globals, const Bundle& bundle, int console) {
   v1::CreateContainerRequest message;
   message.set_container_id(request.id);
@@ -108,6 +134,17 @@ Result<v1::CreateContainerResponse> call_create(sandbox::SandboxClient& client, 
   return response;
 }
 
+std::vector<HolderRequest::Bind> binds_of(const Bundle& bundle) {
+  std::vector<HolderRequest::Bind> binds;
+  for (const oci::Mount& mount : bundle.spec.mounts) {
+    auto has = [&mount](std::string_view option) { return std::find(mount.options.begin(), mount.options.end(), option) != mount.options.end(); };
+    if (mount.type != "bind" && !has("bind") && !has("rbind")) continue;
+    std::string source = mount.source.starts_with("/") ? mount.source : bundle.path + "/" + mount.source;
+    binds.push_back({.source = std::move(source), .destination = mount.destination, .readonly = has("ro")});
+  }
+  return binds;
+}
+
 // The process that --pid-file names: the real one where it is (or becomes) the engine's child, or where we wait ourselves; else a holder.
 Result<sandbox::ProcessIdentity> standing_process(const Store& store, const CreateRequest& request, const Bundle& bundle, const v1::CreateContainerResponse& created,
                                                   ContainerState& state) {
@@ -119,6 +156,7 @@ Result<sandbox::ProcessIdentity> standing_process(const Store& store, const Crea
     HolderRequest holder{.socket = sandbox_socket(store, request.id), .container_id = request.id};
     if (!real_is_here) {
       holder.rootfs = bundle.spec.root.path;
+      holder.binds = binds_of(bundle);
       holder.namespaces = bundle.spec.linux_.namespaces;
     }
     named = TRY(start_holder(holder));
@@ -167,7 +205,7 @@ Result<CreatedContainer> create_container(const Globals& globals, const CreateRe
   TRY(host::write_file_atomic(dir + "/" + kSavedSpec, bundle->text));
 
   Console console = TRY(open_console(request, terminal));
-  sandbox::SandboxClient client = TRY(start_sandbox(globals, dir, state, std::move(config)));
+  sandbox::SandboxClient client = TRY(find_or_start_sandbox(globals, store, state, std::move(config)));
   Result<v1::CreateContainerResponse> created = call_create(client, request, globals, *bundle, console.for_sandbox.get());
   show_sandbox_warnings(dir);
   if (!created.ok()) return std::move(created).error();

@@ -148,6 +148,15 @@ Result<int> Machine::pod_init() const {
   return make_error(EINVAL, "a container of a pod cannot be created before the pod's own (annotation io.kubernetes.cri.container-type: sandbox)");
 }
 
+oci::PodRole Machine::role_of(const oci::Spec& spec) const {
+  const oci::PodRole role = oci::pod_role(spec);
+  return role == oci::PodRole::Container && !context.keep && pod_init_ == 0 ? oci::PodRole::None : role;
+}
+
+void Machine::consider_pod_init(const oci::Spec& spec, int pid) {
+  if (oci::pod_role(spec) == oci::PodRole::Sandbox || (!context.keep && pod_init_ == 0)) pod_init_ = pid;
+}
+
 void Machine::watch_terminals() {
   if (terminal_timer_ != 0) return;
   terminal_timer_ = loop.add_timer(kTerminalInterval, [this] {

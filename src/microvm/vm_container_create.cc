@@ -23,7 +23,7 @@ Result<void> VmContainer::create(v1::CreateContainerRequest request, rpc::Descri
   oci::Adapted adapted = TRY(oci::adapt_config(request.spec(), "microvm"));
   for (const std::string& warning : adapted.warnings) log::debug("{}", warning);
   folder_ = fmt::format("c{}", machine_->next_folder++);
-  const oci::PodRole role = oci::pod_role(spec_);
+  const oci::PodRole role = machine_->role_of(spec_);
   const int pod_init = role == oci::PodRole::Container ? TRY(machine_->pod_init()) : 0;
   GuestSpec guest = TRY(translate_spec(adapted.json, bundle_, id_, folder_, role != oci::PodRole::None, pod_init));
   for (const std::string& warning : guest.warnings) log::warning("{}", warning);
@@ -84,7 +84,7 @@ void VmContainer::create_in_guest(std::shared_ptr<Creation> creation, Turn turn)
 void VmContainer::created(std::shared_ptr<Creation> creation, Turn) {
   if (!machine_->alive()) return creation_failed(creation, machine_->link().death().value_or(Error(EIO, "the virtual machine has gone")));
   set_status(v1::STATUS_CREATED);
-  if (oci::pod_role(spec_) == oci::PodRole::Sandbox) machine_->set_pod_init(init_->pid);
+  machine_->consider_pod_init(spec_, init_->pid);
   emit(v1::Event::CREATED, {}, init_->pid);
   if (init_->streams->has_terminal()) machine_->watch_terminals();
   watch_exit("");
