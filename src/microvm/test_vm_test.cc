@@ -125,6 +125,10 @@ class VmTest : public testing::TestWithParam<Platform> {
     auto answer = machine.ask(question);
     return answer ? *answer : "FAILED: " + answer.error().message();
   }
+  void timers_work();
+  void files_are_the_hosts();
+  void what_is_exposed_later_arrives();
+  void pauses_and_ends();
   bool is_9p() const { return std::string_view(GetParam().share) == "9p"; }
   void expect_special_files() {
     const std::string made = ask("mknod /share/data/null");
@@ -147,7 +151,7 @@ class VmTest : public testing::TestWithParam<Platform> {
   std::string data;
 };
 
-TEST_P(VmTest, FilesAreTheHosts) {
+void VmTest::files_are_the_hosts() {
   ASSERT_EQ(ask(fmt::format("mount {} {}", GetParam().share, kShareTag)), "ok");
   ASSERT_TRUE(host::write_file_atomic(data + "/from-host", "hello", 0640).ok());
   ASSERT_EQ(chown((data + "/from-host").c_str(), 1234, 4321), 0);
@@ -180,8 +184,7 @@ TEST_P(VmTest, FilesAreTheHosts) {
   if (!is_9p()) printf("  %s MiB/s\n", ask("throughput /share/data/big").c_str());
 }
 
-TEST_P(VmTest, WhatIsExposedLaterArrives) {
-  ASSERT_EQ(ask(fmt::format("mount {} {}", GetParam().share, kShareTag)), "ok");
+void VmTest::what_is_exposed_later_arrives() {
   const std::string late = machine.folder + "/late";
   ASSERT_EQ(mkdir(late.c_str(), 0755), 0);
   ASSERT_TRUE(host::write_file_atomic(late + "/file", "late", 0644).ok());
@@ -193,7 +196,7 @@ TEST_P(VmTest, WhatIsExposedLaterArrives) {
   EXPECT_EQ(ask("write /share/more/again/x y"), "ok");
 }
 
-TEST_P(VmTest, TimersWork) {
+void VmTest::timers_work() {
   for (int round = 0; round < 3; ++round) {
     const std::string answer = ask("sleep 50");
     const int slept = atoi(answer.c_str());
@@ -202,7 +205,7 @@ TEST_P(VmTest, TimersWork) {
   }
 }
 
-TEST_P(VmTest, PausesAndEnds) {
+void VmTest::pauses_and_ends() {
   EXPECT_GE(machine.saves, 1);
   EXPECT_EQ(machine.saved.processes.size(), is_9p() ? 1u : 2u);
   bool paused = false, resumed = false;
@@ -218,6 +221,14 @@ TEST_P(VmTest, PausesAndEnds) {
   EXPECT_NE(machine.failure.find("test-init: about to end, \\x1b[31mcolours"), std::string::npos) << machine.failure;
   EXPECT_EQ(::kill(pid, 0), -1) << "reaped before the failure is told";
   EXPECT_EQ(machine.vm->pid(), 0);
+}
+
+// One boot for all of it: boots are what takes time.
+TEST_P(VmTest, WorksFromItsStartToItsEnd) {
+  timers_work();
+  files_are_the_hosts();
+  what_is_exposed_later_arrives();
+  pauses_and_ends();
 }
 
 INSTANTIATE_TEST_SUITE_P(Emulated, VmTest,

@@ -217,9 +217,10 @@ class Qemu : public Hypervisor {
     return make_error(EIO, "{} {}{}{}", program, host::describe_exit(status), output.empty() ? "" : ": ", output);
   }
 
-  // virtiofsd ends when QEMU does, and may be seen first: QEMU's end says more.
+  // virtiofsd ends by itself, with status 0, when QEMU lets go of it: QEMU's end then follows, and says more.
   void files_ended(int status) {
-    loop_.add_timer(std::chrono::milliseconds(100), [this, weak = std::weak_ptr(alive_), status] {
+    const auto patience = status == 0 ? std::chrono::milliseconds(5000) : std::chrono::milliseconds(100);
+    loop_.add_timer(patience, [this, weak = std::weak_ptr(alive_), status] {
       if (weak.lock() && virtiofsd_) fail(program_ended("virtiofsd", status, virtiofsd_->output_tail()));
     });
   }
