@@ -1,4 +1,5 @@
-// bench-work: the work that bench/run measures, inside containers and natively. Static: runs in an empty root file system. Prints one line of JSON.
+// bench-work: the work that bench/run measures, inside containers and natively. Static: runs in an empty root file system. Prints one line
+// of JSON.
 //   bench-work files DIR MIB COUNT   DIR/data (MIB MiB) is there; works in DIR/scratch, which must not be
 //   bench-work compute               process-local work
 //   bench-work processes             system calls and processes
@@ -88,21 +89,21 @@ int files(const std::string& dir, size_t mib, int count) {
   report.add("write_mib_s", megabytes / write_all(scratch + "/big", size));
   double each = 1e6 / count;
   report.add("create_us", each * seconds_of([&] {
-    for (int i = 0; i < count; ++i) {
-      int fd = open(name(i).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-      if (fd < 0 || write(fd, "x", 1) != 1) die("create");
-      close(fd);
-    }
-  }));
+                            for (int i = 0; i < count; ++i) {
+                              int fd = open(name(i).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+                              if (fd < 0 || write(fd, "x", 1) != 1) die("create");
+                              close(fd);
+                            }
+                          }));
   report.add("stat_us", each * seconds_of([&] {
-    struct stat status;
-    for (int i = 0; i < count; ++i)
-      if (stat(name(i).c_str(), &status) != 0 || status.st_size != 1) die("stat");
-  }));
+                          struct stat status;
+                          for (int i = 0; i < count; ++i)
+                            if (stat(name(i).c_str(), &status) != 0 || status.st_size != 1) die("stat");
+                        }));
   report.add("unlink_us", each * seconds_of([&] {
-    for (int i = 0; i < count; ++i)
-      if (unlink(name(i).c_str()) != 0) die("unlink");
-  }));
+                            for (int i = 0; i < count; ++i)
+                              if (unlink(name(i).c_str()) != 0) die("unlink");
+                          }));
   unlink((scratch + "/big").c_str());
   rmdir(scratch.c_str());
   return 0;
@@ -154,19 +155,19 @@ int processes(const char* self) {
   Report report;
   constexpr int kCalls = 300'000, kForks = 200;
   report.add("getppid_ns", 1e9 / kCalls * seconds_of([] {
-    for (int i = 0; i < kCalls; ++i) sink = static_cast<uint64_t>(syscall(SYS_getppid));
-  }));
+                             for (int i = 0; i < kCalls; ++i) sink = static_cast<uint64_t>(syscall(SYS_getppid));
+                           }));
   report.add("fork_exec_wait_us", 1e6 / kForks * seconds_of([&] {
-    for (int i = 0; i < kForks; ++i) {
-      pid_t child = fork();
-      if (child == 0) {
-        execl(self, self, "nothing", static_cast<char*>(nullptr));
-        _exit(127);
-      }
-      int status = 0;
-      if (child < 0 || waitpid(child, &status, 0) != child || status != 0) die("fork, exec, wait");
-    }
-  }));
+                                    for (int i = 0; i < kForks; ++i) {
+                                      pid_t child = fork();
+                                      if (child == 0) {
+                                        execl(self, self, "nothing", static_cast<char*>(nullptr));
+                                        _exit(127);
+                                      }
+                                      int status = 0;
+                                      if (child < 0 || waitpid(child, &status, 0) != child || status != 0) die("fork, exec, wait");
+                                    }
+                                  }));
   return 0;
 }
 

@@ -108,8 +108,10 @@ void set_limits() {
   setrlimit(RLIMIT_NOFILE, &files);
   rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
   setrlimit(RLIMIT_CORE, &none);
-  // The kernel's table of open files is everybody's, and small in a small guest: one container could use all of it. Each has its limit by process, and pays by its memory (systemd does the same).
-  if (auto raised = host::write_file("/proc/sys/fs/file-max", "9223372036854775807"); !raised.ok()) log::debug("{}", raised.error().message());
+  // The kernel's table of open files is everybody's, and small in a small guest: one container could use all of it. Each has its limit by
+  // process, and pays by its memory (systemd does the same).
+  if (auto raised = host::write_file("/proc/sys/fs/file-max", "9223372036854775807"); !raised.ok())
+    log::debug("{}", raised.error().message());
   umask(022);
 }
 

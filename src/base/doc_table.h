@@ -10,8 +10,8 @@
 
 namespace caisson {
 
-// Expects docs/<file> to have `table` between the lines "<!-- begin NAME -->" and "<!-- end NAME -->". With CAISSON_UPDATE_DOCS=1 in the environment it
-// puts it there.
+// Expects docs/<file> to have `table` between the lines "<!-- begin NAME -->" and "<!-- end NAME -->". With CAISSON_UPDATE_DOCS=1 in the
+// environment it puts it there.
 inline void expect_doc_table(const std::string& file, const std::string& name, const std::string& table) {
   const std::string path = std::string(CAISSON_SOURCE_DIR) + "/docs/" + file;
   std::ifstream in(path);

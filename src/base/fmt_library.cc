@@ -1,5 +1,5 @@
-// The non-template half of {fmt}, compiled once into our own static library: Debian has it as a shared library only, our programs are static, and
-// FMT_HEADER_ONLY would compile it again in every file (two seconds each).
+// The non-template half of {fmt}, compiled once into our own static library: Debian has it as a shared library only, our programs are
+// static, and FMT_HEADER_ONLY would compile it again in every file (two seconds each).
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE

@@ -38,7 +38,8 @@ TEST_F(LogTest, JsonLinesHaveRuncsForm) {
   ASSERT_TRUE(log::configure(path_, log::Format::Json, log::Level::Debug).ok());
   log::debug("quote \" backslash \\ line\nbell \a bad \xff {}", 1);
   EXPECT_EQ(without_digits(slurp(path_)),
-            "{\"level\":\"debug\",\"msg\":\"quote \\\" backslash \\\\ line\\nbell \\u#### bad \xef\xbf\xbd #\",\"time\":\"####-##-##T##:##:##.###Z\"}\n");
+            "{\"level\":\"debug\",\"msg\":\"quote \\\" backslash \\\\ line\\nbell \\u#### bad \xef\xbf\xbd "
+            "#\",\"time\":\"####-##-##T##:##:##.###Z\"}\n");
 }
 
 TEST_F(LogTest, TextFileAndLevels) {

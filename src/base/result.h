@@ -36,7 +36,8 @@ class [[nodiscard]] Error {
 template <typename... Args>
 Error errno_error(fmt::format_string<Args...> format, Args&&... args) {
   int code = errno;
-  return Error(code, fmt::format("{}: {}", fmt::format(format, std::forward<Args>(args)...), strerrordesc_np(code) ? strerrordesc_np(code) : "unknown error"));
+  return Error(code, fmt::format("{}: {}", fmt::format(format, std::forward<Args>(args)...),
+                                 strerrordesc_np(code) ? strerrordesc_np(code) : "unknown error"));
 }
 
 // Error with a given errno value and a message of its own.
@@ -48,8 +49,8 @@ Error make_error(int code, fmt::format_string<Args...> format, Args&&... args) {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}            // NOLINT(google-explicit-constructor)
-  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}        // NOLINT(google-explicit-constructor)
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT(google-explicit-constructor)
+  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
 
   bool ok() const { return state_.index() == 0; }
   explicit operator bool() const { return ok(); }
@@ -87,12 +88,12 @@ class [[nodiscard]] Result<void> {
 };
 
 // The value of `expr`, a Result, or return its error from the enclosing function.
-#define TRY(expr)                                        \
-  ({                                                     \
-    auto try_result_ = (expr);                           \
-    if (!try_result_.ok()) [[unlikely]]                  \
-      return std::move(try_result_).error();             \
-    std::move(try_result_).value();                      \
+#define TRY(expr)                            \
+  ({                                         \
+    auto try_result_ = (expr);               \
+    if (!try_result_.ok()) [[unlikely]]      \
+      return std::move(try_result_).error(); \
+    std::move(try_result_).value();          \
   })
 
 }  // namespace caisson

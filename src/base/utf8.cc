@@ -21,7 +21,9 @@ size_t utf8_sequence(std::string_view bytes) {
     if ((byte_at(bytes, i) & 0xc0) != 0x80) return 0;
   const uint8_t second = byte_at(bytes, 1);
   // Overlong forms, UTF-16 surrogates, and what lies beyond U+10FFFF.
-  if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) || (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f)) return 0;
+  if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) || (lead == 0xf0 && second < 0x90) ||
+      (lead == 0xf4 && second > 0x8f))
+    return 0;
   return length;
 }
 

@@ -13,7 +13,8 @@ size_t utf8_sequence(std::string_view bytes);
 // A JSON string literal with its quotes (RFC 8259). What is not UTF-8 becomes U+FFFD, one per byte.
 std::string json_string(std::string_view bytes);
 
-// One line that is safe on a terminal: line feeds, tabs and well-formed text stay, other control characters and bytes that are not UTF-8 become \xNN.
+// One line that is safe on a terminal: line feeds, tabs and well-formed text stay, other control characters and bytes that are not UTF-8
+// become \xNN.
 std::string printable(std::string_view bytes);
 
 }  // namespace caisson

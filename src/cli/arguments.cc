@@ -21,7 +21,9 @@ std::vector<std::string> split_names(const std::string& names) {
   return parts;
 }
 
-bool has_empty_value(const std::string& argument) { return argument.size() > 3 && argument.compare(0, 2, "--") == 0 && argument.back() == '='; }
+bool has_empty_value(const std::string& argument) {
+  return argument.size() > 3 && argument.compare(0, 2, "--") == 0 && argument.back() == '=';
+}
 
 void restore_empty(std::string& value) {
   if (value == kEmptyValue) value.clear();
@@ -63,13 +65,19 @@ void Arguments::flag(const char* names, bool& target, const char* help) {
 }
 
 void Arguments::option(const char* names, std::string& target, const char* value, const char* help) {
-  state_->app.add_option(names, target, help)->type_name(value)->group(state_->heading)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  state_->app.add_option(names, target, help)
+      ->type_name(value)
+      ->group(state_->heading)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   state_->texts.push_back(&target);
   options_.push_back({split_names(names), value, help});
 }
 
 void Arguments::option(const char* names, uint32_t& target, const char* value, const char* help) {
-  state_->app.add_option(names, target, help)->type_name(value)->group(state_->heading)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  state_->app.add_option(names, target, help)
+      ->type_name(value)
+      ->group(state_->heading)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   options_.push_back({split_names(names), value, help});
 }
 
@@ -131,7 +139,8 @@ Result<void> Arguments::parse() {
     return Error(ECANCELED, "help was asked for");
   } catch (const CLI::ExtrasError&) {
     std::string extra = state_->app.remaining().empty() ? "" : state_->app.remaining().front();
-    return make_error(EINVAL, "{} {}; see {} --help", extra.size() > 1 && extra[0] == '-' ? "unknown option" : "unexpected argument", extra, state_->usage);
+    return make_error(EINVAL, "{} {}; see {} --help", extra.size() > 1 && extra[0] == '-' ? "unknown option" : "unexpected argument", extra,
+                      state_->usage);
   } catch (const CLI::ParseError& error) {
     return make_error(EINVAL, "{}; see {} --help", first_line(error.what()), state_->usage);
   } catch (const std::exception& error) {

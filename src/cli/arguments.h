@@ -41,7 +41,8 @@ class Arguments {
   // Text at the end of the help.
   void footer(const char* text);
 
-  // EINVAL with one sentence for what is unknown, missing or malformed. ECANCELED after --help has been printed to standard output, and always when describe_only() was called.
+  // EINVAL with one sentence for what is unknown, missing or malformed. ECANCELED after --help has been printed to standard output, and
+  // always when describe_only() was called.
   Result<void> parse();
 
   // Makes parse() only record; for completion.

@@ -66,9 +66,18 @@ TEST(Arguments, ACommandKeepsItsOwnOptions) {
 }
 
 TEST(Arguments, ErrorsNameTheArgument) {
-  struct { std::vector<std::string> arguments; bool rest; const char* names; } rows[] = {
-      {{"--nope", "name"}, false, "--nope"}, {{"name", "more"}, false, "more"},         {{}, false, "id"},       {{"--number", "x", "name"}, false, "--number"},
-      {{"name", "--text"}, false, "--text"}, {{"--nope=1", "name"}, true, "--nope"}, {{"-f"}, true, "ID"}, {{"-x", "name"}, true, "-x"}};
+  struct {
+    std::vector<std::string> arguments;
+    bool rest;
+    const char* names;
+  } rows[] = {{{"--nope", "name"}, false, "--nope"},
+              {{"name", "more"}, false, "more"},
+              {{}, false, "id"},
+              {{"--number", "x", "name"}, false, "--number"},
+              {{"name", "--text"}, false, "--text"},
+              {{"--nope=1", "name"}, true, "--nope"},
+              {{"-f"}, true, "ID"},
+              {{"-x", "name"}, true, "-x"}};
   for (const auto& row : rows) {
     Parsed parsed = parse(row.arguments, row.rest);
     ASSERT_FALSE(parsed.result.ok()) << row.names;

@@ -10,7 +10,8 @@ namespace caisson::cli {
 
 // done gets the decoded response. timeout 0: none.
 template <typename Response, typename Request>
-void call_sandbox(rpc::AsyncClient& client, std::string_view method, const Request& request, std::chrono::milliseconds timeout, std::function<void(Result<Response>)> done) {
+void call_sandbox(rpc::AsyncClient& client, std::string_view method, const Request& request, std::chrono::milliseconds timeout,
+                  std::function<void(Result<Response>)> done) {
   client.call(sandbox::kServiceName, method, request.SerializeAsString(), timeout, [done = std::move(done)](Result<std::string> payload) {
     if (!payload.ok()) return done(std::move(payload).error());
     Response response;

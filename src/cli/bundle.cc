@@ -46,7 +46,8 @@ Result<std::string> chosen_isolation(const std::string& option, const oci::Spec&
   if (annotation == spec.annotations.end()) return configured.empty() ? std::string("auto") : configured;
   const std::string& value = annotation->second;
   if (value != "auto" && value != "microvm" && value != "namespace")
-    return make_error(EINVAL, "config.json: annotations[\"{}\"]: must be auto, microvm or namespace, is \"{}\"", kIsolationAnnotation, value);
+    return make_error(EINVAL, "config.json: annotations[\"{}\"]: must be auto, microvm or namespace, is \"{}\"", kIsolationAnnotation,
+                      value);
   return value;
 }
 

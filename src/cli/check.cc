@@ -1,4 +1,6 @@
 // check and guest.
+#include "microvm/check.h"
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -6,7 +8,6 @@
 
 #include "base/utf8.h"
 #include "cli/command.h"
-#include "microvm/check.h"
 #include "microvm/hypervisor.h"
 
 namespace caisson::cli {
@@ -16,7 +17,12 @@ void print_report(const microvm::CheckReport& report) {
   size_t width = 0;
   for (const microvm::CheckRow& row : report.rows) width = std::max(width, row.what.size());
   for (const microvm::CheckRow& row : report.rows) {
-    std::puts(fmt::format("{:<5} {:<{}}  {}", row.ok ? "ok" : row.required ? "FAIL" : "no", row.what, width, printable(row.detail)).c_str());
+    std::puts(fmt::format("{:<5} {:<{}}  {}",
+                          row.ok         ? "ok"
+                          : row.required ? "FAIL"
+                                         : "no",
+                          row.what, width, printable(row.detail))
+                  .c_str());
     if (!row.ok && !row.remedy.empty()) std::puts(fmt::format("{:<5} {:<{}}  -> {}", "", "", width, row.remedy).c_str());
   }
   std::puts(fmt::format("\n--isolation auto takes: {}", report.auto_isolation.empty() ? "nothing" : report.auto_isolation).c_str());
@@ -27,7 +33,8 @@ void print_report(const microvm::CheckReport& report) {
 Result<int> check_command(Context& context) {
   bool json = false;
   context.arguments.flag("--json", json, "Print the report as JSON");
-  context.arguments.footer("Boots guests, so it takes some seconds. The report is remembered for --isolation auto. Exit status 1: a required row failed.");
+  context.arguments.footer(
+      "Boots guests, so it takes some seconds. The report is remembered for --isolation auto. Exit status 1: a required row failed.");
   TRY(context.parse());
   sandbox::RuntimeConfig config = TRY(sandbox::load_config(context.globals.config));
   microvm::CheckReport report = TRY(microvm::run_check(config, isatty(STDERR_FILENO)));
@@ -44,7 +51,8 @@ Result<int> guest_command(Context& context) {
   std::string what;
   microvm::BuildOptions options;
   uint32_t jobs = 0;
-  context.arguments.flag("--tuned", options.tuned, "The tuned kernel, built from source (about 10 minutes); default: the distribution's kernel, in seconds");
+  context.arguments.flag("--tuned", options.tuned,
+                         "The tuned kernel, built from source (about 10 minutes); default: the distribution's kernel, in seconds");
   context.arguments.flag("--force", options.force, "Build it again though it is there");
   context.arguments.flag("--quiet,-q", options.quiet, "No progress");
   context.arguments.option("--jobs,-j", jobs, "N", "Compilers at a time (default: as many as CPUs)");

@@ -43,7 +43,7 @@ using CommandFunction = Result<int> (*)(Context&);
 
 struct Command {
   const char* name;
-  const char* group;    // heading in `caisson --help`; "" hides it
+  const char* group;  // heading in `caisson --help`; "" hides it
   const char* summary;
   CommandFunction run;
   int error_status = 1;

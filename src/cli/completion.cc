@@ -106,7 +106,8 @@ std::string zsh_script() {
     list += "    " + quoted(fmt::format("{}:{}", command->name, command->summary)) + "\n";
     std::string options;
     for (const OptionDescription& option : options_of(*command)) options += zsh_option(option);
-    cases += fmt::format("    {}) _arguments{} {} ;;\n", command->name, options, takes_container(command->name) ? "'1:container:_caisson_containers' '*:: :_normal'" : "'*:file:_files'");
+    cases += fmt::format("    {}) _arguments{} {} ;;\n", command->name, options,
+                         takes_container(command->name) ? "'1:container:_caisson_containers' '*:: :_normal'" : "'*:file:_files'");
   }
   std::string globals;
   for (const OptionDescription& option : global_options()) globals += zsh_option(option);
@@ -141,7 +142,8 @@ std::string fish_script() {
   for (const Command* command : shown_commands()) {
     text += fmt::format("complete -c caisson -n __fish_use_subcommand -a {} -d {}\n", command->name, quoted(command->summary));
     std::string condition = fmt::format("__fish_seen_subcommand_from {}", command->name);
-    if (takes_container(command->name)) text += fmt::format("complete -c caisson -n {} -a '(caisson list -q 2>/dev/null)'\n", quoted(condition));
+    if (takes_container(command->name))
+      text += fmt::format("complete -c caisson -n {} -a '(caisson list -q 2>/dev/null)'\n", quoted(condition));
     for (const OptionDescription& option : options_of(*command)) text += fish_option(condition, option);
   }
   return text;

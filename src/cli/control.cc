@@ -18,7 +18,8 @@ Result<void> signal_directly(const ContainerState& state, int signal) {
   UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, state.process.pid, 0)));
   // Looked at after the descriptor is there: the pid cannot be given to another process any more.
   if (!pidfd || !sandbox::is_alive(state.process)) return Error(ESRCH, "container not running");
-  if (syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, 0) != 0) return errno_error("cannot signal process {}", state.process.pid);
+  if (syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, 0) != 0)
+    return errno_error("cannot signal process {}", state.process.pid);
   return {};
 }
 
@@ -71,7 +72,8 @@ Result<int> delete_command(Context& context) {
     ContainerState state = TRY(store.load(id));
     ContainerStatus status = TRY(container_status(store, state));
     // As runc: a created container, which has run nothing of the user's yet, may go.
-    if (status.status != "stopped" && status.status != "created") return make_error(EBUSY, "cannot delete container {} that is not stopped: {}", id, status.status);
+    if (status.status != "stopped" && status.status != "created")
+      return make_error(EBUSY, "cannot delete container {} that is not stopped: {}", id, status.status);
   }
   TRY(free_container(store, id));
   return 0;

@@ -93,7 +93,8 @@ Result<int> run_command(Context& context) {
     return 0;
   }
   Freed freed(store, request.id, keep);
-  Result<int> status = run_in_foreground({.socket = sandbox_socket(store, request.id), .container_id = request.id, .start = true, .terminal = std::move(created.terminal)});
+  Result<int> status = run_in_foreground(
+      {.socket = sandbox_socket(store, request.id), .container_id = request.id, .start = true, .terminal = std::move(created.terminal)});
   return status;
 }
 

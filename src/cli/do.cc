@@ -17,7 +17,8 @@ namespace caisson::cli {
 namespace {
 
 Result<void> mount_layers(const std::string& folder) {
-  if (mount("tmpfs", folder.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0711") != 0) return errno_error("cannot mount a tmpfs for the upper layer at {}", folder);
+  if (mount("tmpfs", folder.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0711") != 0)
+    return errno_error("cannot mount a tmpfs for the upper layer at {}", folder);
   if (mount(nullptr, folder.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) return errno_error("{}", folder);
   for (const char* name : {"/upper", "/work", "/rootfs"})
     if (mkdir((folder + name).c_str(), 0755) != 0) return errno_error("{}{}", folder, name);
@@ -52,7 +53,8 @@ std::string new_id() {
 
 void declare(Arguments& arguments, DoOptions& options) {
   arguments.option("--rw", options.rw, "DIR", "Let the command write to this folder of the machine; may be given several times");
-  arguments.option("--volume,-v", options.volumes, "SRC:DST[:ro]", "Show a folder or file of the machine at another place; may be given several times");
+  arguments.option("--volume,-v", options.volumes, "SRC:DST[:ro]",
+                   "Show a folder or file of the machine at another place; may be given several times");
   arguments.option("--env,-e", options.env, "NAME[=VALUE]", "Set a variable, or pass the caller's on; may be given several times");
   arguments.option("--cwd", options.cwd, "DIR", "Current folder (default: the caller's where it exists inside, else /)");
   arguments.option("--network", options.network, "KIND", "none or host (default none)");
@@ -78,7 +80,8 @@ Result<int> do_command(Context& context) {
   request.make_bundle = [&spec](const std::string& dir) { return make_bundle(dir, spec); };
   CreatedContainer created = TRY(create_container(context.globals, request));
   Store store = open_store(context.globals);
-  Result<int> status = run_in_foreground({.socket = sandbox_socket(store, request.id), .container_id = request.id, .start = true, .terminal = std::move(created.terminal)});
+  Result<int> status = run_in_foreground(
+      {.socket = sandbox_socket(store, request.id), .container_id = request.id, .start = true, .terminal = std::move(created.terminal)});
   if (Result<void> freed = free_container(store, request.id); !freed.ok()) log::warning("{}", freed.error().message());
   return status;
 }

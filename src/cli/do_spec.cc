@@ -21,10 +21,11 @@ constexpr const char* kDefaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/s
 // These have file systems of their own inside.
 constexpr const char* kOwnFolders[] = {"/proc", "/sys", "/dev", "/run", "/tmp"};
 // Those that engines give a container (docker's default list).
-constexpr const char* kCapabilities[] = {"CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER",           "CAP_MKNOD",      "CAP_NET_RAW", "CAP_SETGID",
-                                         "CAP_SETUID", "CAP_SETFCAP",      "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",    "CAP_AUDIT_WRITE"};
-constexpr const char* kMasked[] = {"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
-                                   "/proc/scsi", "/sys/firmware"};
+constexpr const char* kCapabilities[] = {
+    "CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_FSETID",  "CAP_FOWNER",           "CAP_MKNOD",      "CAP_NET_RAW", "CAP_SETGID",
+    "CAP_SETUID", "CAP_SETFCAP",      "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",    "CAP_AUDIT_WRITE"};
+constexpr const char* kMasked[] = {"/proc/acpi",       "/proc/asound",      "/proc/kcore",       "/proc/keys", "/proc/latency_stats",
+                                   "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"};
 constexpr const char* kReadonly[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
 
 bool is_below(const std::string& path, const std::string& folder) {
@@ -42,10 +43,13 @@ Json mount(const char* destination, const char* type, const char* source, std::v
 }
 
 Json own_mounts() {
-  return Json::array({mount("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}), mount("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}),
+  return Json::array({mount("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}),
+                      mount("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}),
                       mount("/dev/pts", "devpts", "devpts", {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}),
-                      mount("/dev/shm", "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777"}), mount("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}),
-                      mount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"}), mount("/tmp", "tmpfs", "tmpfs", {"nosuid", "nodev", "mode=1777"}),
+                      mount("/dev/shm", "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777"}),
+                      mount("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}),
+                      mount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"}),
+                      mount("/tmp", "tmpfs", "tmpfs", {"nosuid", "nodev", "mode=1777"}),
                       mount("/run", "tmpfs", "tmpfs", {"nosuid", "nodev", "mode=755"})});
 }
 
@@ -67,7 +71,8 @@ Result<Bind> parse_volume(const std::string& text) {
     bind.readonly = name == "ro";
     bind.destination.erase(mode);
   }
-  if (bind.destination.empty() || bind.destination[0] != '/') return make_error(EINVAL, "--volume {}: the destination must be an absolute path", text);
+  if (bind.destination.empty() || bind.destination[0] != '/')
+    return make_error(EINVAL, "--volume {}: the destination must be an absolute path", text);
   return bind;
 }
 
@@ -91,7 +96,8 @@ std::string default_cwd(const std::vector<Bind>& binds) {
     if (bind.source == bind.destination && is_below(path, bind.destination)) return path;
   for (const char* folder : kOwnFolders)
     if (is_below(path, folder)) return "/";
-  struct stat here {}, root {};
+  struct stat here {
+  }, root{};
   // Other file systems than the root's are not part of the overlay.
   return stat(path.c_str(), &here) == 0 && stat("/", &root) == 0 && here.st_dev == root.st_dev ? path : "/";
 }
@@ -128,12 +134,16 @@ Json process_of(const DoOptions& options, const std::vector<Bind>& binds) {
 }  // namespace
 
 Result<std::string> do_spec_json(const DoOptions& options) {
-  if (options.network != "none" && options.network != "host") return make_error(EINVAL, "--network {}: none and host are possible", options.network);
+  if (options.network != "none" && options.network != "host")
+    return make_error(EINVAL, "--network {}: none and host are possible", options.network);
   if (!options.cwd.empty() && options.cwd[0] != '/') return make_error(EINVAL, "--cwd {}: must be an absolute path", options.cwd);
   std::vector<Bind> binds = TRY(binds_of(options));
   Json mounts = own_mounts();
   for (const Bind& bind : binds)
-    mounts.push_back({{"destination", bind.destination}, {"type", "bind"}, {"source", bind.source}, {"options", {"rbind", bind.readonly ? "ro" : "rw", "rprivate"}}});
+    mounts.push_back({{"destination", bind.destination},
+                      {"type", "bind"},
+                      {"source", bind.source},
+                      {"options", {"rbind", bind.readonly ? "ro" : "rw", "rprivate"}}});
   Json namespaces = Json::array();
   for (const char* type : {"pid", "ipc", "uts", "mount", "cgroup"}) namespaces.push_back({{"type", type}});
   if (options.network == "none") namespaces.push_back({{"type", "network"}});

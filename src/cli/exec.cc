@@ -75,7 +75,8 @@ Result<void> check_status(const Store& store, const ContainerState& state, bool 
   ContainerStatus status = TRY(container_status(store, state));
   if (status.status == "stopped") return Error(ESRCH, "cannot exec in a stopped container");
   if (status.status == "creating") return Error(EBUSY, "cannot exec in a container that is still being created");
-  if (status.status == "paused" && !ignore_paused) return Error(EBUSY, "cannot exec in a paused container (use --ignore-paused to override)");
+  if (status.status == "paused" && !ignore_paused)
+    return Error(EBUSY, "cannot exec in a paused container (use --ignore-paused to override)");
   return {};
 }
 
@@ -141,7 +142,8 @@ void forget(const Store& store, const ExecRequest& request, const std::string& e
 Result<int> run_exec(Context& context, ExecRequest& request, const ExecOptions& options) {
   Store store = open_store(context.globals);
   ContainerState state = TRY(store.load(request.id));
-  if (request.cgroup.find(':') != std::string::npos) return make_error(ENOTSUP, "--cgroup {}: one controller alone is not supported; give a path for all", request.cgroup);
+  if (request.cgroup.find(':') != std::string::npos)
+    return make_error(ENOTSUP, "--cgroup {}: one controller alone is not supported; give a path for all", request.cgroup);
   oci::Process asked = TRY(make_process(store, request.id, options));
   oci::Adapted adapted = TRY(oci::adapt_process(oci::process_to_json(asked), state.isolation));
   for (const std::string& warning : adapted.warnings) log::warning("{}", warning);
@@ -163,8 +165,8 @@ Result<int> run_exec(Context& context, ExecRequest& request, const ExecOptions& 
     forget(store, request, execed.exec_id);
     return std::move(written).error();
   }
-  Result<int> status = run_in_foreground(
-      {.socket = socket, .container_id = request.id, .exec_id = execed.exec_id, .terminal = std::move(execed.terminal)});
+  Result<int> status =
+      run_in_foreground({.socket = socket, .container_id = request.id, .exec_id = execed.exec_id, .terminal = std::move(execed.terminal)});
   forget(store, request, execed.exec_id);
   return status;
 }

@@ -17,8 +17,10 @@ Result<uint32_t> parse_id(const std::string& text, const char* what) {
 void add_capability(oci::Capabilities& capabilities, std::string name) {
   for (char& c : name) c = static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
   if (name.compare(0, 4, "CAP_") != 0) name.insert(0, "CAP_");
-  // Every set: ambient, so that it outlasts the change to another user, and inheritable, without which it cannot be ambient (capabilities(7)).
-  for (auto* set : {&capabilities.bounding, &capabilities.effective, &capabilities.permitted, &capabilities.inheritable, &capabilities.ambient})
+  // Every set: ambient, so that it outlasts the change to another user, and inheritable, without which it cannot be ambient
+  // (capabilities(7)).
+  for (auto* set :
+       {&capabilities.bounding, &capabilities.effective, &capabilities.permitted, &capabilities.inheritable, &capabilities.ambient})
     if (std::find(set->begin(), set->end(), name) == set->end()) set->push_back(name);
 }
 

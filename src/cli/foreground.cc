@@ -55,7 +55,8 @@ class Foreground {
     sigset_t set;
     sigfillset(&set);
     // Not for the process: stopping and children are our own business, and faults are ours too.
-    for (int signal : {SIGCHLD, SIGPIPE, SIGURG, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS, SIGTTIN, SIGTTOU}) sigdelset(&set, signal);
+    for (int signal : {SIGCHLD, SIGPIPE, SIGURG, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS, SIGTTIN, SIGTTOU})
+      sigdelset(&set, signal);
     sigprocmask(SIG_BLOCK, &set, &saved_mask_);
     signal(SIGPIPE, SIG_IGN);
     signals_.reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
@@ -74,7 +75,8 @@ class Foreground {
       request.set_container_id(request_.container_id);
       request.set_exec_id(request_.exec_id);
       request.set_signal(static_cast<int>(info.ssi_signo));
-      call_sandbox<v1::SignalProcessResponse>(client_, "SignalProcess", request, std::chrono::seconds(30), [](Result<v1::SignalProcessResponse>) {});
+      call_sandbox<v1::SignalProcessResponse>(client_, "SignalProcess", request, std::chrono::seconds(30),
+                                              [](Result<v1::SignalProcessResponse>) {});
     }
   }
 
@@ -94,10 +96,11 @@ class Foreground {
   void start() {
     v1::StartContainerRequest request;
     request.set_container_id(request_.container_id);
-    call_sandbox<v1::StartContainerResponse>(client_, "StartContainer", request, kHookTimeout, [this](Result<v1::StartContainerResponse> response) {
-      if (!response.ok()) return fail(std::move(response).error());
-      wait();
-    });
+    call_sandbox<v1::StartContainerResponse>(client_, "StartContainer", request, kHookTimeout,
+                                             [this](Result<v1::StartContainerResponse> response) {
+                                               if (!response.ok()) return fail(std::move(response).error());
+                                               wait();
+                                             });
   }
 
   void wait() {

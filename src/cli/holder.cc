@@ -43,9 +43,12 @@ void set_title(const HolderRequest& request) {
 void bind_below(int root, const HolderRequest::Bind& bind) {
   Result<host::RootedPath> place = host::open_in_root(root, bind.destination);
   if (!place.ok()) return;
-  if (mount(bind.source.c_str(), fmt::format("/proc/self/fd/{}", place->fd.get()).c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0 || !bind.readonly) return;
+  if (mount(bind.source.c_str(), fmt::format("/proc/self/fd/{}", place->fd.get()).c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0 ||
+      !bind.readonly)
+    return;
   place = host::open_in_root(root, bind.destination);
-  if (place.ok()) mount(nullptr, fmt::format("/proc/self/fd/{}", place->fd.get()).c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr);
+  if (place.ok())
+    mount(nullptr, fmt::format("/proc/self/fd/{}", place->fd.get()).c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr);
 }
 
 // A mount namespace with the container's root file system as its root.
@@ -53,7 +56,8 @@ Result<void> enter_rootfs(const std::string& rootfs, const std::vector<HolderReq
   if (unshare(CLONE_NEWNS) != 0) return errno_error("cannot make the holder's mount namespace");
   // Slave, not private: what is unmounted on the host does not stay busy here.
   if (mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0) return errno_error("cannot make the holder's mounts slaves");
-  if (mount(rootfs.c_str(), rootfs.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0) return errno_error("cannot bind {} for the holder", rootfs);
+  if (mount(rootfs.c_str(), rootfs.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0)
+    return errno_error("cannot bind {} for the holder", rootfs);
   if (chdir(rootfs.c_str()) != 0) return errno_error("{}", rootfs);
   UniqueFd root(open(".", O_PATH | O_DIRECTORY | O_CLOEXEC));
   for (const HolderRequest::Bind& bind : binds)
@@ -66,7 +70,10 @@ Result<void> enter_rootfs(const std::string& rootfs, const std::vector<HolderReq
 }
 
 Result<void> enter_namespaces(const HolderRequest& request) {
-  static constexpr struct { std::string_view type; int flag; } kTypes[] = {{"network", CLONE_NEWNET}, {"ipc", CLONE_NEWIPC}, {"uts", CLONE_NEWUTS}};
+  static constexpr struct {
+    std::string_view type;
+    int flag;
+  } kTypes[] = {{"network", CLONE_NEWNET}, {"ipc", CLONE_NEWIPC}, {"uts", CLONE_NEWUTS}};
   int fresh = 0;
   for (const oci::Namespace& wanted : request.namespaces) {
     const auto* known = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& row) { return row.type == wanted.type; });
@@ -113,7 +120,8 @@ class Holder {
   int run(UniqueFd report) {
     Result<UniqueFd> signals = take_signals();
     if (!signals.ok()) return fail(report, signals.error());
-    if (Result<void> added = loop_.add(signals->get(), EPOLLIN_, [this, fd = signals->get()](uint32_t) { pass_on(fd); }); !added.ok()) return fail(report, added.error());
+    if (Result<void> added = loop_.add(signals->get(), EPOLLIN_, [this, fd = signals->get()](uint32_t) { pass_on(fd); }); !added.ok())
+      return fail(report, added.error());
     wait();
     report.reset();  // closed without a word: all is well
     if (!loop_.run().ok()) return kSandboxGone;
@@ -147,7 +155,8 @@ class Holder {
       request.set_container_id(request_.container_id);
       request.set_exec_id(request_.exec_id);
       request.set_signal(static_cast<int>(info.ssi_signo));
-      call_sandbox<sandbox::v1::SignalProcessResponse>(client_, "SignalProcess", request, std::chrono::seconds(30), [](Result<sandbox::v1::SignalProcessResponse>) {});
+      call_sandbox<sandbox::v1::SignalProcessResponse>(client_, "SignalProcess", request, std::chrono::seconds(30),
+                                                       [](Result<sandbox::v1::SignalProcessResponse>) {});
     }
   }
 
@@ -156,11 +165,12 @@ class Holder {
     request.set_container_id(request_.container_id);
     request.set_exec_id(request_.exec_id);
     request.set_stand_in(true);
-    call_sandbox<sandbox::v1::WaitProcessResponse>(client_, "WaitProcess", request, {}, [this](Result<sandbox::v1::WaitProcessResponse> response) {
-      if (response.ok()) status_ = response->exit_status() & 0xff;
-      if (!response.ok() || request_.exec_id.empty()) return loop_.stop();
-      forget();
-    });
+    call_sandbox<sandbox::v1::WaitProcessResponse>(client_, "WaitProcess", request, {},
+                                                   [this](Result<sandbox::v1::WaitProcessResponse> response) {
+                                                     if (response.ok()) status_ = response->exit_status() & 0xff;
+                                                     if (!response.ok() || request_.exec_id.empty()) return loop_.stop();
+                                                     forget();
+                                                   });
   }
 
   // An ended exec's record is of no more use to anybody.
@@ -168,7 +178,8 @@ class Holder {
     sandbox::v1::DeleteRequest request;
     request.set_container_id(request_.container_id);
     request.set_exec_id(request_.exec_id);
-    call_sandbox<sandbox::v1::DeleteResponse>(client_, "Delete", request, std::chrono::seconds(5), [this](Result<sandbox::v1::DeleteResponse>) { loop_.stop(); });
+    call_sandbox<sandbox::v1::DeleteResponse>(client_, "Delete", request, std::chrono::seconds(5),
+                                              [this](Result<sandbox::v1::DeleteResponse>) { loop_.stop(); });
   }
 
   const HolderRequest& request_;

@@ -14,8 +14,8 @@ using Json = nlohmann::ordered_json;
 
 // The document of runtime.md's "State", with what runc adds to it.
 Json state_document(const ContainerState& state, const ContainerStatus& status) {
-  Json json = {{"ociVersion", oci::kSpecVersion}, {"id", state.id},           {"pid", status.pid},         {"status", status.status},
-               {"bundle", state.bundle},          {"rootfs", state.rootfs},   {"created", state.created}};
+  Json json = {{"ociVersion", oci::kSpecVersion}, {"id", state.id},         {"pid", status.pid},       {"status", status.status},
+               {"bundle", state.bundle},          {"rootfs", state.rootfs}, {"created", state.created}};
   if (!state.annotations.empty()) json["annotations"] = state.annotations;
   json["owner"] = user_name(state.owner);
   return json;
@@ -46,7 +46,8 @@ Row make_row(const Store& store, const std::string& id) {
 void print_table(const std::vector<Row>& rows) {
   std::vector<std::vector<std::string>> cells = {{"ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"}};
   for (const Row& row : rows)
-    cells.push_back({row.state.id, std::to_string(row.status.pid), row.status.status, row.state.bundle, row.state.created, user_name(row.state.owner)});
+    cells.push_back(
+        {row.state.id, std::to_string(row.status.pid), row.status.status, row.state.bundle, row.state.created, user_name(row.state.owner)});
   std::vector<size_t> widths(cells[0].size(), 9);
   for (const auto& line : cells)
     for (size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], line[i].size());

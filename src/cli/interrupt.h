@@ -7,7 +7,8 @@
 
 namespace caisson::cli {
 
-// While it lives, SIGINT, SIGTERM, SIGHUP and SIGQUIT shut the given socket down: the call that waits on it fails, and signal() says why. One at a time.
+// While it lives, SIGINT, SIGTERM, SIGHUP and SIGQUIT shut the given socket down: the call that waits on it fails, and signal() says why.
+// One at a time.
 class InterruptGuard {
  public:
   explicit InterruptGuard(int socket);

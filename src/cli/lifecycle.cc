@@ -82,7 +82,8 @@ Result<std::string> resolve_isolation(const Globals& globals, const oci::Spec& s
   return chosen;
 }
 
-Result<sandbox::SandboxClient> start_sandbox(const Globals& globals, const std::string& dir, const ContainerState& state, sandbox::RuntimeConfig config) {
+Result<sandbox::SandboxClient> start_sandbox(const Globals& globals, const std::string& dir, const ContainerState& state,
+                                             sandbox::RuntimeConfig config) {
   sandbox::SandboxContext context;
   context.dir = dir;
   context.id = state.id;
@@ -105,7 +106,8 @@ std::string pod_of(const Store& store, const ContainerState& state) {
 }
 
 // The sandbox process that is to hold the container: its pod's, or a new one.
-Result<sandbox::SandboxClient> find_or_start_sandbox(const Globals& globals, const Store& store, const ContainerState& state, sandbox::RuntimeConfig config) {
+Result<sandbox::SandboxClient> find_or_start_sandbox(const Globals& globals, const Store& store, const ContainerState& state,
+                                                     sandbox::RuntimeConfig config) {
   std::string pod = pod_of(store, state);
   if (pod.empty()) return start_sandbox(globals, store.folder(state.id), state, std::move(config));
   // Every later command finds the sandbox where it would be, had the container one of its own.
@@ -116,7 +118,8 @@ Result<sandbox::SandboxClient> find_or_start_sandbox(const Globals& globals, con
   return client;
 }
 
-Result<v1::CreateContainerResponse> call_create(sandbox::SandboxClient& client, const CreateRequest& request, const Globals& globals, const Bundle& bundle, int console) {
+Result<v1::CreateContainerResponse> call_create(sandbox::SandboxClient& client, const CreateRequest& request, const Globals& globals,
+                                                const Bundle& bundle, int console) {
   v1::CreateContainerRequest message;
   message.set_container_id(request.id);
   message.set_bundle(bundle.path);
@@ -137,7 +140,9 @@ Result<v1::CreateContainerResponse> call_create(sandbox::SandboxClient& client, 
 std::vector<HolderRequest::Bind> binds_of(const Bundle& bundle) {
   std::vector<HolderRequest::Bind> binds;
   for (const oci::Mount& mount : bundle.spec.mounts) {
-    auto has = [&mount](std::string_view option) { return std::find(mount.options.begin(), mount.options.end(), option) != mount.options.end(); };
+    auto has = [&mount](std::string_view option) {
+      return std::find(mount.options.begin(), mount.options.end(), option) != mount.options.end();
+    };
     if (mount.type != "bind" && !has("bind") && !has("rbind")) continue;
     std::string source = mount.source.starts_with("/") ? mount.source : bundle.path + "/" + mount.source;
     binds.push_back({.source = std::move(source), .destination = mount.destination, .readonly = has("ro")});
@@ -146,8 +151,8 @@ std::vector<HolderRequest::Bind> binds_of(const Bundle& bundle) {
 }
 
 // The process that --pid-file names: the real one where it is (or becomes) the engine's child, or where we wait ourselves; else a holder.
-Result<sandbox::ProcessIdentity> standing_process(const Store& store, const CreateRequest& request, const Bundle& bundle, const v1::CreateContainerResponse& created,
-                                                  ContainerState& state) {
+Result<sandbox::ProcessIdentity> standing_process(const Store& store, const CreateRequest& request, const Bundle& bundle,
+                                                  const v1::CreateContainerResponse& created, ContainerState& state) {
   sandbox::ProcessIdentity process{.pid = created.pid()};
   bool real_is_here = state.isolation == "namespace";
   bool holder_needed = !real_is_here || (!created.reparented() && !request.foreground);
@@ -222,7 +227,9 @@ Result<CreatedContainer> create_container(const Globals& globals, const CreateRe
 
 std::string sandbox_socket(const Store& store, const std::string& id) { return store.folder(id) + "/" + sandbox::kSocketName; }
 
-Result<sandbox::SandboxClient> connect_sandbox(const Store& store, const std::string& id) { return sandbox::SandboxClient::connect(sandbox_socket(store, id)); }
+Result<sandbox::SandboxClient> connect_sandbox(const Store& store, const std::string& id) {
+  return sandbox::SandboxClient::connect(sandbox_socket(store, id));
+}
 
 Result<ContainerStatus> container_status(const Store& store, const ContainerState& state) {
   Result<sandbox::SandboxClient> client = connect_sandbox(store, state.id);
@@ -237,18 +244,28 @@ Result<ContainerStatus> container_status(const Store& store, const ContainerStat
   Result<v1::GetStateResponse> response = client->GetState(request, {}, kQuickTimeout);
   if (!response.ok()) {
     int code = response.error().code();
-    if (code == ETIMEDOUT) return make_error(ETIMEDOUT, "the sandbox process of {} does not answer; caisson delete --force {} frees it", state.id, state.id);
+    if (code == ETIMEDOUT)
+      return make_error(ETIMEDOUT, "the sandbox process of {} does not answer; caisson delete --force {} frees it", state.id, state.id);
     return ContainerStatus{.status = code == ENOENT && !state.complete ? "creating" : "stopped"};
   }
   ContainerStatus status{.status = "stopped", .pid = state.process.pid, .exit_status = response->exit_status()};
   // A create that was killed at its very end.
   if (status.pid == 0 && state.isolation == "namespace") status.pid = response->pid();
   switch (response->status()) {
-    case v1::STATUS_CREATING: status.status = "creating"; break;
-    case v1::STATUS_CREATED: status.status = "created"; break;
-    case v1::STATUS_RUNNING: status.status = "running"; break;
-    case v1::STATUS_PAUSED: status.status = "paused"; break;
-    default: status.pid = 0;
+    case v1::STATUS_CREATING:
+      status.status = "creating";
+      break;
+    case v1::STATUS_CREATED:
+      status.status = "created";
+      break;
+    case v1::STATUS_RUNNING:
+      status.status = "running";
+      break;
+    case v1::STATUS_PAUSED:
+      status.status = "paused";
+      break;
+    default:
+      status.pid = 0;
   }
   return status;
 }

@@ -21,13 +21,13 @@ inline constexpr std::chrono::seconds kQuickTimeout{10};
 
 struct CreateRequest {
   std::string id;
-  std::string bundle;          // "": the current folder
+  std::string bundle;  // "": the current folder
   std::string pid_file;
   std::string console_socket;
   bool no_pivot = false;
   bool no_new_keyring = false;
   uint32_t preserve_fds = 0;
-  bool foreground = false;     // the caller waits for the end itself, and relays a terminal
+  bool foreground = false;  // the caller waits for the end itself, and relays a terminal
   // Makes the bundle inside the container's folder and returns its path; instead of `bundle`.
   std::function<Result<std::string>(const std::string& folder)> make_bundle;
 };
@@ -38,7 +38,8 @@ struct CreatedContainer {
   UniqueFd terminal;  // foreground with a terminal: the pty's master
 };
 
-// Makes a container, up to where only start is missing. On failure nothing of it is left. Interruptible by SIGINT, SIGTERM, SIGHUP and SIGQUIT (EINTR).
+// Makes a container, up to where only start is missing. On failure nothing of it is left. Interruptible by SIGINT, SIGTERM, SIGHUP and
+// SIGQUIT (EINTR).
 Result<CreatedContainer> create_container(const Globals& globals, const CreateRequest& request);
 
 // Frees everything of a container, whatever state it is in, however little is left of it. Idempotent.
@@ -46,9 +47,9 @@ Result<void> free_container(const Store& store, const std::string& id);
 
 // What `state` and `list` say.
 struct ContainerStatus {
-  std::string status;  // "creating", "created", "running", "paused", "stopped"
-  pid_t pid = 0;       // 0 when stopped
-  int exit_status = 0; // when stopped and known
+  std::string status;   // "creating", "created", "running", "paused", "stopped"
+  pid_t pid = 0;        // 0 when stopped
+  int exit_status = 0;  // when stopped and known
 };
 // ETIMEDOUT where the sandbox process hangs.
 Result<ContainerStatus> container_status(const Store& store, const ContainerState& state);

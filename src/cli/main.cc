@@ -35,13 +35,16 @@ int sandbox_process(int argc, char** argv) {
     std::fputs("caisson: sandbox-process is for caisson itself\n", stderr);
     return 1;
   }
-  return sandbox::sandbox_process_main(
-      std::atoi(argv[2]), std::atoi(argv[3]),
-      [](host::EventLoop& loop, const sandbox::SandboxContext& context, std::function<void()> ended) -> Result<std::unique_ptr<sandbox::Sandbox>> {
-        if (context.isolation == "microvm") return microvm::make_vm_sandbox(loop, context, std::move(ended));
-        if (context.isolation != "namespace") return make_error(EINVAL, "unknown isolation \"{}\"", context.isolation);
-        return sandbox::make_local_sandbox(loop, {.dir = context.dir, .isolation = context.isolation}, std::move(ended));
-      });
+  return sandbox::sandbox_process_main(std::atoi(argv[2]), std::atoi(argv[3]),
+                                       [](host::EventLoop& loop, const sandbox::SandboxContext& context,
+                                          std::function<void()> ended) -> Result<std::unique_ptr<sandbox::Sandbox>> {
+                                         if (context.isolation == "microvm")
+                                           return microvm::make_vm_sandbox(loop, context, std::move(ended));
+                                         if (context.isolation != "namespace")
+                                           return make_error(EINVAL, "unknown isolation \"{}\"", context.isolation);
+                                         return sandbox::make_local_sandbox(loop, {.dir = context.dir, .isolation = context.isolation},
+                                                                            std::move(ended));
+                                       });
 }
 
 struct Invocation {
@@ -99,7 +102,8 @@ int run(int argc, char** argv) {
   }
   // Errors from here on belong in the log file too, also those of a command's own options.
   log::Format format = invocation.globals.log_format == "json" ? log::Format::Json : log::Format::Text;
-  if (Result<void> logging = log::configure(invocation.globals.log, format, log::Level::Warning); !logging.ok()) return report(logging.error(), 1);
+  if (Result<void> logging = log::configure(invocation.globals.log, format, log::Level::Warning); !logging.ok())
+    return report(logging.error(), 1);
   if (invocation.rest.empty()) {
     std::fputs("caisson: no command given; see caisson --help\n", stderr);
     return 1;

@@ -32,8 +32,9 @@ std::string start_time(int64_t unix_nanos) {
 void print_table(const v1::ListProcessesResponse& response) {
   std::puts("UID             PID    PPID  C STIME TTY          TIME CMD");
   for (const auto& process : response.processes()) {
-    std::puts(fmt::format("{:<10} {:>8} {:>7}  0 {:<5} {:<8} {:>8} {}", user_name(process.uid()), process.pid(), process.ppid(), start_time(process.started_at_unix_nanos()),
-                          process.tty().empty() ? "?" : printable(process.tty()), clock_time(process.cpu_nanos()), printable(process.command()))
+    std::puts(fmt::format("{:<10} {:>8} {:>7}  0 {:<5} {:<8} {:>8} {}", user_name(process.uid()), process.pid(), process.ppid(),
+                          start_time(process.started_at_unix_nanos()), process.tty().empty() ? "?" : printable(process.tty()),
+                          clock_time(process.cpu_nanos()), printable(process.command()))
                   .c_str());
   }
 }
@@ -69,7 +70,8 @@ Result<int> ps_command(Context& context) {
     return 0;
   }
   if (state.isolation != "namespace")
-    return make_error(ENOTSUP, "ps options: the processes of {} are not this node's; use: caisson exec {} ps {}", id, id, fmt::format("{}", fmt::join(options, " ")));
+    return make_error(ENOTSUP, "ps options: the processes of {} are not this node's; use: caisson exec {} ps {}", id, id,
+                      fmt::format("{}", fmt::join(options, " ")));
   std::vector<pid_t> pids;
   for (const auto& process : response.processes()) pids.push_back(process.pid());
   std::string table = TRY(host_ps(options, pids));

@@ -36,7 +36,8 @@ Result<void> Relay::start() {
   watch_master();
   Result<void> input = loop_.add(STDIN_FILENO, EPOLLIN, [this](uint32_t) { read_input(); });
   input_watched_ = input.ok();
-  // An ordinary file cannot be polled (epoll_ctl(2), EPERM) and never blocks: it is read as fast as the terminal takes it. A closed descriptor has ended.
+  // An ordinary file cannot be polled (epoll_ctl(2), EPERM) and never blocks: it is read as fast as the terminal takes it. A closed
+  // descriptor has ended.
   if (!input_watched_ && input.error().code() == EPERM) {
     loop_.post([this] { read_input(); });
   } else if (!input_watched_) {
@@ -117,7 +118,8 @@ bool Relay::read_output() {
       continue;
     }
     if (length < 0 && errno == EINTR) continue;
-    // EIO: nobody has the other side open, which may change while the process lives. After its end, whatever more comes is from those that it left behind.
+    // EIO: nobody has the other side open, which may change while the process lives. After its end, whatever more comes is from those that
+    // it left behind.
     bool empty = length < 0 && errno == EAGAIN;
     master_ended_ = static_cast<bool>(done_);
     master_quiet_ = !empty && !master_ended_;

@@ -45,7 +45,7 @@ class Relay {
   bool input_open_ = true;
   bool input_watched_ = false;
   bool output_watched_ = false;
-  bool master_quiet_ = false;   // nobody has the other side open just now
+  bool master_quiet_ = false;  // nobody has the other side open just now
   bool master_ended_ = false;
   uint32_t master_events_ = 0;  // watched for; 0: not watched
   host::EventLoop::TimerId retry_ = 0;

@@ -9,7 +9,10 @@ namespace caisson::cli {
 namespace {
 
 // signal(7). strtosig(3) does not exist; sigabbrev_np(3) gives the names.
-constexpr struct { const char* name; int number; } kAliases[] = {{"IOT", SIGABRT}, {"CLD", SIGCHLD}, {"IO", SIGIO}, {"POLL", SIGIO}};
+constexpr struct {
+  const char* name;
+  int number;
+} kAliases[] = {{"IOT", SIGABRT}, {"CLD", SIGCHLD}, {"IO", SIGIO}, {"POLL", SIGIO}};
 // As the kernel counts, and so what arrives in any container: the C library keeps 32 and 33 for itself.
 constexpr int kRealTimeMin = 34;
 constexpr int kRealTimeMax = 64;
@@ -21,7 +24,8 @@ Result<int> parse_real_time(const std::string& name, const std::string& text) {
   char sign = name[5];
   int offset = 0;
   auto [end, failed] = std::from_chars(name.data() + 6, name.data() + name.size(), offset);
-  if (sign != (from_min ? '+' : '-') || failed != std::errc() || end != name.data() + name.size() || offset < 0 || offset > kRealTimeMax - kRealTimeMin)
+  if (sign != (from_min ? '+' : '-') || failed != std::errc() || end != name.data() + name.size() || offset < 0 ||
+      offset > kRealTimeMax - kRealTimeMin)
     return make_error(EINVAL, "unknown signal \"{}\"", text);
   return from_min ? base + offset : base - offset;
 }
@@ -32,7 +36,8 @@ Result<int> parse_signal(const std::string& text) {
   int number = 0;
   auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (failed == std::errc() && end == text.data() + text.size()) {
-    if (number < 0 || number > kRealTimeMax) return make_error(EINVAL, "unknown signal \"{}\": a number from 0 to {} is expected", text, kRealTimeMax);
+    if (number < 0 || number > kRealTimeMax)
+      return make_error(EINVAL, "unknown signal \"{}\": a number from 0 to {} is expected", text, kRealTimeMax);
     return number;
   }
   std::string name = text;

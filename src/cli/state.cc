@@ -90,7 +90,9 @@ Result<std::string> Store::make_folder(const std::string& id) const {
   return dir;
 }
 
-Result<void> Store::save(const ContainerState& state) const { return host::write_file_atomic(folder(state.id) + kStateFile, state_to_text(state)); }
+Result<void> Store::save(const ContainerState& state) const {
+  return host::write_file_atomic(folder(state.id) + kStateFile, state_to_text(state));
+}
 
 bool Store::exists(const std::string& id) const {
   struct stat status {};
@@ -102,9 +104,12 @@ Result<ContainerState> Store::load(const std::string& id) const {
   if (!exists(id)) return make_error(ENOENT, "container does not exist: {}", id);
   std::string file = folder(id) + kStateFile;
   Result<std::string> text = host::read_file(file, kMaxStateBytes);
-  if (!text.ok()) return make_error(EIO, "container {} was not made completely ({}); free it with: caisson delete --force {}", id, text.error().message(), id);
+  if (!text.ok())
+    return make_error(EIO, "container {} was not made completely ({}); free it with: caisson delete --force {}", id, text.error().message(),
+                      id);
   Result<ContainerState> state = state_from_text(*text);
-  if (!state.ok()) return make_error(EIO, "{} is damaged ({}); free the container with: caisson delete --force {}", file, state.error().message(), id);
+  if (!state.ok())
+    return make_error(EIO, "{} is damaged ({}); free the container with: caisson delete --force {}", file, state.error().message(), id);
   return state;
 }
 
@@ -128,8 +133,8 @@ std::string timestamp_now() {
   clock_gettime(CLOCK_REALTIME, &now);
   tm parts{};
   gmtime_r(&now.tv_sec, &parts);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
-                     now.tv_nsec);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour,
+                     parts.tm_min, parts.tm_sec, now.tv_nsec);
 }
 
 std::string user_name(uint32_t uid) {

@@ -38,8 +38,11 @@ ContainerState example() {
 }
 
 TEST(ContainerId, Table) {
-  for (const std::string& good : {std::string("a"), std::string("A-b_c.d+9"), std::string("..."), std::string("-x"), std::string(1024, 'x')}) EXPECT_TRUE(check_container_id(good).ok()) << good;
-  for (const std::string& bad : std::vector<std::string>{"", ".", "..", "a/b", "a b", "a\n", "\xc3\xa4", "a:b", std::string(1025, 'x')}) EXPECT_FALSE(check_container_id(bad).ok()) << bad;
+  for (const std::string& good :
+       {std::string("a"), std::string("A-b_c.d+9"), std::string("..."), std::string("-x"), std::string(1024, 'x')})
+    EXPECT_TRUE(check_container_id(good).ok()) << good;
+  for (const std::string& bad : std::vector<std::string>{"", ".", "..", "a/b", "a b", "a\n", "\xc3\xa4", "a:b", std::string(1025, 'x')})
+    EXPECT_FALSE(check_container_id(bad).ok()) << bad;
 }
 
 TEST(ContainerState, SurvivesItsText) {

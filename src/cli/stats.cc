@@ -20,7 +20,8 @@ void put(Json& json, const char* name, uint64_t value) {
 Json cpu(const v1::StatsResponse& stats) {
   Json usage = Json::object();
   put(usage, "total", stats.cpu_usage_nanos());
-  if (stats.cpu_per_cpu_nanos_size() > 0) usage["percpu"] = std::vector<uint64_t>(stats.cpu_per_cpu_nanos().begin(), stats.cpu_per_cpu_nanos().end());
+  if (stats.cpu_per_cpu_nanos_size() > 0)
+    usage["percpu"] = std::vector<uint64_t>(stats.cpu_per_cpu_nanos().begin(), stats.cpu_per_cpu_nanos().end());
   usage["kernel"] = stats.cpu_system_nanos();
   usage["user"] = stats.cpu_user_nanos();
   Json throttling = Json::object();
@@ -41,7 +42,8 @@ Json memory_entry(uint64_t limit, uint64_t usage, uint64_t max, uint64_t failure
 Json memory(const v1::StatsResponse& stats) {
   Json json = Json::object();
   put(json, "cache", stats.memory_cache_bytes());
-  json["usage"] = memory_entry(stats.memory_limit_bytes(), stats.memory_usage_bytes(), stats.memory_max_usage_bytes(), stats.memory_failcnt());
+  json["usage"] =
+      memory_entry(stats.memory_limit_bytes(), stats.memory_usage_bytes(), stats.memory_max_usage_bytes(), stats.memory_failcnt());
   json["swap"] = memory_entry(stats.memory_swap_limit_bytes(), stats.memory_swap_usage_bytes(), 0, 0);
   json["kernel"] = {{"limit", 0}, {"failcnt", 0}};
   json["kernelTCP"] = {{"limit", 0}, {"failcnt", 0}};
@@ -99,7 +101,10 @@ std::string stats_event(const std::string& id, const v1::StatsResponse& stats) {
 std::string oom_event(const std::string& id) { return Json{{"type", "oom"}, {"id", id}}.dump(); }
 
 Result<std::chrono::milliseconds> parse_duration(const std::string& text) {
-  static constexpr struct { std::string_view name; double milliseconds; } kUnits[] = {{"ms", 1}, {"us", 0.001}, {"ns", 0.000001}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}};
+  static constexpr struct {
+    std::string_view name;
+    double milliseconds;
+  } kUnits[] = {{"ms", 1}, {"us", 0.001}, {"ns", 0.000001}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}};
   double total = 0;
   const char* at = text.data();
   const char* end = at + text.size();
@@ -115,7 +120,8 @@ Result<std::chrono::milliseconds> parse_duration(const std::string& text) {
     total += value * unit->milliseconds;
     at = stop + unit->name.size();
   }
-  if (!valid || total < 1 || total > 1e12) return make_error(EINVAL, "\"{}\" is not a duration above 1 ms; examples: 5s, 500ms, 1m30s", text);
+  if (!valid || total < 1 || total > 1e12)
+    return make_error(EINVAL, "\"{}\" is not a duration above 1 ms; examples: 5s, 500ms, 1m30s", text);
   return std::chrono::milliseconds(static_cast<int64_t>(total));
 }
 

@@ -32,7 +32,8 @@ Result<StreamPlan> plan_streams(bool terminal, int console_socket, uint32_t pres
     if (is_open(STDERR_FILENO)) plan.streams.mutable_stderr()->set_descriptor(add(STDERR_FILENO));
   }
   if (preserve > rpc::kMaxDescriptors - plan.fds.size())
-    return make_error(EINVAL, "--preserve-fds and LISTEN_FDS: at most {} descriptors can be passed", rpc::kMaxDescriptors - plan.fds.size());
+    return make_error(EINVAL, "--preserve-fds and LISTEN_FDS: at most {} descriptors can be passed",
+                      rpc::kMaxDescriptors - plan.fds.size());
   for (uint32_t fd = kFirstPreserved; fd < kFirstPreserved + preserve; ++fd) {
     if (!is_open(static_cast<int>(fd))) return make_error(EBADF, "--preserve-fds: descriptor {} is not open", fd);
     plan.preserved.push_back(add(static_cast<int>(fd)));
@@ -52,7 +53,8 @@ uint32_t listen_fds() {
 Result<void> check_console(bool terminal, bool foreground, const std::string& console_socket) {
   if (terminal && !foreground && console_socket.empty())
     return Error(EINVAL, "process.terminal is true: cannot allocate a terminal when detaching without --console-socket");
-  if (!terminal && !console_socket.empty()) return Error(EINVAL, "--console-socket needs a process with a terminal, and process.terminal is false");
+  if (!terminal && !console_socket.empty())
+    return Error(EINVAL, "--console-socket needs a process with a terminal, and process.terminal is false");
   return {};
 }
 

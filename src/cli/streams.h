@@ -16,10 +16,12 @@ struct StreamPlan {
   std::vector<int> fds;
 };
 
-// terminal: only console_socket is passed; else our standard streams, those that are open. preserve: so many descriptors from 3 on; EBADF names one that is not open.
+// terminal: only console_socket is passed; else our standard streams, those that are open. preserve: so many descriptors from 3 on; EBADF
+// names one that is not open.
 Result<StreamPlan> plan_streams(bool terminal, int console_socket, uint32_t preserve);
 
-// How many descriptors systemd's socket activation gave us (sd_listen_fds(3)): LISTEN_FDS. runc passes them in front of --preserve-fds', and sets LISTEN_FDS and LISTEN_PID.
+// How many descriptors systemd's socket activation gave us (sd_listen_fds(3)): LISTEN_FDS. runc passes them in front of --preserve-fds',
+// and sets LISTEN_FDS and LISTEN_PID.
 uint32_t listen_fds();
 
 // Checks runc's rules: a terminal needs --console-socket unless we relay it ourselves, and --console-socket needs a terminal.

@@ -31,7 +31,8 @@ Result<UniqueFd> connect_console_socket(const std::string& path) {
   address.sun_family = AF_UNIX;
   if (name.size() >= sizeof address.sun_path) return make_error(ENAMETOOLONG, "--console-socket {}: the file's name is too long", path);
   std::memcpy(address.sun_path, name.c_str(), name.size() + 1);
-  if (connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return errno_error("cannot connect to --console-socket {}", path);
+  if (connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return errno_error("cannot connect to --console-socket {}", path);
   return socket;
 }
 

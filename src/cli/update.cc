@@ -38,8 +38,10 @@ void declare(Arguments& arguments, UpdateFlags& flags, Ignored& ignored) {
 }
 
 Result<void> refuse(const Ignored& ignored) {
-  if (!ignored.kernel_memory.empty() || !ignored.kernel_memory_tcp.empty()) return Error(ENOTSUP, "--kernel-memory: Linux has no such limit any more");
-  if (!ignored.l3_cache_schema.empty() || !ignored.mem_bw_schema.empty()) return Error(ENOTSUP, "--l3-cache-schema and --mem-bw-schema: resctrl is not supported");
+  if (!ignored.kernel_memory.empty() || !ignored.kernel_memory_tcp.empty())
+    return Error(ENOTSUP, "--kernel-memory: Linux has no such limit any more");
+  if (!ignored.l3_cache_schema.empty() || !ignored.mem_bw_schema.empty())
+    return Error(ENOTSUP, "--l3-cache-schema and --mem-bw-schema: resctrl is not supported");
   return {};
 }
 
@@ -57,7 +59,8 @@ Result<int> update_command(Context& context) {
   std::string id, file;
   UpdateFlags flags;
   Ignored ignored;
-  context.arguments.option("--resources,-r", file, "FILE", "JSON file with linux.resources, - for standard input; the other options do not count then");
+  context.arguments.option("--resources,-r", file, "FILE",
+                           "JSON file with linux.resources, - for standard input; the other options do not count then");
   declare(context.arguments, flags, ignored);
   context.arguments.positional("container-id", id, "The container");
   TRY(context.parse());

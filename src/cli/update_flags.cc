@@ -43,7 +43,8 @@ Result<int64_t> parse_bytes(const std::string& text) {
   if (unit.size() == 2 && unit[1] == 'i') unit.pop_back();
   static constexpr std::string_view kUnits = "bkmgtp";
   size_t power = unit.empty() ? 0 : kUnits.find(unit);
-  if (failed != std::errc() || unit.size() > 1 || power == std::string_view::npos || !(value >= 0)) return make_error(EINVAL, "\"{}\" is not a size; examples: 67108864, 64m, 1.5g, -1", text);
+  if (failed != std::errc() || unit.size() > 1 || power == std::string_view::npos || !(value >= 0))
+    return make_error(EINVAL, "\"{}\" is not a size; examples: 67108864, 64m, 1.5g, -1", text);
   double bytes = std::floor(value * std::pow(1024.0, static_cast<double>(power)));
   if (bytes >= 9.2e18) return make_error(EINVAL, "\"{}\" is too large", text);
   return static_cast<int64_t>(bytes);

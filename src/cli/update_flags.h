@@ -9,8 +9,8 @@ namespace caisson::cli {
 
 // As given; "" where not.
 struct UpdateFlags {
-  std::string blkio_weight, cpu_period, cpu_quota, cpu_burst, cpu_share, cpu_rt_period, cpu_rt_runtime, cpu_idle, cpuset_cpus, cpuset_mems, memory, memory_reservation, memory_swap,
-      pids_limit;
+  std::string blkio_weight, cpu_period, cpu_quota, cpu_burst, cpu_share, cpu_rt_period, cpu_rt_runtime, cpu_idle, cpuset_cpus, cpuset_mems,
+      memory, memory_reservation, memory_swap, pids_limit;
 };
 
 // JSON with only the members that were given. EINVAL names the flag.

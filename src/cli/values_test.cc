@@ -18,18 +18,25 @@ namespace {
 using Json = nlohmann::json;
 
 TEST(Signal, Table) {
-  struct { const char* text; int number; } rows[] = {{"9", 9},       {"KILL", 9},      {"SIGKILL", 9},    {"sigterm", 15}, {"0", 0},     {"64", 64},     {"HUP", 1},
-                                                     {"USR2", 12},   {"RTMIN", 34},    {"RTMIN+1", 35},   {"SIGRTMAX-2", 62}, {"IO", SIGIO}, {"CLD", SIGCHLD}, {"WINCH", 28}};
+  struct {
+    const char* text;
+    int number;
+  } rows[] = {{"9", 9},     {"KILL", 9},   {"SIGKILL", 9},  {"sigterm", 15},    {"0", 0},      {"64", 64},       {"HUP", 1},
+              {"USR2", 12}, {"RTMIN", 34}, {"RTMIN+1", 35}, {"SIGRTMAX-2", 62}, {"IO", SIGIO}, {"CLD", SIGCHLD}, {"WINCH", 28}};
   for (const auto& row : rows) {
     Result<int> signal = parse_signal(row.text);
     ASSERT_TRUE(signal.ok()) << row.text;
     EXPECT_EQ(*signal, row.number) << row.text;
   }
-  for (const char* bad : {"", "FOO", "SIG", "65", "-1", "9x", "RTMIN-1", "RTMAX+1", "RTMIN+31", "RTMIN+", "SIGSIGKILL"}) EXPECT_FALSE(parse_signal(bad).ok()) << bad;
+  for (const char* bad : {"", "FOO", "SIG", "65", "-1", "9x", "RTMIN-1", "RTMAX+1", "RTMIN+31", "RTMIN+", "SIGSIGKILL"})
+    EXPECT_FALSE(parse_signal(bad).ok()) << bad;
 }
 
 TEST(Bytes, Table) {
-  struct { const char* text; int64_t bytes; } rows[] = {{"0", 0}, {"1024", 1024}, {"64m", 64 << 20}, {"64MiB", 64 << 20}, {"1.5g", 3LL << 29}, {"2kb", 2048}, {"-1", -1}, {"7b", 7}};
+  struct {
+    const char* text;
+    int64_t bytes;
+  } rows[] = {{"0", 0}, {"1024", 1024}, {"64m", 64 << 20}, {"64MiB", 64 << 20}, {"1.5g", 3LL << 29}, {"2kb", 2048}, {"-1", -1}, {"7b", 7}};
   for (const auto& row : rows) {
     Result<int64_t> bytes = parse_bytes(row.text);
     ASSERT_TRUE(bytes.ok()) << row.text;
@@ -40,10 +47,19 @@ TEST(Bytes, Table) {
 
 TEST(UpdateFlags, OnlyWhatIsGiven) {
   EXPECT_EQ(*resources_from_flags({}), "{}");
-  UpdateFlags flags{.blkio_weight = "500", .cpu_quota = "-1", .cpu_share = "512", .cpuset_cpus = "0-1", .memory = "64m", .memory_swap = "-1", .pids_limit = "10"};
+  UpdateFlags flags{.blkio_weight = "500",
+                    .cpu_quota = "-1",
+                    .cpu_share = "512",
+                    .cpuset_cpus = "0-1",
+                    .memory = "64m",
+                    .memory_swap = "-1",
+                    .pids_limit = "10"};
   Result<std::string> text = resources_from_flags(flags);
   ASSERT_TRUE(text.ok());
-  EXPECT_EQ(Json::parse(*text), Json::parse(R"({"blockIO":{"weight":500},"cpu":{"quota":-1,"shares":512,"cpus":"0-1"},"memory":{"limit":67108864,"swap":-1},"pids":{"limit":10}})"));
+  EXPECT_EQ(
+      Json::parse(*text),
+      Json::parse(
+          R"({"blockIO":{"weight":500},"cpu":{"quota":-1,"shares":512,"cpus":"0-1"},"memory":{"limit":67108864,"swap":-1},"pids":{"limit":10}})"));
   EXPECT_TRUE(oci::parse_resources(*text).ok());
   Result<std::string> bad = resources_from_flags({.cpu_share = "-5"});
   ASSERT_FALSE(bad.ok());
@@ -100,13 +116,16 @@ TEST(DoSpec, IsAValidConfig) {
 }
 
 TEST(DoSpec, RefusesByName) {
-  struct { DoOptions options; const char* names; } rows[] = {{{.rw = {"/"}}, "--rw"},
-                                                              {{.rw = {"/does/not/exist"}}, "--rw"},
-                                                              {{.volumes = {"/etc"}}, "--volume"},
-                                                              {{.volumes = {"/etc:relative"}}, "--volume"},
-                                                              {{.volumes = {"/etc:/mnt:rx"}}, "--volume"},
-                                                              {{.cwd = "here"}, "--cwd"},
-                                                              {{.network = "bridge"}, "--network"}};
+  struct {
+    DoOptions options;
+    const char* names;
+  } rows[] = {{{.rw = {"/"}}, "--rw"},
+              {{.rw = {"/does/not/exist"}}, "--rw"},
+              {{.volumes = {"/etc"}}, "--volume"},
+              {{.volumes = {"/etc:relative"}}, "--volume"},
+              {{.volumes = {"/etc:/mnt:rx"}}, "--volume"},
+              {{.cwd = "here"}, "--cwd"},
+              {{.network = "bridge"}, "--network"}};
   for (auto& row : rows) {
     row.options.args = {"true"};
     Result<std::string> text = do_spec_json(row.options);

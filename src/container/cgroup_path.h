@@ -13,7 +13,8 @@ struct CgroupLocation {
 };
 
 // As runc: an absolute path is below the mount points, a relative or empty one (then the id) below the own cgroup.
-// systemd: "slice:prefix:name", the folders that systemd would make: a-b.slice is a.slice/a-b.slice; empty is system.slice:caisson:<id>. EINVAL names linux.cgroupsPath.
+// systemd: "slice:prefix:name", the folders that systemd would make: a-b.slice is a.slice/a-b.slice; empty is system.slice:caisson:<id>.
+// EINVAL names linux.cgroupsPath.
 Result<CgroupLocation> locate_cgroup(const std::string& cgroups_path, const std::string& id, bool systemd);
 
 // "a-b-c.slice" -> "/a.slice/a-b.slice/a-b-c.slice", "-.slice" -> "/" (systemd.slice(5)).

@@ -37,7 +37,8 @@ TEST(CgroupPath, SystemdForms) {
 }
 
 TEST(CgroupPath, BadSystemdForms) {
-  for (const char* path : {"/machine/x", "a.slice:b", "a.slice:b:c:d", "a:b:c", "a--b.slice:p:n", "a-.slice:p:n", "-a.slice:p:n", ".slice:p:n", "a/b.slice:p:n", "a.slice:p/q:n", "a.slice:p:../n", "a.slice:p:"})
+  for (const char* path : {"/machine/x", "a.slice:b", "a.slice:b:c:d", "a:b:c", "a--b.slice:p:n", "a-.slice:p:n", "-a.slice:p:n",
+                           ".slice:p:n", "a/b.slice:p:n", "a.slice:p/q:n", "a.slice:p:../n", "a.slice:p:"})
     EXPECT_TRUE(located(path, true).starts_with("linux.cgroupsPath")) << path << " -> " << located(path, true);
 }
 

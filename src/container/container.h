@@ -16,15 +16,16 @@
 
 namespace caisson::container {
 
-// The process's standard streams. An invalid descriptor is /dev/null. With spec.process.terminal only console_socket counts: a connected AF_UNIX
-// socket that gets the pty's master (SCM_RIGHTS, the message's bytes are the pty's name).
+// The process's standard streams. An invalid descriptor is /dev/null. With spec.process.terminal only console_socket counts: a connected
+// AF_UNIX socket that gets the pty's master (SCM_RIGHTS, the message's bytes are the pty's name).
 struct Stdio {
   UniqueFd in, out, err;
   UniqueFd console_socket;
   std::vector<UniqueFd> preserved;  // become 3, 4, ...
 };
 
-// What later calls need to find the container again. Serializable (record_to_json, record_from_json): survives a crash of any process of ours.
+// What later calls need to find the container again. Serializable (record_to_json, record_from_json): survives a crash of any process of
+// ours.
 struct Record {
   std::string id;
   std::string bundle;
@@ -53,15 +54,15 @@ struct CreateOptions {
 struct Created {
   Record record;
   UniqueFd pidfd;
-  UniqueFd start;   // this side of the socket pair that init waits on
+  UniqueFd start;  // this side of the socket pair that init waits on
   UniqueFd seccomp_listener;
 };
 
 // Plans the cgroup folders that create() will make, without making them: so that they can be written down before they exist.
 Result<host::CgroupPaths> plan_cgroup(const oci::Spec& spec, const std::string& id, bool systemd_cgroup);
 
-// Creates the container: cgroup, namespaces, mounts, hooks prestart, createRuntime and createContainer, up to the point where only start is missing. init is
-// made with CLONE_PARENT: a child of the calling process's parent. On failure everything made so far is undone.
+// Creates the container: cgroup, namespaces, mounts, hooks prestart, createRuntime and createContainer, up to the point where only start is
+// missing. init is made with CLONE_PARENT: a child of the calling process's parent. On failure everything made so far is undone.
 Result<Created> create(const oci::Spec& spec, CreateOptions options, Stdio stdio);
 
 // Lets init run: startContainer hooks, then exec of the user's program. Returns when exec has succeeded, or with init's error

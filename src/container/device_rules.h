@@ -21,8 +21,8 @@ struct DeviceRule {
   uint32_t access = kMknod | kRead | kWrite;
 };
 
-// Everything denied, then the specification's rules in their order, then runc's defaults: nodes may be made, and the standard ones used. The later rule counts.
-// Errors name linux.resources.devices[i].
+// Everything denied, then the specification's rules in their order, then runc's defaults: nodes may be made, and the standard ones used.
+// The later rule counts. Errors name linux.resources.devices[i].
 Result<std::vector<DeviceRule>> device_rules(const std::vector<oci::DeviceCgroup>& devices);
 
 // The rules as a BPF_PROG_TYPE_CGROUP_DEVICE program: exact, each access bit decided by the last rule that covers it.

@@ -20,28 +20,39 @@ int interpret(const std::vector<bpf_insn>& program, uint32_t type, uint32_t acce
     uint64_t& to = registers[insn.dst_reg];
     uint64_t other = BPF_SRC(insn.code) == BPF_X ? registers[insn.src_reg] : static_cast<uint64_t>(static_cast<int64_t>(insn.imm));
     switch (BPF_CLASS(insn.code)) {
-      case BPF_LDX: to = context[insn.off / 4]; break;
+      case BPF_LDX:
+        to = context[insn.off / 4];
+        break;
       case BPF_ALU:
-        if (BPF_OP(insn.code) == BPF_MOV) to = static_cast<uint32_t>(other);
-        else if (BPF_OP(insn.code) == BPF_AND) to = static_cast<uint32_t>(to & other);
-        else if (BPF_OP(insn.code) == BPF_RSH) to = static_cast<uint32_t>(to) >> other;
-        else ADD_FAILURE() << "unknown operation";
+        if (BPF_OP(insn.code) == BPF_MOV)
+          to = static_cast<uint32_t>(other);
+        else if (BPF_OP(insn.code) == BPF_AND)
+          to = static_cast<uint32_t>(to & other);
+        else if (BPF_OP(insn.code) == BPF_RSH)
+          to = static_cast<uint32_t>(to) >> other;
+        else
+          ADD_FAILURE() << "unknown operation";
         break;
       case BPF_JMP:
         if (BPF_OP(insn.code) == BPF_EXIT) return static_cast<int>(registers[0]);
-        if ((BPF_OP(insn.code) == BPF_JEQ && to == other) || (BPF_OP(insn.code) == BPF_JNE && to != other)) at += static_cast<size_t>(insn.off);
+        if ((BPF_OP(insn.code) == BPF_JEQ && to == other) || (BPF_OP(insn.code) == BPF_JNE && to != other))
+          at += static_cast<size_t>(insn.off);
         break;
-      default: ADD_FAILURE() << "unknown class";
+      default:
+        ADD_FAILURE() << "unknown class";
     }
   }
   ADD_FAILURE() << "ran off the end";
   return -1;
 }
 
-oci::DeviceCgroup rule(bool allow, const char* type, std::optional<int64_t> major, std::optional<int64_t> minor, const char* access) { return {allow, type, major, minor, access}; }
+oci::DeviceCgroup rule(bool allow, const char* type, std::optional<int64_t> major, std::optional<int64_t> minor, const char* access) {
+  return {allow, type, major, minor, access};
+}
 
 bool allowed(const std::vector<oci::DeviceCgroup>& devices, char type, uint32_t access, uint32_t major, uint32_t minor) {
-  return interpret(device_program(device_rules(devices).value()), type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR, access, major, minor) == 1;
+  return interpret(device_program(device_rules(devices).value()), type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR, access, major,
+                   minor) == 1;
 }
 
 TEST(DeviceProgram, DefaultsOnly) {
@@ -54,7 +65,8 @@ TEST(DeviceProgram, DefaultsOnly) {
 }
 
 TEST(DeviceProgram, LaterRulesWin) {
-  std::vector<oci::DeviceCgroup> devices = {rule(true, "c", 10, std::nullopt, "rwm"), rule(false, "c", 10, 229, "w"), rule(true, "b", 8, 1, "r")};
+  std::vector<oci::DeviceCgroup> devices = {rule(true, "c", 10, std::nullopt, "rwm"), rule(false, "c", 10, 229, "w"),
+                                            rule(true, "b", 8, 1, "r")};
   EXPECT_TRUE(allowed(devices, 'c', kRead | kWrite, 10, 1));
   EXPECT_TRUE(allowed(devices, 'c', kRead, 10, 229));
   EXPECT_FALSE(allowed(devices, 'c', kWrite, 10, 229));
@@ -70,15 +82,17 @@ TEST(DeviceProgram, BitsAllowedByDifferentRulesAddUp) {
 }
 
 TEST(DeviceProgram, AllowAllEndsTheProgramEarly) {
-  std::vector<oci::DeviceCgroup> devices = {rule(true, "c", 99, 1, "r"), rule(true, "", std::nullopt, std::nullopt, "rwm"), rule(false, "c", 1, 1, "rw")};
+  std::vector<oci::DeviceCgroup> devices = {rule(true, "c", 99, 1, "r"), rule(true, "", std::nullopt, std::nullopt, "rwm"),
+                                            rule(false, "c", 1, 1, "rw")};
   EXPECT_TRUE(allowed(devices, 'b', kRead | kWrite | kMknod, 250, 3));
   EXPECT_FALSE(allowed(devices, 'c', kRead, 1, 1));
 }
 
 TEST(DeviceProgram, TheKernelsVerifierTakesIt) {
-  std::vector<std::vector<oci::DeviceCgroup>> cases = {{},
-                                                       {rule(true, "a", std::nullopt, std::nullopt, "rwm")},
-                                                       {rule(true, "a", 1, std::nullopt, "r"), rule(false, "b", -1, 3, "m"), rule(true, "c", 2147483647, 0, "w")}};
+  std::vector<std::vector<oci::DeviceCgroup>> cases = {
+      {},
+      {rule(true, "a", std::nullopt, std::nullopt, "rwm")},
+      {rule(true, "a", 1, std::nullopt, "r"), rule(false, "b", -1, 3, "m"), rule(true, "c", 2147483647, 0, "w")}};
   for (const auto& devices : cases) {
     Result<UniqueFd> program = host::load_device_program(device_program(device_rules(devices).value()));
     if (!program.ok() && (program.error().code() == EPERM || program.error().code() == ENOSYS)) GTEST_SKIP() << program.error().message();
@@ -134,13 +148,15 @@ TEST(DeviceRules, ErrorsNameTheMember) {
 TEST(DeviceList, DefaultsAreRuncs) {
   DeviceList list = device_list(device_rules({rule(false, "", std::nullopt, std::nullopt, "rwm")}).value()).value();
   EXPECT_FALSE(list.allow_by_default);
-  EXPECT_EQ(list.exceptions, (std::vector<std::string>{"b *:* m", "c *:* m", "c 10:200 rwm", "c 136:* rwm", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm"}));
+  EXPECT_EQ(list.exceptions, (std::vector<std::string>{"b *:* m", "c *:* m", "c 10:200 rwm", "c 136:* rwm", "c 1:3 rwm", "c 1:5 rwm",
+                                                       "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm"}));
   EXPECT_EQ(parse_device_list("b *:* m\nc *:* m\nc 1:3 rwm\n").exceptions, (std::vector<std::string>{"b *:* m", "c *:* m", "c 1:3 rwm"}));
   EXPECT_TRUE(parse_device_list("a *:* rwm\n").allow_by_default);
 }
 
 TEST(DeviceList, DenyTakesBackWhatItCoversAndNoMore) {
-  DeviceList list = device_list({DeviceRule{}, {true, 'b', 8, 1, kRead | kWrite}, {true, 'b', 8, 2, kRead}, {false, 'b', 8, -1, kRead}}).value();
+  DeviceList list =
+      device_list({DeviceRule{}, {true, 'b', 8, 1, kRead | kWrite}, {true, 'b', 8, 2, kRead}, {false, 'b', 8, -1, kRead}}).value();
   EXPECT_EQ(list.exceptions, (std::vector<std::string>{"b 8:1 w"}));
   auto hole = device_list({DeviceRule{}, {true, 'b', 8, -1, kRead}, {false, 'b', 8, 2, kRead}});
   ASSERT_FALSE(hole.ok());

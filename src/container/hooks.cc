@@ -51,7 +51,8 @@ struct HookProcess {
 
 // Runs in the parent's memory (vfork): system calls only. Returns the errno value of what failed.
 int become_hook(const HookProcess& hook) {
-  // Whoever waits for the hook may be killed (delete --force): it must not go on by itself then. Daemons that it has started are not concerned.
+  // Whoever waits for the hook may be killed (delete --force): it must not go on by itself then. Daemons that it has started are not
+  // concerned.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   setpgid(0, 0);
   for (int signal = 1; signal < NSIG; ++signal) {
@@ -78,8 +79,8 @@ int become_hook(const HookProcess& hook) {
   return pid;
 }
 
-// Starts the hook in a process group of its own, which a timeout ends as a whole. Descriptors other than 0, 1 and 2 are close-on-exec everywhere in our code.
-// folder: where it starts, "" for the caller's own.
+// Starts the hook in a process group of its own, which a timeout ends as a whole. Descriptors other than 0, 1 and 2 are close-on-exec
+// everywhere in our code. folder: where it starts, "" for the caller's own.
 Result<pid_t> spawn(const oci::Hook& hook, const std::string& folder, int in, int out_and_err) {
   const UniqueFd null(open("/dev/null", O_WRONLY | O_CLOEXEC));
   if (!null) return errno_error("cannot be started: /dev/null");
@@ -118,8 +119,10 @@ bool wait_for(int pidfd, int pipe, const std::optional<Clock::time_point>& deadl
     if (watched[1].revents) {
       char buffer[1024];
       ssize_t got = read(pipe, buffer, sizeof buffer);
-      if (got > 0) said.append(buffer, std::min(static_cast<size_t>(got), kMaxErrorText - std::min(said.size(), kMaxErrorText)));
-      else if (got == 0 || errno != EAGAIN) pipe = -1;
+      if (got > 0)
+        said.append(buffer, std::min(static_cast<size_t>(got), kMaxErrorText - std::min(said.size(), kMaxErrorText)));
+      else if (got == 0 || errno != EAGAIN)
+        pipe = -1;
       if (got > 0) continue;
     }
     if (watched[0].revents) return true;

@@ -23,7 +23,9 @@ class HooksTest : public ::testing::Test {
     state_.bundle = folder_;
   }
   ~HooksTest() override { std::filesystem::remove_all(folder_); }
-  oci::Hook shell(const std::string& script) { return oci::Hook{"/bin/sh", {"sh", "-c", script}, {"PATH=/usr/bin:/bin", "NAME=value"}, std::nullopt}; }
+  oci::Hook shell(const std::string& script) {
+    return oci::Hook{"/bin/sh", {"sh", "-c", script}, {"PATH=/usr/bin:/bin", "NAME=value"}, std::nullopt};
+  }
   std::string text(const std::string& file) {
     std::ifstream in(folder_ + "/" + file);
     return std::string(std::istreambuf_iterator<char>(in), {});
@@ -34,7 +36,8 @@ class HooksTest : public ::testing::Test {
 
 TEST_F(HooksTest, GetTheStateTheirEnvironmentAndTheBundleAsFolder) {
   setenv("CAISSON_HOOK_TEST_LEAK", "1", 1);
-  Result<void> done = run_hooks("createRuntime", {shell("cat > state; env > environment; pwd > folder; echo $0 > name"), shell("echo second >> name")}, state_);
+  Result<void> done = run_hooks(
+      "createRuntime", {shell("cat > state; env > environment; pwd > folder; echo $0 > name"), shell("echo second >> name")}, state_);
   ASSERT_TRUE(done.ok()) << done.error().message();
   EXPECT_EQ(text("state"), oci::state_to_json(state_));
   EXPECT_NE(text("environment").find("NAME=value"), std::string::npos);

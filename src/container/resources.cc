@@ -14,7 +14,8 @@ namespace caisson::container {
 Result<std::string> ResourceWriter::folder(const char* controller, std::string_view member) const {
   auto found = paths_.folders.find(v1() ? controller : "");
   if (found == paths_.folders.end())
-    return make_error(EINVAL, "linux.resources.{}: cannot be set: the cgroup controller \"{}\" is not available here", member, v1() ? controller : "(v2)");
+    return make_error(EINVAL, "linux.resources.{}: cannot be set: the cgroup controller \"{}\" is not available here", member,
+                      v1() ? controller : "(v2)");
   return found->second;
 }
 
@@ -28,7 +29,10 @@ Result<void> ResourceWriter::set(const char* controller, std::string_view file, 
   Result<void> done = host::write_cgroup_file(where, file, value);
   if (done.ok()) return {};
   if (done.error().code() == ENOENT)
-    return make_error(EINVAL, "linux.resources.{}: cannot be set: the cgroup {} has no {} (the controller \"{}\" is not enabled for it, or this kernel does not have it)", member, where, file, controller);
+    return make_error(EINVAL,
+                      "linux.resources.{}: cannot be set: the cgroup {} has no {} (the controller \"{}\" is not enabled for it, or this "
+                      "kernel does not have it)",
+                      member, where, file, controller);
   return std::move(done).error().within(fmt::format("linux.resources.{}", member));
 }
 
@@ -60,10 +64,13 @@ Result<std::optional<int64_t>> swap_without_memory(int64_t memory_and_swap, int6
   if (memory == -1 && memory_and_swap == 0) return Answer(-1);
   if (memory_and_swap == 0) return Answer();
   if (memory_and_swap == -1) return Answer(-1);
-  if (memory_and_swap < -1) return make_error(EINVAL, "linux.resources.memory.swap: must be -1 or a number of bytes, is {}", memory_and_swap);
+  if (memory_and_swap < -1)
+    return make_error(EINVAL, "linux.resources.memory.swap: must be -1 or a number of bytes, is {}", memory_and_swap);
   if (memory <= 0) return make_error(EINVAL, "linux.resources.memory.swap: can be limited only together with linux.resources.memory.limit");
   if (memory_and_swap < memory)
-    return make_error(EINVAL, "linux.resources.memory.swap: is memory plus swap and must be at least linux.resources.memory.limit ({}), is {}", memory, memory_and_swap);
+    return make_error(EINVAL,
+                      "linux.resources.memory.swap: is memory plus swap and must be at least linux.resources.memory.limit ({}), is {}",
+                      memory, memory_and_swap);
   return Answer(memory_and_swap - memory);
 }
 
@@ -79,7 +86,8 @@ Result<void> check_page_size(const std::string& size) {
 Result<void> check_unified_name(const std::string& name) {
   if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos || name.find('\0') != std::string::npos)
     return make_error(EINVAL, "linux.resources.unified: \"{}\" must be the name of a file, without \"/\"", name);
-  if (name.find('.') == std::string::npos) return make_error(EINVAL, "linux.resources.unified: \"{}\" must have the form controller.parameter", name);
+  if (name.find('.') == std::string::npos)
+    return make_error(EINVAL, "linux.resources.unified: \"{}\" must have the form controller.parameter", name);
   return {};
 }
 
@@ -89,7 +97,8 @@ namespace {
 bool in_user_namespace() {
   Result<std::string> map = host::read_cgroup_file("/proc/self", "uid_map");
   if (!map.ok()) return false;
-  std::vector<std::string_view> fields = host::split_fields(host::split_fields(*map, '\n').empty() ? "" : host::split_fields(*map, '\n')[0], ' ');
+  std::vector<std::string_view> fields =
+      host::split_fields(host::split_fields(*map, '\n').empty() ? "" : host::split_fields(*map, '\n')[0], ' ');
   return fields.size() != 3 || fields[0] != "0" || fields[1] != "0" || fields[2] != "4294967295";
 }
 

@@ -266,7 +266,8 @@ TEST_F(RealV1, Cpu) {
 TEST_F(RealV1, BlockIoPidsAndWhatIsMissing) {
   oci::Resources resources;
   resources.pids_limit = 33;
-  bool weights = host::cgroup_file_exists(paths_.folders["blkio"], "blkio.bfq.weight") || host::cgroup_file_exists(paths_.folders["blkio"], "blkio.weight");
+  bool weights = host::cgroup_file_exists(paths_.folders["blkio"], "blkio.bfq.weight") ||
+                 host::cgroup_file_exists(paths_.folders["blkio"], "blkio.weight");
   if (weights) resources.block_io.weight = 300;
   ASSERT_EQ(apply(resources), "");
   EXPECT_EQ(get("pids", "pids.max"), "33");

@@ -35,7 +35,9 @@ Result<void> set_memory_and_swap(const ResourceWriter& writer, const oci::Memory
   if (limit == -1 && swap == 0) swap = -1;  // unlimited memory with limited swap makes no sense; runc's rule
   if (memory.check_before_update.value_or(false) && limit > 0) {
     uint64_t usage = writer.number("memory", "memory.usage_in_bytes").value_or(0);
-    if (usage > static_cast<uint64_t>(limit)) return make_error(EBUSY, "linux.resources.memory.limit: {} is below what is in use now ({}), and checkBeforeUpdate is set", limit, usage);
+    if (usage > static_cast<uint64_t>(limit))
+      return make_error(EBUSY, "linux.resources.memory.limit: {} is below what is in use now ({}), and checkBeforeUpdate is set", limit,
+                        usage);
   }
   uint64_t now = writer.number("memory", "memory.limit_in_bytes").value_or(0);
   bool swap_first = limit != 0 && swap != 0 && (swap == -1 || now < static_cast<uint64_t>(swap));
@@ -57,9 +59,11 @@ Result<void> set_memory(const ResourceWriter& writer, const oci::MemoryResources
   TRY(set_memory_and_swap(writer, memory));
   if (given(memory.kernel)) set_kernel_memory(writer, "memory.kmem.limit_in_bytes", *memory.kernel, "memory.kernel");
   if (given(memory.kernel_tcp)) set_kernel_memory(writer, "memory.kmem.tcp.limit_in_bytes", *memory.kernel_tcp, "memory.kernelTCP");
-  if (given(memory.reservation)) TRY(writer.set("memory", "memory.soft_limit_in_bytes", std::to_string(*memory.reservation), "memory.reservation"));
+  if (given(memory.reservation))
+    TRY(writer.set("memory", "memory.soft_limit_in_bytes", std::to_string(*memory.reservation), "memory.reservation"));
   if (memory.swappiness && *memory.swappiness != UINT64_MAX) {
-    if (*memory.swappiness > 100) return make_error(EINVAL, "linux.resources.memory.swappiness: must be from 0 to 100, is {}", *memory.swappiness);
+    if (*memory.swappiness > 100)
+      return make_error(EINVAL, "linux.resources.memory.swappiness: must be from 0 to 100, is {}", *memory.swappiness);
     TRY(writer.set("memory", "memory.swappiness", std::to_string(*memory.swappiness), "memory.swappiness"));
   }
   if (memory.disable_oom_killer) {
@@ -78,11 +82,14 @@ Result<void> set_memory(const ResourceWriter& writer, const oci::MemoryResources
 Result<void> set_shares(const ResourceWriter& writer, uint64_t shares) {
   TRY(writer.set("cpu", "cpu.shares", std::to_string(shares), "cpu.shares"));
   uint64_t taken = writer.number("cpu", "cpu.shares").value_or(shares);  // the kernel clamps without a word
-  if (taken != shares) return make_error(EINVAL, "linux.resources.cpu.shares: the {} allowed is {}, is {}", shares > taken ? "maximum" : "minimum", taken, shares);
+  if (taken != shares)
+    return make_error(EINVAL, "linux.resources.cpu.shares: the {} allowed is {}, is {}", shares > taken ? "maximum" : "minimum", taken,
+                      shares);
   return {};
 }
 
-// Each of the three may be refused (EINVAL) for as long as the old values of the others stand, so what the quota stands in the way of is tried again after it.
+// Each of the three may be refused (EINVAL) for as long as the old values of the others stand, so what the quota stands in the way of is
+// tried again after it.
 Result<void> set_bandwidth(const ResourceWriter& writer, const oci::CpuResources& cpu) {
   auto period = [&] { return writer.set("cpu", "cpu.cfs_period_us", std::to_string(*cpu.period), "cpu.period"); };
   auto burst = [&] { return writer.set("cpu", "cpu.cfs_burst_us", std::to_string(*cpu.burst), "cpu.burst"); };
@@ -109,15 +116,18 @@ Result<void> set_cpu(const ResourceWriter& writer, const oci::CpuResources& cpu)
   if (given(cpu.shares)) TRY(set_shares(writer, *cpu.shares));
   TRY(set_bandwidth(writer, cpu));
   if (given(cpu.realtime_period)) TRY(writer.set("cpu", "cpu.rt_period_us", std::to_string(*cpu.realtime_period), "cpu.realtimePeriod"));
-  if (given(cpu.realtime_runtime)) TRY(writer.set("cpu", "cpu.rt_runtime_us", std::to_string(*cpu.realtime_runtime), "cpu.realtimeRuntime"));
+  if (given(cpu.realtime_runtime))
+    TRY(writer.set("cpu", "cpu.rt_runtime_us", std::to_string(*cpu.realtime_runtime), "cpu.realtimeRuntime"));
   if (cpu.idle) TRY(writer.set("cpu", "cpu.idle", std::to_string(*cpu.idle), "cpu.idle"));
   if (!cpu.cpus.empty()) TRY(writer.set("cpuset", "cpuset.cpus", cpu.cpus, "cpu.cpus"));
   if (!cpu.mems.empty()) TRY(writer.set("cpuset", "cpuset.mems", cpu.mems, "cpu.mems"));
   return {};
 }
 
-Result<void> set_throttles(const ResourceWriter& writer, const std::vector<oci::ThrottleDevice>& devices, const char* file, const char* member) {
-  for (const oci::ThrottleDevice& device : devices) TRY(writer.set("blkio", file, fmt::format("{}:{} {}", device.major, device.minor, device.rate), member));
+Result<void> set_throttles(const ResourceWriter& writer, const std::vector<oci::ThrottleDevice>& devices, const char* file,
+                           const char* member) {
+  for (const oci::ThrottleDevice& device : devices)
+    TRY(writer.set("blkio", file, fmt::format("{}:{} {}", device.major, device.minor, device.rate), member));
   return {};
 }
 
@@ -131,7 +141,8 @@ Result<void> set_block_io(const ResourceWriter& writer, const oci::BlockIoResour
   for (const oci::WeightDevice& device : io.weight_device) {
     std::string name = fmt::format("{}:{}", device.major, device.minor);
     if (given(device.weight)) TRY(writer.set("blkio", weight_device, fmt::format("{} {}", name, *device.weight), "blockIO.weightDevice"));
-    if (given(device.leaf_weight)) TRY(writer.set("blkio", "blkio.leaf_weight_device", fmt::format("{} {}", name, *device.leaf_weight), "blockIO.weightDevice"));
+    if (given(device.leaf_weight))
+      TRY(writer.set("blkio", "blkio.leaf_weight_device", fmt::format("{} {}", name, *device.leaf_weight), "blockIO.weightDevice"));
   }
   TRY(set_throttles(writer, io.throttle_read_bps, "blkio.throttle.read_bps_device", "blockIO.throttleReadBpsDevice"));
   TRY(set_throttles(writer, io.throttle_write_bps, "blkio.throttle.write_bps_device", "blockIO.throttleWriteBpsDevice"));
@@ -142,7 +153,8 @@ Result<void> set_block_io(const ResourceWriter& writer, const oci::BlockIoResour
 }  // namespace
 
 Result<void> apply_v1(const ResourceWriter& writer, const oci::Resources& resources) {
-  if (!resources.unified.empty()) return make_error(EINVAL, "linux.resources.unified: is for cgroup version 2, and this node has version 1");
+  if (!resources.unified.empty())
+    return make_error(EINVAL, "linux.resources.unified: is for cgroup version 2, and this node has version 1");
   TRY(set_memory(writer, resources.memory));
   TRY(set_cpu(writer, resources.cpu));
   if (given(resources.pids_limit)) TRY(writer.set("pids", "pids.max", number_or_max(*resources.pids_limit), "pids.limit"));
@@ -151,7 +163,8 @@ Result<void> apply_v1(const ResourceWriter& writer, const oci::Resources& resour
     TRY(check_page_size(limit.page_size));
     TRY(writer.set("hugetlb", fmt::format("hugetlb.{}.limit_in_bytes", limit.page_size), std::to_string(limit.limit), "hugepageLimits"));
   }
-  if (given(resources.network.class_id)) TRY(writer.set("net_cls", "net_cls.classid", std::to_string(*resources.network.class_id), "network.classID"));
+  if (given(resources.network.class_id))
+    TRY(writer.set("net_cls", "net_cls.classid", std::to_string(*resources.network.class_id), "network.classID"));
   for (const auto& [name, priority] : resources.network.priorities)
     TRY(writer.set("net_prio", "net_prio.ifpriomap", fmt::format("{} {}", name, priority), "network.priorities"));
   for (const auto& [device, limit] : resources.rdma) {

@@ -1,4 +1,5 @@
-// linux.resources on cgroup version 2 (the kernel's admin-guide/cgroup-v2.rst): its members were made for version 1 and are converted as runc does.
+// linux.resources on cgroup version 2 (the kernel's admin-guide/cgroup-v2.rst): its members were made for version 1 and are converted as
+// runc does.
 #include <algorithm>
 
 #include "base/log.h"
@@ -44,7 +45,8 @@ Result<void> set_cpu(const ResourceWriter& writer, const oci::CpuResources& cpu)
     TRY(writer.set("cpu", "cpu.max", quota + " " + period, given(cpu.quota) ? "cpu.quota" : "cpu.period"));
   }
   if (again_burst) TRY(set_burst());
-  if (given(cpu.realtime_runtime) || given(cpu.realtime_period)) warn_unapplied("cpu.realtimeRuntime and realtimePeriod", "cgroup version 2 does not have them");
+  if (given(cpu.realtime_runtime) || given(cpu.realtime_period))
+    warn_unapplied("cpu.realtimeRuntime and realtimePeriod", "cgroup version 2 does not have them");
   if (!cpu.cpus.empty()) TRY(writer.set("cpuset", "cpuset.cpus", cpu.cpus, "cpu.cpus"));
   if (!cpu.mems.empty()) TRY(writer.set("cpuset", "cpuset.mems", cpu.mems, "cpu.mems"));
   return {};
@@ -70,7 +72,8 @@ Result<void> set_memory(const ResourceWriter& writer, const oci::MemoryResources
   if (memory.check_before_update.value_or(false) && memory.limit.value_or(0) > 0) {
     uint64_t usage = writer.number("memory", "memory.current").value_or(0);
     if (usage > static_cast<uint64_t>(*memory.limit))
-      return make_error(EBUSY, "linux.resources.memory.limit: {} is below what is in use now ({}), and checkBeforeUpdate is set", *memory.limit, usage);
+      return make_error(EBUSY, "linux.resources.memory.limit: {} is below what is in use now ({}), and checkBeforeUpdate is set",
+                        *memory.limit, usage);
   }
   TRY(set_swap(writer, memory));
   if (given(memory.limit)) TRY(writer.set("memory", "memory.max", number_or_max(*memory.limit), "memory.limit"));
@@ -83,9 +86,12 @@ Result<void> set_memory(const ResourceWriter& writer, const oci::MemoryResources
   return {};
 }
 
-Result<void> set_throttles(const ResourceWriter& writer, const std::vector<oci::ThrottleDevice>& devices, const char* key, const char* member) {
+Result<void> set_throttles(const ResourceWriter& writer, const std::vector<oci::ThrottleDevice>& devices, const char* key,
+                           const char* member) {
   for (const oci::ThrottleDevice& device : devices)  // 0 lifts a limit on v1
-    TRY(writer.set("io", "io.max", fmt::format("{}:{} {}={}", device.major, device.minor, key, device.rate == 0 ? "max" : std::to_string(device.rate)), member));
+    TRY(writer.set("io", "io.max",
+                   fmt::format("{}:{} {}={}", device.major, device.minor, key, device.rate == 0 ? "max" : std::to_string(device.rate)),
+                   member));
   return {};
 }
 
@@ -96,7 +102,8 @@ Result<void> set_block_io(const ResourceWriter& writer, const oci::BlockIoResour
   if (given(io.weight)) TRY(writer.set("io", file, std::to_string(converted(*io.weight)), "blockIO.weight"));
   bool leaf = given(io.leaf_weight);
   for (const oci::WeightDevice& device : io.weight_device) {
-    if (given(device.weight)) TRY(writer.set("io", file, fmt::format("{}:{} {}", device.major, device.minor, converted(*device.weight)), "blockIO.weightDevice"));
+    if (given(device.weight))
+      TRY(writer.set("io", file, fmt::format("{}:{} {}", device.major, device.minor, converted(*device.weight)), "blockIO.weightDevice"));
     leaf |= given(device.leaf_weight);
   }
   if (leaf) warn_unapplied("blockIO.leafWeight", "cgroup version 2 does not have it");
@@ -117,7 +124,8 @@ Result<void> set_hugepages(const ResourceWriter& writer, const std::vector<oci::
   return {};
 }
 
-// Kernel files as they are, last, so that they win over what was converted. Several lines are several writes: the kernel takes one at a time.
+// Kernel files as they are, last, so that they win over what was converted. Several lines are several writes: the kernel takes one at a
+// time.
 Result<void> set_unified(const ResourceWriter& writer, const std::map<std::string, std::string>& unified) {
   for (const auto& [name, value] : unified) TRY(check_unified_name(name));
   for (const auto& [name, value] : unified) {

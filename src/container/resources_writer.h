@@ -1,4 +1,5 @@
-// Internal to resources*.cc: writing one limit, with errors that name the member of config.json; and the conversions from v1's values to v2's.
+// Internal to resources*.cc: writing one limit, with errors that name the member of config.json; and the conversions from v1's values to
+// v2's.
 #pragma once
 
 #include <optional>

@@ -31,10 +31,12 @@ Result<uint32_t> action_of(const std::string& name, const std::optional<uint32_t
                                                         {"SCMP_ACT_LOG", SECCOMP_RET_LOG},
                                                         {"SCMP_ACT_NOTIFY", SECCOMP_RET_USER_NOTIF}};
   bool carries = name == "SCMP_ACT_ERRNO" || name == "SCMP_ACT_TRACE";
-  if (errno_ret && !carries) return make_error(EINVAL, "{}: errnoRet is only for SCMP_ACT_ERRNO and SCMP_ACT_TRACE, not for {}", where, name);
+  if (errno_ret && !carries)
+    return make_error(EINVAL, "{}: errnoRet is only for SCMP_ACT_ERRNO and SCMP_ACT_TRACE, not for {}", where, name);
   uint32_t value = errno_ret.value_or(EPERM);
   // The kernel takes 4095 at most for an errno and returns a trace's data as 16 bits.
-  if (carries && value > (name == "SCMP_ACT_ERRNO" ? 4095u : 65535u)) return make_error(EINVAL, "{}: errnoRet {} is too large", where, value);
+  if (carries && value > (name == "SCMP_ACT_ERRNO" ? 4095u : 65535u))
+    return make_error(EINVAL, "{}: errnoRet {} is too large", where, value);
   if (name == "SCMP_ACT_ERRNO") return SECCOMP_RET_ERRNO | value;
   if (name == "SCMP_ACT_TRACE") return SECCOMP_RET_TRACE | value;
   auto found = plain.find(name);
@@ -44,8 +46,10 @@ Result<uint32_t> action_of(const std::string& name, const std::optional<uint32_t
 
 Result<SeccompCompare> operator_of(const std::string& name, const std::string& where) {
   static const std::map<std::string, SeccompCompare> operators = {
-      {"SCMP_CMP_NE", SeccompCompare::NotEqual},        {"SCMP_CMP_LT", SeccompCompare::Less},    {"SCMP_CMP_LE", SeccompCompare::LessOrEqual},       {"SCMP_CMP_EQ", SeccompCompare::Equal},
-      {"SCMP_CMP_GE", SeccompCompare::GreaterOrEqual}, {"SCMP_CMP_GT", SeccompCompare::Greater}, {"SCMP_CMP_MASKED_EQ", SeccompCompare::MaskedEqual}};
+      {"SCMP_CMP_NE", SeccompCompare::NotEqual},          {"SCMP_CMP_LT", SeccompCompare::Less},
+      {"SCMP_CMP_LE", SeccompCompare::LessOrEqual},       {"SCMP_CMP_EQ", SeccompCompare::Equal},
+      {"SCMP_CMP_GE", SeccompCompare::GreaterOrEqual},    {"SCMP_CMP_GT", SeccompCompare::Greater},
+      {"SCMP_CMP_MASKED_EQ", SeccompCompare::MaskedEqual}};
   auto found = operators.find(name);
   if (found == operators.end()) return make_error(EINVAL, "{}.op: unknown operator \"{}\"", where, name);
   return found->second;
@@ -66,7 +70,8 @@ Result<unsigned> flags_of(const oci::Seccomp& seccomp) {
 }
 
 bool uses_notify(const oci::Seccomp& seccomp) {
-  return std::any_of(seccomp.syscalls.begin(), seccomp.syscalls.end(), [](const oci::SeccompSyscall& rule) { return rule.action == "SCMP_ACT_NOTIFY"; });
+  return std::any_of(seccomp.syscalls.begin(), seccomp.syscalls.end(),
+                     [](const oci::SeccompSyscall& rule) { return rule.action == "SCMP_ACT_NOTIFY"; });
 }
 
 // A notified write would leave the caller unable to tell anybody (runc's rule, and crun's).
@@ -77,7 +82,8 @@ Result<void> check_notify(const oci::Seccomp& seccomp) {
     if (rule.action == "SCMP_ACT_NOTIFY" && std::find(rule.names.begin(), rule.names.end(), "write") != rule.names.end())
       return make_error(EINVAL, "linux.seccomp.syscalls[{}]: SCMP_ACT_NOTIFY must not be used for the write system call", i);
   }
-  if (uses_notify(seccomp) && seccomp.listener_path.empty()) return make_error(EINVAL, "linux.seccomp.listenerPath: must be set when SCMP_ACT_NOTIFY is used");
+  if (uses_notify(seccomp) && seccomp.listener_path.empty())
+    return make_error(EINVAL, "linux.seccomp.listenerPath: must be set when SCMP_ACT_NOTIFY is used");
   if (!uses_notify(seccomp) && !seccomp.listener_path.empty())
     return make_error(EINVAL, "linux.seccomp.listenerPath: is set, but no rule uses SCMP_ACT_NOTIFY");
   return {};
@@ -117,7 +123,8 @@ Result<std::vector<SeccompArchitecture>> compile_rules(const oci::Seccomp& secco
     std::vector<SeccompRule> rules = rules_of(answer, TRY(checks_of(rule, where)));
     for (const std::string& name : rule.names) {
       bool known = false;
-      for (size_t k = 0; k < targets.size(); ++k) known |= add_seccomp_call(targets[k], name, rules, answer != default_answer, architectures[k]);
+      for (size_t k = 0; k < targets.size(); ++k)
+        known |= add_seccomp_call(targets[k], name, rules, answer != default_answer, architectures[k]);
       if (!known) log::debug("{}: the system call \"{}\" is not known and is left out", where, name);
     }
   }
@@ -137,12 +144,14 @@ Result<SeccompFilter> compile_seccomp(const oci::Seccomp& seccomp) {
   TRY(check_notify(seccomp));
   compiled.wants_listener = uses_notify(seccomp);
   if (seccomp.default_errno_ret && seccomp.default_action != "SCMP_ACT_ERRNO" && seccomp.default_action != "SCMP_ACT_TRACE")
-    return make_error(EINVAL, "linux.seccomp.defaultErrnoRet: is only for SCMP_ACT_ERRNO and SCMP_ACT_TRACE, not for {}", seccomp.default_action);
+    return make_error(EINVAL, "linux.seccomp.defaultErrnoRet: is only for SCMP_ACT_ERRNO and SCMP_ACT_TRACE, not for {}",
+                      seccomp.default_action);
   uint32_t action = TRY(action_of(seccomp.default_action, seccomp.default_errno_ret, "linux.seccomp.defaultAction"));
   std::vector<SeccompArchitecture> architectures = TRY(compile_rules(seccomp, action));
   compiled.program = seccomp_program(architectures, action, answer_to_unknown(action));
   if (compiled.program.size() > BPF_MAXINSNS)
-    return make_error(EINVAL, "linux.seccomp: the filter has {} instructions, the kernel takes {} at most", compiled.program.size(), BPF_MAXINSNS);
+    return make_error(EINVAL, "linux.seccomp: the filter has {} instructions, the kernel takes {} at most", compiled.program.size(),
+                      BPF_MAXINSNS);
   return compiled;
 }
 

@@ -21,7 +21,8 @@ std::string document(const oci::Seccomp& seccomp, pid_t pid, const oci::Spec& sp
 
 }  // namespace
 
-Result<void> send_seccomp_listener(const oci::Seccomp& seccomp, int listener, pid_t pid, const oci::Spec& spec, const std::string& id, const std::string& bundle) {
+Result<void> send_seccomp_listener(const oci::Seccomp& seccomp, int listener, pid_t pid, const oci::Spec& spec, const std::string& id,
+                                   const std::string& bundle) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (seccomp.listener_path.empty() || seccomp.listener_path.size() >= sizeof address.sun_path)
@@ -34,7 +35,9 @@ Result<void> send_seccomp_listener(const oci::Seccomp& seccomp, int listener, pi
   if (connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
     return errno_error("linux.seccomp.listenerPath: connecting to the seccomp agent at {}", seccomp.listener_path);
   Result<void> sent = host::send_with_fds(socket.get(), document(seccomp, pid, spec, id, bundle), {listener});
-  if (!sent.ok()) return std::move(sent).error().within(fmt::format("linux.seccomp.listenerPath: sending to the seccomp agent at {}", seccomp.listener_path));
+  if (!sent.ok())
+    return std::move(sent).error().within(
+        fmt::format("linux.seccomp.listenerPath: sending to the seccomp agent at {}", seccomp.listener_path));
   return {};
 }
 

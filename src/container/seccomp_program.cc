@@ -22,7 +22,8 @@ sock_filter jump(uint16_t condition, uint32_t value, size_t if_true, size_t if_f
 
 void append(Program& to, const Program& from) { to.insert(to.end(), from.begin(), from.end()); }
 
-// Runs `then` where the condition holds, else `otherwise`; both end with an answer. Conditional jumps reach 255 instructions, the unconditional one as far as needed.
+// Runs `then` where the condition holds, else `otherwise`; both end with an answer. Conditional jumps reach 255 instructions, the
+// unconditional one as far as needed.
 Program branch(uint16_t condition, uint32_t value, const Program& then, const Program& otherwise) {
   Program program;
   if (otherwise.size() <= 255) {
@@ -40,7 +41,8 @@ Program branch(uint16_t condition, uint32_t value, const Program& then, const Pr
 constexpr size_t low_half(uint32_t index) { return offsetof(seccomp_data, args) + index * 8; }
 constexpr size_t high_half(uint32_t index) { return low_half(index) + 4; }
 
-// One rule's checks. Jumps within a check are numbers of instructions to skip; those out of the rule are filled in when its length is known.
+// One rule's checks. Jumps within a check are numbers of instructions to skip; those out of the rule are filled in when its length is
+// known.
 class RuleCode {
  public:
   explicit RuleCode(bool wide) : wide_(wide) {}
@@ -48,13 +50,20 @@ class RuleCode {
   void check(const SeccompCheck& check) {
     uint32_t high = static_cast<uint32_t>(check.value >> 32), low = static_cast<uint32_t>(check.value);
     switch (check.compare) {
-      case SeccompCompare::Equal: return equal(check.index, high, low);
-      case SeccompCompare::MaskedEqual: return masked(check);
-      case SeccompCompare::NotEqual: return not_equal(check.index, high, low);
-      case SeccompCompare::GreaterOrEqual: return ordered(check.index, high, low, BPF_JGE, true);
-      case SeccompCompare::Greater: return ordered(check.index, high, low, BPF_JGT, true);
-      case SeccompCompare::Less: return ordered(check.index, high, low, BPF_JGE, false);
-      case SeccompCompare::LessOrEqual: return ordered(check.index, high, low, BPF_JGT, false);
+      case SeccompCompare::Equal:
+        return equal(check.index, high, low);
+      case SeccompCompare::MaskedEqual:
+        return masked(check);
+      case SeccompCompare::NotEqual:
+        return not_equal(check.index, high, low);
+      case SeccompCompare::GreaterOrEqual:
+        return ordered(check.index, high, low, BPF_JGE, true);
+      case SeccompCompare::Greater:
+        return ordered(check.index, high, low, BPF_JGT, true);
+      case SeccompCompare::Less:
+        return ordered(check.index, high, low, BPF_JGE, false);
+      case SeccompCompare::LessOrEqual:
+        return ordered(check.index, high, low, BPF_JGT, false);
     }
   }
 
@@ -104,8 +113,10 @@ class RuleCode {
       }
     }
     code_.push_back(load(low_half(index)));
-    if (wanted) out_if_false(condition, low);
-    else out_if_true(condition, low);
+    if (wanted)
+      out_if_false(condition, low);
+    else
+      out_if_true(condition, low);
   }
   void masked(const SeccompCheck& check) {
     auto half = [&](size_t offset, uint32_t mask, uint32_t value) {
@@ -179,7 +190,8 @@ std::vector<sock_filter> seccomp_program(const std::vector<SeccompArchitecture>&
   for (auto each = architectures.rbegin(); each != architectures.rend(); ++each) {
     if (!done.insert(each->audit_arch).second) continue;
     auto find = [&](bool x32) {
-      auto found = std::find_if(architectures.begin(), architectures.end(), [&](const auto& one) { return one.audit_arch == each->audit_arch && one.x32 == x32; });
+      auto found = std::find_if(architectures.begin(), architectures.end(),
+                                [&](const auto& one) { return one.audit_arch == each->audit_arch && one.x32 == x32; });
       return found == architectures.end() ? foreign : numbers(*found);
     };
     Program code = {load(offsetof(seccomp_data, nr))};

@@ -1,7 +1,8 @@
 // A seccomp filter's machine code (classic BPF, Documentation/userspace-api/seccomp_filter.rst) from rules in numbers: pure.
 //
-// libseccomp takes 25 ms to compile an engine's usual profile for its usual three architectures, a third of a container's whole start; this takes a fraction of a millisecond,
-// and the tests hold its programs against libseccomp's. The system calls of an architecture are cut into ranges of equal answer, which a binary search finds.
+// libseccomp takes 25 ms to compile an engine's usual profile for its usual three architectures, a third of a container's whole start; this
+// takes a fraction of a millisecond, and the tests hold its programs against libseccomp's. The system calls of an architecture are cut into
+// ranges of equal answer, which a binary search finds.
 #pragma once
 
 #include <linux/filter.h>
@@ -35,8 +36,8 @@ struct SeccompArchitecture {
   std::map<uint32_t, std::vector<SeccompRule>> calls;
 };
 
-// otherwise: the answer to calls without a rule that holds. unknown: the answer to numbers above the largest that has a rule: calls that the profile's author cannot have known.
-// A call through an architecture that is not listed kills the thread.
+// otherwise: the answer to calls without a rule that holds. unknown: the answer to numbers above the largest that has a rule: calls that
+// the profile's author cannot have known. A call through an architecture that is not listed kills the thread.
 std::vector<sock_filter> seccomp_program(const std::vector<SeccompArchitecture>& architectures, uint32_t otherwise, uint32_t unknown);
 
 }  // namespace caisson::container

@@ -24,34 +24,48 @@ uint32_t run(const std::vector<sock_filter>& program, const seccomp_data& data) 
   for (size_t at = 0; at < program.size(); ++at) {
     const sock_filter& insn = program[at];
     switch (BPF_CLASS(insn.code)) {
-      case BPF_LD: memcpy(&accumulator, reinterpret_cast<const char*>(&data) + insn.k, 4); break;
+      case BPF_LD:
+        memcpy(&accumulator, reinterpret_cast<const char*>(&data) + insn.k, 4);
+        break;
       case BPF_ALU:
         EXPECT_EQ(BPF_OP(insn.code), BPF_AND);
         accumulator &= insn.k;
         break;
-      case BPF_RET: return insn.k;
+      case BPF_RET:
+        return insn.k;
       case BPF_JMP: {
         bool holds = false;
         if (BPF_OP(insn.code) == BPF_JA) {
           at += insn.k;
           break;
         }
-        if (BPF_OP(insn.code) == BPF_JEQ) holds = accumulator == insn.k;
-        else if (BPF_OP(insn.code) == BPF_JGT) holds = accumulator > insn.k;
-        else if (BPF_OP(insn.code) == BPF_JGE) holds = accumulator >= insn.k;
-        else ADD_FAILURE() << "unknown jump";
+        if (BPF_OP(insn.code) == BPF_JEQ)
+          holds = accumulator == insn.k;
+        else if (BPF_OP(insn.code) == BPF_JGT)
+          holds = accumulator > insn.k;
+        else if (BPF_OP(insn.code) == BPF_JGE)
+          holds = accumulator >= insn.k;
+        else
+          ADD_FAILURE() << "unknown jump";
         at += holds ? insn.jt : insn.jf;
         break;
       }
-      default: ADD_FAILURE() << "unknown class"; return 0;
+      default:
+        ADD_FAILURE() << "unknown class";
+        return 0;
     }
   }
   ADD_FAILURE() << "ran off the end";
   return 0;
 }
 
-const std::map<std::string, scmp_compare> kOperators = {{"SCMP_CMP_NE", SCMP_CMP_NE}, {"SCMP_CMP_LT", SCMP_CMP_LT}, {"SCMP_CMP_LE", SCMP_CMP_LE},       {"SCMP_CMP_EQ", SCMP_CMP_EQ},
-                                                        {"SCMP_CMP_GE", SCMP_CMP_GE}, {"SCMP_CMP_GT", SCMP_CMP_GT}, {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ}};
+const std::map<std::string, scmp_compare> kOperators = {{"SCMP_CMP_NE", SCMP_CMP_NE},
+                                                        {"SCMP_CMP_LT", SCMP_CMP_LT},
+                                                        {"SCMP_CMP_LE", SCMP_CMP_LE},
+                                                        {"SCMP_CMP_EQ", SCMP_CMP_EQ},
+                                                        {"SCMP_CMP_GE", SCMP_CMP_GE},
+                                                        {"SCMP_CMP_GT", SCMP_CMP_GT},
+                                                        {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ}};
 
 uint32_t action(const std::string& name, std::optional<uint32_t> errno_ret) {
   if (name == "SCMP_ACT_ERRNO") return static_cast<uint32_t>(SCMP_ACT_ERRNO(errno_ret.value_or(EPERM)));
@@ -63,7 +77,8 @@ uint32_t action(const std::string& name, std::optional<uint32_t> errno_ret) {
 std::vector<sock_filter> by_libseccomp(const oci::Seccomp& seccomp) {
   uint32_t otherwise = action(seccomp.default_action, seccomp.default_errno_ret);
   scmp_filter_ctx filter = seccomp_init(otherwise);
-  for (const std::string& name : seccomp.architectures) seccomp_arch_add(filter, name == "SCMP_ARCH_X86" ? SCMP_ARCH_X86 : name == "SCMP_ARCH_X32" ? SCMP_ARCH_X32 : SCMP_ARCH_X86_64);
+  for (const std::string& name : seccomp.architectures)
+    seccomp_arch_add(filter, name == "SCMP_ARCH_X86" ? SCMP_ARCH_X86 : name == "SCMP_ARCH_X32" ? SCMP_ARCH_X32 : SCMP_ARCH_X86_64);
   for (const oci::SeccompSyscall& rule : seccomp.syscalls) {
     std::vector<scmp_arg_cmp> args;
     for (const oci::SeccompArg& arg : rule.args) args.push_back(scmp_arg_cmp{arg.index, kOperators.at(arg.op), arg.value, arg.value_two});
@@ -109,8 +124,9 @@ void compare(const oci::Seccomp& seccomp, uint32_t largest, std::mt19937_64& ran
     for (int round = 0; round < 12; ++round) {
       seccomp_data data{static_cast<int>(call.number), call.arch, 0, {}};
       for (auto& arg : data.args) arg = values[random() % values.size()];
-      ASSERT_EQ(run(ours->program, data), run(theirs, data)) << fmt::format("arch {:#x} call {:#x} args {:#x} {:#x} {:#x} {:#x} {:#x} {:#x}", call.arch, call.number, data.args[0], data.args[1],
-                                                                            data.args[2], data.args[3], data.args[4], data.args[5]);
+      ASSERT_EQ(run(ours->program, data), run(theirs, data))
+          << fmt::format("arch {:#x} call {:#x} args {:#x} {:#x} {:#x} {:#x} {:#x} {:#x}", call.arch, call.number, data.args[0],
+                         data.args[1], data.args[2], data.args[3], data.args[4], data.args[5]);
     }
   }
 }
@@ -131,7 +147,8 @@ TEST(SeccompProgram, IsLibseccompsOnPodmansProfile) {
     seccomp.syscalls.push_back(std::move(call));
   }
   std::mt19937_64 random(1);
-  std::vector<uint64_t> values = {0, 1, 2, 3, 8, 16, 40, 2080505856, 2114060288, 0x20000, 0x20008, 0xffffffff, 0xffffffffffffffff, 0x100000000};
+  std::vector<uint64_t> values = {0,          1, 2, 3, 8, 16, 40, 2080505856, 2114060288, 0x20000, 0x20008, 0xffffffff, 0xffffffffffffffff,
+                                  0x100000000};
   compare(seccomp, 445, random, values);
 }
 
@@ -140,8 +157,11 @@ TEST(SeccompProgram, IsLibseccompsOnRandomProfiles) {
   uint64_t seed = device();
   SCOPED_TRACE(fmt::format("seed {}", seed));
   std::mt19937_64 random(seed);
-  const std::vector<std::string> names = {"read", "open", "getppid", "clone", "personality", "prctl", "ioctl", "fcntl", "openat", "lseek", "tgkill", "waitid", "futex", "splice", "statx", "mmap", "mount", "keyctl", "socket", "sendto", "recvmmsg", "accept", "shmget", "semop"};
-  const std::vector<uint64_t> values = {0, 1, 5, 6, 0xfffffffe, 0xffffffff, 0x100000000, 0x100000005, 0xffffffff00000005, 0xffffffffffffffff};
+  const std::vector<std::string> names = {"read",   "open",   "getppid", "clone",  "personality", "prctl",  "ioctl",  "fcntl",
+                                          "openat", "lseek",  "tgkill",  "waitid", "futex",       "splice", "statx",  "mmap",
+                                          "mount",  "keyctl", "socket",  "sendto", "recvmmsg",    "accept", "shmget", "semop"};
+  const std::vector<uint64_t> values = {
+      0, 1, 5, 6, 0xfffffffe, 0xffffffff, 0x100000000, 0x100000005, 0xffffffff00000005, 0xffffffffffffffff};
   std::vector<std::string> operators;
   for (const auto& [name, compare] : kOperators) operators.push_back(name);
   for (int round = 0; round < 30; ++round) {
@@ -152,7 +172,8 @@ TEST(SeccompProgram, IsLibseccompsOnRandomProfiles) {
     if (random() % 2) seccomp.architectures.push_back("SCMP_ARCH_X32");
     for (const std::string& name : names) {  // one rule for a call: which of several wins is not specified
       if (random() % 3 == 0) continue;
-      oci::SeccompSyscall rule{{name}, seccomp.default_action == "SCMP_ACT_ALLOW" ? "SCMP_ACT_KILL_PROCESS" : "SCMP_ACT_ALLOW", std::nullopt, {}};
+      oci::SeccompSyscall rule{
+          {name}, seccomp.default_action == "SCMP_ACT_ALLOW" ? "SCMP_ACT_KILL_PROCESS" : "SCMP_ACT_ALLOW", std::nullopt, {}};
       std::set<uint32_t> used;
       for (uint64_t count = random() % 4; count > 0; --count) {
         uint32_t index = static_cast<uint32_t>(random() % 6);
@@ -171,7 +192,9 @@ TEST(SeccompProgram, IsLibseccompsOnRandomProfiles) {
 
 TEST(SeccompProgram, AmongSeveralRulesThePlainOneWinsThenTheFirst) {
   SeccompArchitecture native{AUDIT_ARCH_X86_64, false, true, {}};
-  native.calls[7] = {{11, {{0, SeccompCompare::GreaterOrEqual, 5, 0}}}, {12, {{0, SeccompCompare::Equal, 6, 0}}}, {13, {{0, SeccompCompare::Equal, 1, 0}}}};
+  native.calls[7] = {{11, {{0, SeccompCompare::GreaterOrEqual, 5, 0}}},
+                     {12, {{0, SeccompCompare::Equal, 6, 0}}},
+                     {13, {{0, SeccompCompare::Equal, 1, 0}}}};
   native.calls[8] = {{11, {{0, SeccompCompare::Equal, 1, 0}}}, {14, {}}};
   std::vector<sock_filter> program = seccomp_program({native}, 99, 98);
   auto at = [&](int number, uint64_t arg) { return run(program, {number, AUDIT_ARCH_X86_64, 0, {arg}}); };
@@ -199,7 +222,8 @@ TEST(SeccompProgram, CallsYoungerThanTheProfileAreMissing) {
 
 TEST(SeccompProgram, ManyRulesReachFurtherThanAConditionalJump) {
   SeccompArchitecture native{AUDIT_ARCH_X86_64, false, true, {}};
-  for (uint32_t number = 0; number < 300; ++number) native.calls[number] = {{number + 1000, {{0, SeccompCompare::Equal, number, 0}, {1, SeccompCompare::LessOrEqual, 1ull << 40, 0}}}};
+  for (uint32_t number = 0; number < 300; ++number)
+    native.calls[number] = {{number + 1000, {{0, SeccompCompare::Equal, number, 0}, {1, SeccompCompare::LessOrEqual, 1ull << 40, 0}}}};
   std::vector<sock_filter> program = seccomp_program({native}, 99, 98);
   EXPECT_LT(program.size(), size_t{BPF_MAXINSNS});
   for (uint32_t number = 0; number < 300; ++number) {

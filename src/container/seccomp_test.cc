@@ -87,8 +87,13 @@ TEST(Seccomp, EveryOperator) {
     uint64_t value, value_two;
     int at_4, at_5, at_6;  // whether the rule matches
   };
-  for (const Case& each : {Case{"SCMP_CMP_NE", 5, 0, 1, 0, 1}, {"SCMP_CMP_LT", 5, 0, 1, 0, 0}, {"SCMP_CMP_LE", 5, 0, 1, 1, 0}, {"SCMP_CMP_EQ", 5, 0, 0, 1, 0}, {"SCMP_CMP_GE", 5, 0, 0, 1, 1},
-                           {"SCMP_CMP_GT", 5, 0, 0, 0, 1}, {"SCMP_CMP_MASKED_EQ", 1, 1, 0, 1, 0}}) {
+  for (const Case& each : {Case{"SCMP_CMP_NE", 5, 0, 1, 0, 1},
+                           {"SCMP_CMP_LT", 5, 0, 1, 0, 0},
+                           {"SCMP_CMP_LE", 5, 0, 1, 1, 0},
+                           {"SCMP_CMP_EQ", 5, 0, 0, 1, 0},
+                           {"SCMP_CMP_GE", 5, 0, 0, 1, 1},
+                           {"SCMP_CMP_GT", 5, 0, 0, 0, 1},
+                           {"SCMP_CMP_MASKED_EQ", 1, 1, 0, 1, 0}}) {
     oci::Seccomp seccomp = profile({{{"getpriority"}, "SCMP_ACT_ERRNO", 77, {{2, each.value, each.value_two, each.op}}}});
     int status = status_under(seccomp, [] { return (call_with(4) == 77) | (call_with(5) == 77) << 1 | (call_with(6) == 77) << 2; });
     EXPECT_EQ(WEXITSTATUS(status), each.at_4 | each.at_5 << 1 | each.at_6 << 2) << each.op;
@@ -99,16 +104,22 @@ TEST(Seccomp, SeveralArgumentsMustAllMatchButOneTwiceIsAnAlternative) {
   auto both = profile({{{"getpriority"}, "SCMP_ACT_ERRNO", 77, {{2, 5, 0, "SCMP_CMP_EQ"}, {1, 1, 0, "SCMP_CMP_EQ"}}}});
   EXPECT_EQ(WEXITSTATUS(status_under(both, [] { return call_with(5); })), 0);
   auto either = profile({{{"getpriority"}, "SCMP_ACT_ERRNO", 77, {{2, 5, 0, "SCMP_CMP_EQ"}, {2, 6, 0, "SCMP_CMP_EQ"}}}});
-  EXPECT_EQ(WEXITSTATUS(status_under(either, [] { return (call_with(4) == 77) | (call_with(5) == 77) << 1 | (call_with(6) == 77) << 2; })), 6);
+  EXPECT_EQ(WEXITSTATUS(status_under(either, [] { return (call_with(4) == 77) | (call_with(5) == 77) << 1 | (call_with(6) == 77) << 2; })),
+            6);
 }
 
-TEST(Seccomp, UnknownNamesAreLeftOut) { EXPECT_EQ(exit_under(profile({{{"no_such_call", "getppid"}, "SCMP_ACT_ERRNO", 5, {}}}), errno_of_getppid), 5); }
+TEST(Seccomp, UnknownNamesAreLeftOut) {
+  EXPECT_EQ(exit_under(profile({{{"no_such_call", "getppid"}, "SCMP_ACT_ERRNO", 5, {}}}), errno_of_getppid), 5);
+}
 
 TEST(Seccomp, ErrorsNameTheMember) {
   EXPECT_NE(failure(profile({}, "SCMP_ACT_MAYBE")).find("linux.seccomp.defaultAction"), std::string::npos);
   EXPECT_NE(failure(profile({{{"read"}, "X", {}, {}}})).find("linux.seccomp.syscalls[0]"), std::string::npos);
-  EXPECT_NE(failure(profile({{{"read"}, "SCMP_ACT_ERRNO", {}, {{0, 0, 0, "EQ"}}}})).find("linux.seccomp.syscalls[0].args[0].op"), std::string::npos);
-  EXPECT_NE(failure(profile({{{"read"}, "SCMP_ACT_ERRNO", {}, {{6, 0, 0, "SCMP_CMP_EQ"}}}})).find("linux.seccomp.syscalls[0].args[0].index"), std::string::npos);
+  EXPECT_NE(failure(profile({{{"read"}, "SCMP_ACT_ERRNO", {}, {{0, 0, 0, "EQ"}}}})).find("linux.seccomp.syscalls[0].args[0].op"),
+            std::string::npos);
+  EXPECT_NE(
+      failure(profile({{{"read"}, "SCMP_ACT_ERRNO", {}, {{6, 0, 0, "SCMP_CMP_EQ"}}}})).find("linux.seccomp.syscalls[0].args[0].index"),
+      std::string::npos);
   EXPECT_NE(failure(profile({{{"read"}, "SCMP_ACT_ERRNO", 5000, {}}})).find("errnoRet"), std::string::npos);
   EXPECT_NE(failure(profile({{{"read"}, "SCMP_ACT_KILL", 5, {}}})).find("errnoRet"), std::string::npos);
   EXPECT_NE(failure(profile({{{}, "SCMP_ACT_ERRNO", {}, {}}})).find("linux.seccomp.syscalls[0].names"), std::string::npos);
@@ -128,7 +139,8 @@ TEST(Seccomp, ErrorsNameTheMember) {
 TEST(Seccomp, ArchitecturesAndFlags) {
   oci::Seccomp seccomp = profile({{{"getppid"}, "SCMP_ACT_ERRNO", 5, {}}});
   seccomp.architectures = {"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"};
-  seccomp.flags = {"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"};
+  seccomp.flags = {"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC",
+                   "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"};
   EXPECT_EQ(exit_under(seccomp, errno_of_getppid), 5);
   SeccompFilter filter = compile_seccomp(seccomp).value();
   EXPECT_EQ(filter.flags, SECCOMP_FILTER_FLAG_LOG | SECCOMP_FILTER_FLAG_SPEC_ALLOW | SECCOMP_FILTER_FLAG_TSYNC | 1u << 5);

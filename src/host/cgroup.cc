@@ -39,7 +39,8 @@ std::vector<std::string> missing_folders(const std::string& folder) {
   return missing;
 }
 
-// A new v1 cpuset has neither processors nor memory nodes and takes no process until it does (cpuset(7)); so has a parent that another program made.
+// A new v1 cpuset has neither processors nor memory nodes and takes no process until it does (cpuset(7)); so has a parent that another
+// program made.
 Result<void> fill_cpuset(const std::string& folder) {
   for (const char* file : {"cpuset.cpus", "cpuset.mems"}) {
     if (TRY(read_cgroup_file(folder, file)).find_first_not_of(" \n") != std::string::npos) continue;
@@ -61,8 +62,9 @@ Result<void> make_v1(const std::string& controller, const std::string& folder) {
   return {};
 }
 
-// Hands the controllers of a v2 folder to its children. All in one write, else each on its own, as one that cannot be used (cpu while real-time processes exist, for one) must not
-// cost the others. A folder with processes in it refuses resource controllers (EBUSY, the "no internal processes" rule): apply_resources then names what is missing.
+// Hands the controllers of a v2 folder to its children. All in one write, else each on its own, as one that cannot be used (cpu while
+// real-time processes exist, for one) must not cost the others. A folder with processes in it refuses resource controllers (EBUSY, the "no
+// internal processes" rule): apply_resources then names what is missing.
 void enable_controllers(const std::string& folder) {
   Result<std::string> available = read_cgroup_file(folder, "cgroup.controllers");
   Result<std::string> enabled = read_cgroup_file(folder, "cgroup.subtree_control");
@@ -75,7 +77,8 @@ void enable_controllers(const std::string& folder) {
     if (std::find(have.begin(), have.end(), name) == have.end()) wanted.push_back("+" + std::string(name));
   if (wanted.empty() || write_cgroup_file(folder, "cgroup.subtree_control", fmt::format("{}", fmt::join(wanted, " "))).ok()) return;
   for (const std::string& one : wanted)
-    if (Result<void> done = write_cgroup_file(folder, "cgroup.subtree_control", one); !done.ok()) log::debug("cgroup controller not enabled: {}", done.error().message());
+    if (Result<void> done = write_cgroup_file(folder, "cgroup.subtree_control", one); !done.ok())
+      log::debug("cgroup controller not enabled: {}", done.error().message());
 }
 
 // Makes a v2 folder, with the controllers enabled from the mount point down to its parent.
@@ -113,16 +116,21 @@ void read_processes(const std::string& folder, std::set<pid_t>& into) {
 }  // namespace
 
 Result<void> create_cgroup(CgroupPaths& paths) {
-  if (is_root(paths)) return make_error(EINVAL, "a container cannot have the root cgroup as its own: everything in it would be killed with the container");
+  if (is_root(paths))
+    return make_error(EINVAL, "a container cannot have the root cgroup as its own: everything in it would be killed with the container");
   std::vector<pid_t> there = TRY(cgroup_processes(paths));
-  if (!there.empty()) return make_error(EBUSY, "the cgroup {} has {} process(es) in it already (such as {}): it cannot become a container's", paths.path, there.size(), there.front());
+  if (!there.empty())
+    return make_error(EBUSY, "the cgroup {} has {} process(es) in it already (such as {}): it cannot become a container's", paths.path,
+                      there.size(), there.front());
   std::optional<Error> first;
   for (auto entry = paths.folders.begin(); entry != paths.folders.end();) {
     const auto& [controller, folder] = *entry;
     Result<void> made;
     // The v2 tree of a hybrid host is for finding and killing processes: its controllers, if any, stay as they are.
-    if (paths.version == CgroupVersion::V1) made = make_v1(controller, folder);
-    else made = make_v2(folder, paths.path);
+    if (paths.version == CgroupVersion::V1)
+      made = make_v1(controller, folder);
+    else
+      made = make_v2(folder, paths.path);
     if (made.ok()) {
       ++entry;
       continue;
@@ -178,7 +186,8 @@ Result<void> remove_cgroup(const CgroupPaths& paths) {
   };
   auto try_again = [&] {
     if (removed_all()) return true;
-    if (Result<void> killed = signal_cgroup(paths, SIGKILL); !killed.ok()) log::debug("killing what is in cgroup {}: {}", paths.path, killed.error().message());
+    if (Result<void> killed = signal_cgroup(paths, SIGKILL); !killed.ok())
+      log::debug("killing what is in cgroup {}: {}", paths.path, killed.error().message());
     return false;
   };
   auto unified = paths.folders.find("");

@@ -14,7 +14,8 @@ namespace caisson::host {
 // Loads a BPF_PROG_TYPE_CGROUP_DEVICE program. The error has the end of what the kernel's verifier says.
 Result<UniqueFd> load_device_program(const std::vector<bpf_insn>& program);
 
-// Makes it the folder's only device filter; those that were there are replaced without a moment in which there is none. A filter stays for as long as its cgroup.
+// Makes it the folder's only device filter; those that were there are replaced without a moment in which there is none. A filter stays for
+// as long as its cgroup.
 Result<void> set_device_program(const std::string& folder, int program);
 
 // Ids of the device filters attached to the folder itself.

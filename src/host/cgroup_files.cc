@@ -46,7 +46,8 @@ Result<void> write_cgroup_file(const std::string& folder, std::string_view file,
   do done = write(fd.get(), value.data(), value.size());
   while (done < 0 && errno == EINTR);
   if (done < 0) return errno_error("writing \"{}\" to {}", value, name);
-  if (static_cast<size_t>(done) != value.size()) return make_error(EIO, "writing \"{}\" to {}: only {} bytes were taken", value, name, done);
+  if (static_cast<size_t>(done) != value.size())
+    return make_error(EIO, "writing \"{}\" to {}: only {} bytes were taken", value, name, done);
   return {};
 }
 

@@ -31,8 +31,8 @@ std::vector<std::string_view> split_fields(std::string_view text, char separator
 // The folder and those below, deepest last. Empty when it does not exist.
 std::vector<std::string> cgroup_tree(const std::string& folder);
 
-// The one place of this module that waits: calls done() with pauses of 1 ms growing to 32 ms (less when the kernel notifies a change of events_file, a kernfs file
-// such as cgroup.events, "" for none) until it says true or the time is over (false).
+// The one place of this module that waits: calls done() with pauses of 1 ms growing to 32 ms (less when the kernel notifies a change of
+// events_file, a kernfs file such as cgroup.events, "" for none) until it says true or the time is over (false).
 bool wait_for_cgroup(std::chrono::milliseconds at_most, const std::string& events_file, const std::function<bool()>& done);
 
 }  // namespace caisson::host

@@ -44,12 +44,14 @@ std::optional<MountLine> parse_mount_line(std::string_view line) {
   return mount;
 }
 
-// A hierarchy may be mounted several times (bind mounts into containers): a writable one first, then one in the usual place, then the first.
+// A hierarchy may be mounted several times (bind mounts into containers): a writable one first, then one in the usual place, then the
+// first.
 int rank(const MountLine& mount) { return (mount.readonly ? 0 : 2) + (mount.point.starts_with("/sys/fs/cgroup") ? 1 : 0); }
 
 // Options of a cgroup v1 super block that are not controllers (cgroup-v1(7); kernel/cgroup/cgroup-v1.c).
 bool is_controller(std::string_view option) {
-  static const std::set<std::string_view> other = {"rw", "ro", "all", "none", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "favordynmods", "nofavordynmods", "seclabel"};
+  static const std::set<std::string_view> other = {
+      "rw", "ro", "all", "none", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "favordynmods", "nofavordynmods", "seclabel"};
   return !other.contains(option) && !option.starts_with("release_agent=");
 }
 
@@ -73,7 +75,8 @@ CgroupLayout parse_cgroup_layout(std::string_view mountinfo) {
     for (const std::string& option : mount->super_options)
       if (is_controller(option)) offer(option, *mount);
   }
-  bool v1 = std::any_of(layout.controllers.begin(), layout.controllers.end(), [](const auto& entry) { return !entry.first.starts_with("name="); });
+  bool v1 = std::any_of(layout.controllers.begin(), layout.controllers.end(),
+                        [](const auto& entry) { return !entry.first.starts_with("name="); });
   layout.version = v1 ? CgroupVersion::V1 : CgroupVersion::V2;
   return layout;
 }
@@ -92,8 +95,10 @@ std::string clean_cgroup_path(std::string_view path) {
   std::vector<std::string_view> kept;
   for (std::string_view part : split_fields(path, '/')) {
     if (part == ".") continue;
-    if (part != "..") kept.push_back(part);
-    else if (!kept.empty()) kept.pop_back();
+    if (part != "..")
+      kept.push_back(part);
+    else if (!kept.empty())
+      kept.pop_back();
   }
   std::string clean;
   for (std::string_view part : kept) clean.append("/").append(part);

@@ -27,14 +27,16 @@ TEST(CgroupLayout, HybridCountsAsV1) {
 }
 
 TEST(CgroupLayout, NamedHierarchyAloneIsV2) {
-  CgroupLayout layout = parse_cgroup_layout(std::string(kUnified) + "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n");
+  CgroupLayout layout =
+      parse_cgroup_layout(std::string(kUnified) + "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n");
   EXPECT_EQ(layout.version, CgroupVersion::V2);
   EXPECT_EQ(layout.unified, "/sys/fs/cgroup");
 }
 
 TEST(CgroupLayout, PrefersWritableMounts) {
-  CgroupLayout layout = parse_cgroup_layout("1 1 0:1 / /sys/fs/cgroup/memory ro,relatime - cgroup cgroup rw,memory\n"
-                                            "2 1 0:1 / /mnt/my\\040memory rw,relatime - cgroup cgroup rw,memory\n");
+  CgroupLayout layout = parse_cgroup_layout(
+      "1 1 0:1 / /sys/fs/cgroup/memory ro,relatime - cgroup cgroup rw,memory\n"
+      "2 1 0:1 / /mnt/my\\040memory rw,relatime - cgroup cgroup rw,memory\n");
   EXPECT_EQ(layout.controllers.at("memory"), "/mnt/my memory");
 }
 
@@ -63,7 +65,9 @@ TEST(CgroupPaths, AbsoluteIsBelowEveryMountPoint) {
 
 // What runc 1.1.5 does, seen by running it with a relative cgroupsPath on a machine whose own cgroup differs by controller.
 TEST(CgroupPaths, RelativeIsBelowTheOwnCgroupOfEachController) {
-  CgroupPaths paths = cgroup_paths_below_own(parse_cgroup_layout(kHybrid), "foo/bar", "5:cpu,cpuacct:/\n4:memory:/process_api/a5\n1:name=systemd:/s\n0::/\n").value();
+  CgroupPaths paths = cgroup_paths_below_own(parse_cgroup_layout(kHybrid), "foo/bar",
+                                             "5:cpu,cpuacct:/\n4:memory:/process_api/a5\n1:name=systemd:/s\n0::/\n")
+                          .value();
   EXPECT_EQ(paths.folders.at("memory"), "/sys/fs/cgroup/memory/process_api/a5/foo/bar");
   EXPECT_EQ(paths.folders.at("cpu"), "/sys/fs/cgroup/cpu,cpuacct/foo/bar");
   EXPECT_EQ(paths.folders.at("name=systemd"), "/sys/fs/cgroup/systemd/s/foo/bar");

@@ -35,7 +35,8 @@ Result<bool> is_frozen(const Freezer& freezer) {
   return events["frozen"] == 1;
 }
 
-// A v1 freezer can stay FREEZING when processes fork or sleep at the wrong moment: thawing and freezing again helps (freezer-subsystem.txt; runc does it too).
+// A v1 freezer can stay FREEZING when processes fork or sleep at the wrong moment: thawing and freezing again helps (freezer-subsystem.txt;
+// runc does it too).
 Result<void> set_v1(const Freezer& freezer, bool frozen) {
   const char* wanted = frozen ? "FROZEN" : "THAWED";
   TRY(write_cgroup_file(freezer.folder, "freezer.state", wanted));
@@ -61,7 +62,8 @@ Result<void> set_v1(const Freezer& freezer, bool frozen) {
 Result<void> set_v2(const Freezer& freezer, bool frozen) {
   TRY(write_cgroup_file(freezer.folder, "cgroup.freeze", frozen ? "1" : "0"));
   uint64_t wanted = frozen ? 1 : 0;
-  bool reached = wait_for_cgroup(milliseconds(5000), freezer.folder + "/cgroup.events", [&] { return read_cgroup_table(freezer.folder, "cgroup.events")["frozen"] == wanted; });
+  bool reached = wait_for_cgroup(milliseconds(5000), freezer.folder + "/cgroup.events",
+                                 [&] { return read_cgroup_table(freezer.folder, "cgroup.events")["frozen"] == wanted; });
   if (reached) return {};
   if (frozen) (void)write_cgroup_file(freezer.folder, "cgroup.freeze", "0");
   return make_error(ETIMEDOUT, "the cgroup {} could not be {} within 5 s", freezer.folder, frozen ? "frozen" : "thawed");
@@ -98,8 +100,8 @@ void kill_unified(const CgroupPaths& paths) {
   if (!killed.ok()) log::debug("killing a cgroup: {}", killed.error().message());
 }
 
-// SIGKILL where cgroup.kill does not reach. New processes come from those not yet signalled only (a fork with a signal pending is not done), so the second turn and those
-// after it happen where something forks faster than it is signalled: frozen, it cannot.
+// SIGKILL where cgroup.kill does not reach. New processes come from those not yet signalled only (a fork with a signal pending is not
+// done), so the second turn and those after it happen where something forks faster than it is signalled: frozen, it cannot.
 Result<void> kill_all(const CgroupPaths& paths, const std::optional<Freezer>& freezer) {
   std::set<pid_t> signalled;
   for (int turn = 0; turn < 64; ++turn) {
@@ -117,7 +119,10 @@ Result<void> kill_all(const CgroupPaths& paths, const std::optional<Freezer>& fr
 
 Result<void> freeze_cgroup(const CgroupPaths& paths, bool frozen) {
   std::optional<Freezer> freezer = freezer_of(paths);
-  if (!freezer) return make_error(ENOTSUP, "this node has no cgroup freezer (v1 controller \"freezer\", or v2 from Linux 5.2 on): a container cannot be paused or resumed");
+  if (!freezer)
+    return make_error(
+        ENOTSUP,
+        "this node has no cgroup freezer (v1 controller \"freezer\", or v2 from Linux 5.2 on): a container cannot be paused or resumed");
   return set_frozen(*freezer, frozen);
 }
 

@@ -121,8 +121,9 @@ std::vector<CgroupStats::Blkio> blkio_v1(const std::string& folder, const std::a
 void blkio_v2(const std::string& folder, CgroupStats& stats) {
   Result<std::string> text = read_cgroup_file(folder, "io.stat");
   if (!text.ok()) return;
-  static const std::map<std::string_view, std::pair<bool, const char*>> kinds = {{"rbytes", {true, "Read"}},  {"wbytes", {true, "Write"}},  {"dbytes", {true, "Discard"}},
-                                                                                 {"rios", {false, "Read"}}, {"wios", {false, "Write"}}, {"dios", {false, "Discard"}}};
+  static const std::map<std::string_view, std::pair<bool, const char*>> kinds = {
+      {"rbytes", {true, "Read"}}, {"wbytes", {true, "Write"}}, {"dbytes", {true, "Discard"}},
+      {"rios", {false, "Read"}},  {"wios", {false, "Write"}},  {"dios", {false, "Discard"}}};
   for (std::string_view line : split_fields(*text, '\n')) {
     std::vector<std::string_view> fields = split_fields(line, ' ');
     std::optional<CgroupStats::Blkio> device = fields.empty() ? std::nullopt : device_of(fields[0]);
@@ -133,7 +134,8 @@ void blkio_v2(const std::string& folder, CgroupStats& stats) {
       auto kind = kinds.find(fields[i].substr(0, equals));
       auto value = parse_cgroup_number(fields[i].substr(equals + 1));
       if (kind == kinds.end() || !value) continue;
-      (kind->second.first ? stats.io_service_bytes : stats.io_serviced).push_back({device->major, device->minor, kind->second.second, *value});
+      (kind->second.first ? stats.io_service_bytes : stats.io_serviced)
+          .push_back({device->major, device->minor, kind->second.second, *value});
     }
   }
 }
@@ -173,8 +175,10 @@ Result<CgroupStats> cgroup_stats(const CgroupPaths& paths) {
     cpu_v1(paths, stats);
     if (const std::string* folder = folder_for(paths, "memory")) memory_v1(*folder, stats);
     if (const std::string* folder = folder_for(paths, "blkio")) {
-      stats.io_service_bytes = blkio_v1(*folder, {"blkio.bfq.io_service_bytes_recursive", "blkio.throttle.io_service_bytes_recursive", "blkio.io_service_bytes_recursive"});
-      stats.io_serviced = blkio_v1(*folder, {"blkio.bfq.io_serviced_recursive", "blkio.throttle.io_serviced_recursive", "blkio.io_serviced_recursive"});
+      stats.io_service_bytes = blkio_v1(*folder, {"blkio.bfq.io_service_bytes_recursive", "blkio.throttle.io_service_bytes_recursive",
+                                                  "blkio.io_service_bytes_recursive"});
+      stats.io_serviced =
+          blkio_v1(*folder, {"blkio.bfq.io_serviced_recursive", "blkio.throttle.io_serviced_recursive", "blkio.io_serviced_recursive"});
     }
   } else if (const std::string* folder = folder_for(paths, "")) {
     cpu_v2(*folder, stats);

@@ -213,12 +213,13 @@ TEST_F(Real, AttachFreezeSignalAndRemove) {
     for (;;) pause();
   });
   EXPECT_EQ(cgroup_processes(paths_).value(), std::vector<pid_t>{pid});
-  for (const auto& [controller, folder] : paths_.folders) EXPECT_EQ(read_cgroup_file(folder, "cgroup.procs").value(), std::to_string(pid) + "\n") << folder;
+  for (const auto& [controller, folder] : paths_.folders)
+    EXPECT_EQ(read_cgroup_file(folder, "cgroup.procs").value(), std::to_string(pid) + "\n") << folder;
   Result<void> frozen = freeze_cgroup(paths_, true);
   ASSERT_TRUE(frozen.ok()) << frozen.error().message();
   EXPECT_TRUE(*cgroup_is_frozen(paths_));
   ASSERT_TRUE(signal_cgroup(paths_, SIGTERM).ok());
-  EXPECT_TRUE(*cgroup_is_frozen(paths_));  // as it was
+  EXPECT_TRUE(*cgroup_is_frozen(paths_));     // as it was
   if (paths_.version == CgroupVersion::V1) {  // v2 lets a frozen process die
     EXPECT_EQ(waitpid(pid, nullptr, WNOHANG), 0);
   }
@@ -301,7 +302,8 @@ TEST_F(Real, CloneIntoTheUnifiedFolderIsSeenAsAttached) {
   ASSERT_GE(pid, 0) << strerror(errno);
   if (pid == 0) {
     bool attached = attach_to_cgroup(paths_, 0).ok();
-    for (const auto& [controller, folder] : paths_.folders) attached &= read_cgroup_file(folder, "cgroup.procs").value() == std::to_string(getpid()) + "\n";
+    for (const auto& [controller, folder] : paths_.folders)
+      attached &= read_cgroup_file(folder, "cgroup.procs").value() == std::to_string(getpid()) + "\n";
     _exit(attached ? 0 : 1);
   }
   int status = 0;

@@ -39,13 +39,14 @@ struct EventLoop::State {
     std::function<void(int)> ended;
   };
   std::unordered_map<pid_t, Child> children;
-  UniqueFd child_signals;                       // valid: every child is reaped
-  std::deque<std::pair<pid_t, int>> orphans;    // ended and reaped, but not (yet) watched; the newest last
+  UniqueFd child_signals;                     // valid: every child is reaped
+  std::deque<std::pair<pid_t, int>> orphans;  // ended and reaped, but not (yet) watched; the newest last
   uint32_t next_generation = 1;
   TimerId next_timer = 1;
   bool stopped = false;
 
-  // Milliseconds for epoll_wait: 0 if something is due, -1 if nothing will be. Rounded up, so that a timer never wakes us early only to sleep again.
+  // Milliseconds for epoll_wait: 0 if something is due, -1 if nothing will be. Rounded up, so that a timer never wakes us early only to
+  // sleep again.
   int timeout() const {
     if (!posted.empty() || stopped) return 0;
     if (timers.empty()) return -1;

@@ -42,8 +42,9 @@ class EventLoop {
   Result<void> watch_child(pid_t pid, std::function<void(int wait_status)> ended);
   bool watches_child(pid_t pid) const;
 
-  // From now on every ended child is reaped, also those that nobody watches: orphans (of PID 1 or a subreaper), and what workers have left behind with CLONE_PARENT. The statuses of the last 4096 of
-  // these are kept, so that a child which ended before it was watched is not lost. Blocks SIGCHLD.
+  // From now on every ended child is reaped, also those that nobody watches: orphans (of PID 1 or a subreaper), and what workers have left
+  // behind with CLONE_PARENT. The statuses of the last 4096 of these are kept, so that a child which ended before it was watched is not
+  // lost. Blocks SIGCHLD.
   Result<void> reap_orphans();
   // The status of an ended child that nobody watched, once.
   std::optional<int> take_orphan_status(pid_t pid);

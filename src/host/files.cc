@@ -31,8 +31,9 @@ Result<MountOf> mount_of(int folder, const char* name) {
   struct statx info {};
   if (statx(folder, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (*name == 0 ? AT_EMPTY_PATH : 0), STATX_TYPE | STATX_MNT_ID, &info) != 0)
     return errno_error("cannot stat {}", name);
-  return MountOf{(info.stx_mask & STATX_MNT_ID) != 0 ? info.stx_mnt_id : (static_cast<uint64_t>(info.stx_dev_major) << 32 | info.stx_dev_minor),
-                 S_ISDIR(info.stx_mode), (info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0};
+  return MountOf{
+      (info.stx_mask & STATX_MNT_ID) != 0 ? info.stx_mnt_id : (static_cast<uint64_t>(info.stx_dev_major) << 32 | info.stx_dev_minor),
+      S_ISDIR(info.stx_mode), (info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0};
 }
 
 // Removes name in folder. Goes on after a failure, so that as much as possible is freed, and reports the first.
@@ -126,7 +127,8 @@ Result<void> write_file(const std::string& path, std::string_view text) {
   do count = write(fd.get(), text.data(), text.size());
   while (count < 0 && errno == EINTR);
   if (count < 0) return errno_error("cannot write \"{}\" to {}", text.substr(0, 200), path);
-  if (static_cast<size_t>(count) != text.size()) return make_error(EIO, "cannot write \"{}\" to {}: only {} bytes were taken", text.substr(0, 200), path, count);
+  if (static_cast<size_t>(count) != text.size())
+    return make_error(EIO, "cannot write \"{}\" to {}: only {} bytes were taken", text.substr(0, 200), path, count);
   return {};
 }
 

@@ -24,7 +24,9 @@ namespace caisson::host {
 template <auto Free>
 struct NetlinkFree {
   template <typename T>
-  void operator()(T* object) const { Free(object); }
+  void operator()(T* object) const {
+    Free(object);
+  }
 };
 using NetlinkSocket = std::unique_ptr<nl_sock, NetlinkFree<nl_socket_free>>;
 using NetlinkCache = std::unique_ptr<nl_cache, NetlinkFree<nl_cache_free>>;

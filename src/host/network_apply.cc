@@ -29,7 +29,8 @@ Result<void> set_up(nl_sock* socket, nl_cache* links, const NetworkInterface& in
   Link flags(rtnl_link_alloc());
   rtnl_link_set_flags(flags.get(), IFF_UP);
   if (interface.up)
-    if (int failed = rtnl_link_change(socket, link, flags.get(), 0); failed < 0) return netlink_error(failed, "bring interface {} up", interface.name);
+    if (int failed = rtnl_link_change(socket, link, flags.get(), 0); failed < 0)
+      return netlink_error(failed, "bring interface {} up", interface.name);
   for (const InterfaceAddress& row : interface.addresses) {
     NetlinkAddress local = TRY(parse_address(row.address, AF_UNSPEC));
     LinkAddress address(rtnl_addr_alloc());
@@ -110,7 +111,8 @@ Result<void> flush_addresses(const std::string& interface) {
   for (nl_object* object = nl_cache_get_first(raw); object; object = nl_cache_get_next(object)) {
     auto* address = reinterpret_cast<rtnl_addr*>(object);
     if (rtnl_addr_get_ifindex(address) != index) continue;
-    if (int failed = rtnl_addr_delete(socket.get(), address, 0); failed < 0) return netlink_error(failed, "remove an address of {}", interface);
+    if (int failed = rtnl_addr_delete(socket.get(), address, 0); failed < 0)
+      return netlink_error(failed, "remove an address of {}", interface);
   }
   return {};
 }

@@ -33,8 +33,10 @@ int run(const char* command) { return std::system(command); }
 
 TEST(Network, ReadsWhatAPluginHasSetUp) {
   in_new_network([] {
-    ASSERT_EQ(run("ip link add eth0 address 02:00:00:00:00:01 type veth peer name p0 && ip addr add 10.1.2.3/24 dev eth0 && ip -6 addr add fd00::3/64 dev eth0 nodad && "
-                  "ip link set eth0 mtu 1400 up && ip link set p0 up && ip route add default via 10.1.2.1 && ip neigh add 10.1.2.9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent && "
+    ASSERT_EQ(run("ip link add eth0 address 02:00:00:00:00:01 type veth peer name p0 && ip addr add 10.1.2.3/24 dev eth0 && ip -6 addr add "
+                  "fd00::3/64 dev eth0 nodad && "
+                  "ip link set eth0 mtu 1400 up && ip link set p0 up && ip route add default via 10.1.2.1 && ip neigh add 10.1.2.9 lladdr "
+                  "02:00:00:00:00:09 dev eth0 nud permanent && "
                   "ip route add 10.9.0.0/16 via 10.1.2.7 metric 5 mtu 1300"),
               0);
     auto network = read_network();
@@ -68,8 +70,10 @@ TEST(Network, ReadsWhatAPluginHasSetUp) {
 
 TEST(Network, WhatWasReadIsMadeAgainElsewhere) {
   in_new_network([] {
-    ASSERT_EQ(run("ip link add eth0 address 02:00:00:00:00:01 type veth peer name p0 && ip addr add 10.1.2.3/24 dev eth0 && ip -6 addr add fd00::3/64 dev eth0 nodad && "
-                  "ip link set eth0 mtu 1400 up && ip link set p0 up && ip route add default via 10.1.2.1 && ip neigh add 10.1.2.9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent && "
+    ASSERT_EQ(run("ip link add eth0 address 02:00:00:00:00:01 type veth peer name p0 && ip addr add 10.1.2.3/24 dev eth0 && ip -6 addr add "
+                  "fd00::3/64 dev eth0 nodad && "
+                  "ip link set eth0 mtu 1400 up && ip link set p0 up && ip route add default via 10.1.2.1 && ip neigh add 10.1.2.9 lladdr "
+                  "02:00:00:00:00:09 dev eth0 nud permanent && "
                   "ip -6 route add default via fd00::1"),
               0);
     auto network = read_network();
@@ -108,13 +112,16 @@ TEST(Network, AMissingInterfaceIsNamed) {
 TEST(Network, ARedirectCarriesFramesBothWays) {
   in_new_network([] {
     if (access("/dev/net/tun", R_OK) != 0) _exit(0);
-    ASSERT_EQ(run("ip link add eth0 type veth peer name p0 && ip link set eth0 up && ip link set p0 up && ip addr add 10.5.0.1/24 dev p0"), 0);
+    ASSERT_EQ(run("ip link add eth0 type veth peer name p0 && ip link set eth0 up && ip link set p0 up && ip addr add 10.5.0.1/24 dev p0"),
+              0);
     auto tap = create_tap("tap0", 1500);
     ASSERT_TRUE(tap.ok()) << tap.error().message();
     Result<void> joined = redirect_between("eth0", "tap0");
     ASSERT_TRUE(joined.ok()) << joined.error().message();
     // An ARP request that leaves p0 arrives at eth0 and must come out of the tap's descriptor.
-    ASSERT_EQ(run("ip neigh flush dev p0; (timeout 2 ping -c1 -W1 10.5.0.2 >/dev/null 2>&1 || timeout 2 bash -c 'echo x > /dev/udp/10.5.0.2/9') ; true"), 0);
+    ASSERT_EQ(run("ip neigh flush dev p0; (timeout 2 ping -c1 -W1 10.5.0.2 >/dev/null 2>&1 || timeout 2 bash -c 'echo x > "
+                  "/dev/udp/10.5.0.2/9') ; true"),
+              0);
     char frame[2048];
     bool arp = false;
     for (ssize_t got; (got = read(tap->get(), frame, sizeof frame)) > 0;)

@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kIngressParent = 0xfffffff1;  // TC_H_INGRESS
 constexpr uint32_t kIngressHandle = 0xffff0000;
-constexpr int kVnetHeaderBytes = 12;             // virtio_net_hdr_v1: what virtio 1.0 devices use
+constexpr int kVnetHeaderBytes = 12;  // virtio_net_hdr_v1: what virtio 1.0 devices use
 
 // A fresh one: what an earlier sandbox of this network namespace has left there leads to an interface that has gone.
 Result<void> add_ingress(nl_sock* socket, rtnl_link* link) {
@@ -68,7 +68,8 @@ Result<UniqueFd> create_tap(const std::string& name, uint32_t mtu) {
   Link change(rtnl_link_alloc());
   rtnl_link_set_mtu(change.get(), mtu);
   rtnl_link_set_flags(change.get(), IFF_UP);
-  if (int failed = rtnl_link_change(socket.get(), link.get(), change.get(), 0); failed < 0) return netlink_error(failed, "bring tap {} up", name);
+  if (int failed = rtnl_link_change(socket.get(), link.get(), change.get(), 0); failed < 0)
+    return netlink_error(failed, "bring tap {} up", name);
   return tap;
 }
 

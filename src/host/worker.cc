@@ -32,7 +32,8 @@ void send_outcome(int socket, Result<WorkerOutput> outcome) {
   Header header;
   std::string payload;
   std::vector<int> fds;
-  if (outcome && outcome->fds.size() > 64) outcome = make_error(E2BIG, "a worker has {} descriptors to hand back, more than 64", outcome->fds.size());
+  if (outcome && outcome->fds.size() > 64)
+    outcome = make_error(E2BIG, "a worker has {} descriptors to hand back, more than 64", outcome->fds.size());
   if (outcome) {
     payload = std::move(outcome->payload);
     for (const UniqueFd& fd : outcome->fds) fds.push_back(fd.get());

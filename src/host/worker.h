@@ -25,15 +25,15 @@ struct WorkerOptions {
   bool sibling = false;
   // 0: none. When it passes the worker is killed and done gets ETIMEDOUT.
   std::chrono::milliseconds deadline{0};
-  // Where given, the worker closes every descriptor but these, 0 to 2 and the log's; else it closes only those that the loop watches. So processes that it leaves
-  // behind hold nothing of other containers and connections.
+  // Where given, the worker closes every descriptor but these, 0 to 2 and the log's; else it closes only those that the loop watches. So
+  // processes that it leaves behind hold nothing of other containers and connections.
   std::optional<std::vector<int>> keep_fds;
 };
 
-// Forks; the child runs work() and sends its result; done(result) runs in the loop, as soon as the result is there. A worker that dies without a result gives EIO.
-// The calling process must be single-threaded. The worker starts with no signal blocked; ignored signals stay ignored. It dies with this process (PR_SET_PDEATHSIG), but
-// for a sibling, whose parent is another.
-// Returns a function that kills the worker, if it still runs: done gets ECANCELED then.
+// Forks; the child runs work() and sends its result; done(result) runs in the loop, as soon as the result is there. A worker that dies
+// without a result gives EIO. The calling process must be single-threaded. The worker starts with no signal blocked; ignored signals stay
+// ignored. It dies with this process (PR_SET_PDEATHSIG), but for a sibling, whose parent is another. Returns a function that kills the
+// worker, if it still runs: done gets ECANCELED then.
 std::function<void()> run_worker(EventLoop& loop, WorkerOptions options, std::function<Result<WorkerOutput>()> work,
                                  std::function<void(Result<WorkerOutput>)> done);
 

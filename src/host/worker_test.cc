@@ -178,7 +178,10 @@ TEST_F(WorkerTest, ManyAtOnce) {
   int done = 0;
   for (int i = 0; i < 20; ++i)
     run_worker(
-        *loop_, {}, [i]() -> Result<WorkerOutput> { return WorkerOutput{std::to_string(i), {}}; },
+        *loop_, {},
+        [i]() -> Result<WorkerOutput> {
+          return WorkerOutput{std::to_string(i), {}};
+        },
         [&, i](Result<WorkerOutput> result) {
           ASSERT_TRUE(result.ok());
           EXPECT_EQ(result->payload, std::to_string(i));

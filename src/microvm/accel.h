@@ -3,7 +3,8 @@
 
 namespace caisson::microvm {
 
-// True only where this version of Caisson has booted a guest under KVM on this boot of this host's kernel. Microseconds; proves nothing itself.
+// True only where this version of Caisson has booted a guest under KVM on this boot of this host's kernel. Microseconds; proves nothing
+// itself.
 bool remembered_kvm();
 
 }  // namespace caisson::microvm

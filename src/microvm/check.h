@@ -10,16 +10,16 @@
 namespace caisson::microvm {
 
 struct CheckRow {
-  std::string what;     // "namespace", "microvm (qemu, kvm)", "microvm (qemu, tcg)", "guest image stock", "share virtiofs", ...
+  std::string what;  // "namespace", "microvm (qemu, kvm)", "microvm (qemu, tcg)", "guest image stock", "share virtiofs", ...
   bool ok = false;
   bool required = false;  // false: informative
-  std::string detail;   // what was proved, with figures ("guest 6.1.0-53-cloud-amd64 ready in 2.1 s")
-  std::string remedy;   // what to do where it is not ok
+  std::string detail;     // what was proved, with figures ("guest 6.1.0-53-cloud-amd64 ready in 2.1 s")
+  std::string remedy;     // what to do where it is not ok
 };
 struct CheckReport {
   std::vector<CheckRow> rows;
   bool namespace_ok = false;
-  bool kvm_ok = false;    // a guest booted under KVM
+  bool kvm_ok = false;  // a guest booted under KVM
   bool tcg_ok = false;
   std::string auto_isolation;  // what `auto` takes from now on
 };
@@ -28,8 +28,9 @@ struct CheckReport {
 Result<CheckReport> run_check(const sandbox::RuntimeConfig& config, bool progress);
 inline constexpr const char* kCheckCache = "/var/lib/caisson/check.json";
 
-// What `auto` means here: the remembered report if it was made by this version on this boot of this kernel, else a KVM boot proof made now if /dev/kvm opens
-// (bounded to 10 s) and remembered. "microvm" only where a guest booted under KVM, else "namespace" (until appkernel exists) with a warning, once, that this is the node's own kernel.
+// What `auto` means here: the remembered report if it was made by this version on this boot of this kernel, else a KVM boot proof made now
+// if /dev/kvm opens (bounded to 10 s) and remembered. "microvm" only where a guest booted under KVM, else "namespace" (until appkernel
+// exists) with a warning, once, that this is the node's own kernel.
 Result<std::string> resolve_auto(const sandbox::RuntimeConfig& config);
 std::string report_to_json(const CheckReport& report);
 

@@ -97,8 +97,8 @@ void translate_namespaces(Json& namespaces, int pod_init) {
 
 }  // namespace
 
-Result<GuestSpec> translate_spec(std::string_view config_json, const std::string& bundle, const std::string& id,
-                                 const std::string& folder, bool in_pod, int pod_init) {
+Result<GuestSpec> translate_spec(std::string_view config_json, const std::string& bundle, const std::string& id, const std::string& folder,
+                                 bool in_pod, int pod_init) {
   Json document = TRY(oci::parse_document(config_json, "config.json"));
   GuestSpec guest;
   try {
@@ -111,8 +111,7 @@ Result<GuestSpec> translate_spec(std::string_view config_json, const std::string
       if (document["hooks"].contains("startContainer")) kept["startContainer"] = document["hooks"]["startContainer"];
       document["hooks"] = kept;
     }
-    if (document["linux"].contains("namespaces"))
-      translate_namespaces(document["linux"]["namespaces"], pod_init);
+    if (document["linux"].contains("namespaces")) translate_namespaces(document["linux"]["namespaces"], pod_init);
     document["linux"]["cgroupsPath"] = "/" + id;
   } catch (const Json::exception& error) {
     // The document has been validated before: this is no ordinary answer to a broken one.

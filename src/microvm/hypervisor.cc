@@ -12,7 +12,8 @@ Result<void> choose_accel(const sandbox::MicrovmConfig& settings, VmConfig& conf
     config.accel = settings.accel == "kvm" ? Accel::Kvm : Accel::Tcg;
     return {};
   }
-  if (settings.accel != "auto") return make_error(EINVAL, "microvm.accel is \"{}\", and can be \"auto\", \"kvm\" or \"tcg\"", settings.accel);
+  if (settings.accel != "auto")
+    return make_error(EINVAL, "microvm.accel is \"{}\", and can be \"auto\", \"kvm\" or \"tcg\"", settings.accel);
   config.accel = remembered_kvm() ? Accel::Kvm : Accel::Tcg;
   return {};
 }
@@ -26,20 +27,26 @@ Result<void> choose_share(const sandbox::MicrovmConfig& settings, VmConfig& conf
     config.share = ShareType::NineP;
     return {};
   }
-  if (settings.share != "9p") return make_error(EINVAL, "microvm.share is \"{}\", and can be \"auto\", \"virtiofs\" or \"9p\"", settings.share);
+  if (settings.share != "9p")
+    return make_error(EINVAL, "microvm.share is \"{}\", and can be \"auto\", \"virtiofs\" or \"9p\"", settings.share);
   config.share = ShareType::NineP;
   if (config.guest.has_9p) return {};
-  return make_error(EINVAL, "the {} guest kernel has no 9p: set microvm.share to \"virtiofs\", or use 'caisson guest build --tuned'", config.guest.name);
+  return make_error(EINVAL, "the {} guest kernel has no 9p: set microvm.share to \"virtiofs\", or use 'caisson guest build --tuned'",
+                    config.guest.name);
 }
 
 Result<void> choose_machine(const sandbox::MicrovmConfig& settings, VmConfig& config) {
   if (settings.machine != "auto" && settings.machine != "microvm" && settings.machine != "q35")
     return make_error(EINVAL, "microvm.machine is \"{}\", and can be \"auto\", \"q35\" or \"microvm\"", settings.machine);
-  // With virtiofs machine "microvm" has PCI and ACPI, as our kernels need it; with 9p it has neither disks nor PCI, and the kernel is told of its devices on the command line.
+  // With virtiofs machine "microvm" has PCI and ACPI, as our kernels need it; with 9p it has neither disks nor PCI, and the kernel is told
+  // of its devices on the command line.
   const bool fits = config.share == ShareType::Virtiofs ? config.guest.name != "custom" : config.guest.has_mmio;
   config.machine = settings.machine != "auto" ? settings.machine : fits ? "microvm" : "q35";
   if (config.machine == "microvm" && config.share == ShareType::NineP && !config.guest.has_mmio)
-    return make_error(EINVAL, "the {} guest kernel with 9p does not boot on machine \"microvm\": it does not take virtio-mmio devices from its command line; set microvm.machine to \"q35\"", config.guest.name);
+    return make_error(EINVAL,
+                      "the {} guest kernel with 9p does not boot on machine \"microvm\": it does not take virtio-mmio devices from its "
+                      "command line; set microvm.machine to \"q35\"",
+                      config.guest.name);
   return {};
 }
 

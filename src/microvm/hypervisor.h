@@ -20,21 +20,22 @@ enum class Accel { Kvm, Tcg };
 enum class ShareType { Virtiofs, NineP };
 
 struct GuestImage {
-  std::string name;      // "stock", "tuned", "custom"
-  std::string kernel;    // vmlinux (ELF with a PVH note)
+  std::string name;    // "stock", "tuned", "custom"
+  std::string kernel;  // vmlinux (ELF with a PVH note)
   std::string initrd;
   bool has_9p = false;
-  bool has_mmio = false; // takes virtio-mmio devices from its command line, as machine `microvm` without PCI gives them
+  bool has_mmio = false;  // takes virtio-mmio devices from its command line, as machine `microvm` without PCI gives them
 };
 
 struct VmConfig {
   std::string id;
-  std::string dir;            // the sandbox's folder; the VMM's own files go to <dir>/vm
+  std::string dir;  // the sandbox's folder; the VMM's own files go to <dir>/vm
   GuestImage guest;
   Accel accel = Accel::Tcg;
-  std::string machine;        // "q35" or "microvm"
+  std::string machine;  // "q35" or "microvm"
   ShareType share = ShareType::Virtiofs;
-  // The guest's shared tree (mount tag kShareTag): Share::namespace_fd(), borrowed until start() has returned. What is exposed later reaches the guest too. -1: no share.
+  // The guest's shared tree (mount tag kShareTag): Share::namespace_fd(), borrowed until start() has returned. What is exposed later
+  // reaches the guest too. -1: no share.
   int share_namespace = -1;
   // Network devices: a tap's descriptor (borrowed until start() has returned) and the MAC that the guest's device has.
   struct Network {
@@ -46,7 +47,7 @@ struct VmConfig {
   uint64_t memory_mib = 256;
   std::string kernel_parameters;
   sandbox::MicrovmConfig settings;
-  std::string cgroup;         // host cgroup path for VMM and helpers, below the mount points; "" none
+  std::string cgroup;  // host cgroup path for VMM and helpers, below the mount points; "" none
 };
 
 inline constexpr const char* kShareTag = "caisson";
@@ -57,10 +58,12 @@ class Hypervisor {
  public:
   struct Events {
     std::function<void(UniqueFd agent)> connected;  // the agent port's host side, a connected stream socket, before the guest has opened it
-    std::function<void(Error)> failed;              // the VMM could not be started, or died; with the last lines of its log. Once; nothing else comes after it
+    std::function<void(Error)>
+        failed;  // the VMM could not be started, or died; with the last lines of its log. Once; nothing else comes after it
   };
   virtual ~Hypervisor() = default;
-  // Starts VMM and helpers, jailed. What must be freed if we die is in leftovers() from before each thing is made; the caller saves it (saved is called with it whenever it grows).
+  // Starts VMM and helpers, jailed. What must be freed if we die is in leftovers() from before each thing is made; the caller saves it
+  // (saved is called with it whenever it grows).
   virtual void start(const VmConfig& config, Events events, std::function<Result<void>(const sandbox::Leftovers&)> save) = 0;
   virtual void pause(std::function<void(Result<void>)> done) = 0;
   virtual void resume(std::function<void(Result<void>)> done) = 0;
@@ -72,8 +75,9 @@ class Hypervisor {
   virtual std::string console_tail() const = 0;
 };
 
-// Chooses guest image, accelerator (from what `caisson check` remembers; TCG where KVM is not proved), machine and share type as the configuration asks and as kernel and VMM allow, and puts
-// them with the settings into config. Errors say what does not go together. vcpus, memory, id, dir, cgroup and the share are the caller's.
+// Chooses guest image, accelerator (from what `caisson check` remembers; TCG where KVM is not proved), machine and share type as the
+// configuration asks and as kernel and VMM allow, and puts them with the settings into config. Errors say what does not go together. vcpus,
+// memory, id, dir, cgroup and the share are the caller's.
 Result<void> choose_platform(const sandbox::MicrovmConfig& settings, VmConfig& config);
 
 Result<std::unique_ptr<Hypervisor>> make_hypervisor(host::EventLoop& loop, const sandbox::MicrovmConfig& config);

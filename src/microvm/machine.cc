@@ -145,7 +145,8 @@ void Machine::watch_oom_events(uint64_t after) {
 
 Result<int> Machine::pod_init() const {
   if (pod_init_ > 0) return pod_init_;
-  return make_error(EINVAL, "a container of a pod cannot be created before the pod's own (annotation io.kubernetes.cri.container-type: sandbox)");
+  return make_error(EINVAL,
+                    "a container of a pod cannot be created before the pod's own (annotation io.kubernetes.cri.container-type: sandbox)");
 }
 
 oci::PodRole Machine::role_of(const oci::Spec& spec) const {

@@ -52,7 +52,8 @@ class Machine : public std::enable_shared_from_this<Machine> {
 
   // The process of the pod's first container in the guest, whose namespaces the pod's other containers share. EINVAL where there is none.
   Result<int> pod_init() const;
-  // A container's place in the pod that this machine is: by its annotations, but that the command line gives a container which belongs to no sandbox it knows a machine of its own.
+  // A container's place in the pod that this machine is: by its annotations, but that the command line gives a container which belongs to
+  // no sandbox it knows a machine of its own.
   oci::PodRole role_of(const oci::Spec& spec) const;
   // A container has been created whose init in the guest is this. podman does not mark a pod's first container: it is the machine's first.
   void consider_pod_init(const oci::Spec& spec, int pid);

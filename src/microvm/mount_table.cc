@@ -7,8 +7,9 @@
 namespace caisson::microvm {
 namespace {
 
-constexpr std::array<std::string_view, 20> kKernelInterfaces = {"proc",    "sysfs",       "cgroup",    "cgroup2", "debugfs", "tracefs",   "securityfs", "bpf",  "configfs", "mqueue",
-                                                                "efivarfs", "binfmt_misc", "fusectl", "pstore",  "selinuxfs", "smackfs", "nsfs",       "rpc_pipefs", "nfsd", "resctrl"};
+constexpr std::array<std::string_view, 20> kKernelInterfaces = {
+    "proc",     "sysfs",       "cgroup",  "cgroup2", "debugfs",   "tracefs", "securityfs", "bpf",        "configfs", "mqueue",
+    "efivarfs", "binfmt_misc", "fusectl", "pstore",  "selinuxfs", "smackfs", "nsfs",       "rpc_pipefs", "nfsd",     "resctrl"};
 
 bool is_octal(char c) { return c >= '0' && c <= '7'; }
 
@@ -58,6 +59,8 @@ bool is_below(std::string_view path, std::string_view folder) {
   return path.size() > folder.size() + 1 && path.starts_with(folder) && path[folder.size()] == '/';
 }
 
-bool is_kernel_interface(std::string_view type) { return std::find(kKernelInterfaces.begin(), kKernelInterfaces.end(), type) != kKernelInterfaces.end(); }
+bool is_kernel_interface(std::string_view type) {
+  return std::find(kKernelInterfaces.begin(), kKernelInterfaces.end(), type) != kKernelInterfaces.end();
+}
 
 }  // namespace caisson::microvm

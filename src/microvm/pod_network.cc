@@ -24,7 +24,8 @@ Result<host::WorkerOutput> take_over(const std::string& path) {
   host::Network network = TRY(host::read_network());
   std::erase_if(network.interfaces, [](const host::NetworkInterface& row) { return !row.up || row.name.starts_with(kTapPrefix); });
   if (network.interfaces.size() > kMostInterfaces)
-    return make_error(EINVAL, "network namespace {} has {} interfaces: a virtual machine takes {} at most", path, network.interfaces.size(), kMostInterfaces);
+    return make_error(EINVAL, "network namespace {} has {} interfaces: a virtual machine takes {} at most", path, network.interfaces.size(),
+                      kMostInterfaces);
   auto taken = [&](const std::string& name) {
     return std::any_of(network.interfaces.begin(), network.interfaces.end(), [&](const auto& row) { return row.name == name; });
   };
@@ -42,7 +43,8 @@ Result<host::WorkerOutput> take_over(const std::string& path) {
 
 Result<PodNetwork> unpack(host::WorkerOutput output) {
   PodNetwork network;
-  if (!network.description.ParseFromString(output.payload) || static_cast<size_t>(network.description.interfaces_size()) != output.fds.size())
+  if (!network.description.ParseFromString(output.payload) ||
+      static_cast<size_t>(network.description.interfaces_size()) != output.fds.size())
     return make_error(EPROTO, "the description of the pod's network got lost on its way");
   for (size_t i = 0; i < output.fds.size(); ++i)
     network.devices.push_back({std::move(output.fds[i]), network.description.interfaces(static_cast<int>(i)).mac()});
@@ -54,11 +56,12 @@ Result<PodNetwork> unpack(host::WorkerOutput output) {
 void take_over_network(host::EventLoop& loop, const std::string& path, std::function<void(Result<PodNetwork>)> done) {
   host::WorkerOptions options;
   options.deadline = kDeadline;
-  host::run_worker(loop, options, [path] { return take_over(path); },
-                   [done = std::move(done)](Result<host::WorkerOutput> output) {
-                     if (!output.ok()) return done(std::move(output).error().within("linux.namespaces (network)"));
-                     done(unpack(std::move(output).value()));
-                   });
+  host::run_worker(
+      loop, options, [path] { return take_over(path); },
+      [done = std::move(done)](Result<host::WorkerOutput> output) {
+        if (!output.ok()) return done(std::move(output).error().within("linux.namespaces (network)"));
+        done(unpack(std::move(output).value()));
+      });
 }
 
 }  // namespace caisson::microvm

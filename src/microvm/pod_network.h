@@ -1,5 +1,5 @@
-// The pod's network, taken over for a virtual machine: what an engine's plug-in (CNI, netavark, libnetwork) has set up in a network namespace is joined
-// to taps, and described for the guest.
+// The pod's network, taken over for a virtual machine: what an engine's plug-in (CNI, netavark, libnetwork) has set up in a network
+// namespace is joined to taps, and described for the guest.
 #pragma once
 
 #include <functional>
@@ -13,7 +13,8 @@
 
 namespace caisson::microvm {
 
-// A network device of the machine: the tap's descriptor goes to the VMM; the guest's device has the MAC of the interface that it stands for.
+// A network device of the machine: the tap's descriptor goes to the VMM; the guest's device has the MAC of the interface that it stands
+// for.
 struct NetworkDevice {
   UniqueFd tap;
   std::string mac;
@@ -24,8 +25,9 @@ struct PodNetwork {
   std::vector<NetworkDevice> devices;  // as many as description.interfaces, in their order
 };
 
-// Reads the network namespace at path, makes a tap for each of its interfaces that is up (but loopback) and redirects one to the other. Done in a worker. The namespace keeps its
-// addresses (an engine reads them there); frames never reach its own stack. Taps go with their descriptors. At most 16 interfaces. Errors name the namespace or the interface.
+// Reads the network namespace at path, makes a tap for each of its interfaces that is up (but loopback) and redirects one to the other.
+// Done in a worker. The namespace keeps its addresses (an engine reads them there); frames never reach its own stack. Taps go with their
+// descriptors. At most 16 interfaces. Errors name the namespace or the interface.
 void take_over_network(host::EventLoop& loop, const std::string& path, std::function<void(Result<PodNetwork>)> done);
 
 }  // namespace caisson::microvm

@@ -32,7 +32,8 @@ Result<void> check_name(const std::string& name) {
   for (size_t at = 0; at <= name.size();) {
     const size_t end = std::min(name.find('/', at), name.size());
     const std::string_view part = std::string_view(name).substr(at, end - at);
-    if (part.empty() || part == "." || part == ".." || part.size() > NAME_MAX) return make_error(EINVAL, "\"{}\" is no name for a shared folder", name);
+    if (part.empty() || part == "." || part == ".." || part.size() > NAME_MAX)
+      return make_error(EINVAL, "\"{}\" is no name for a shared folder", name);
     at = end + 1;
   }
   return {};
@@ -63,7 +64,8 @@ Result<void> in_child(const std::function<Result<void>()>& work) {
   }
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   int code = EIO;
-  if (!report || report->size() < sizeof code) return make_error(EIO, "a process that arranges the shared folder {}", host::describe_exit(status));
+  if (!report || report->size() < sizeof code)
+    return make_error(EIO, "a process that arranges the shared folder {}", host::describe_exit(status));
   memcpy(&code, report->data(), sizeof code);
   return Error(code, report->substr(sizeof code));
 }
@@ -101,8 +103,8 @@ Result<std::vector<std::string>> interfaces_below(const std::string& folder) {
   return found;
 }
 
-// A detached copy of a folder and what is mounted below it, without the kernel's interfaces. A detached tree cannot be pruned: where there is something to leave out, this (child) process
-// does it in a private copy of its mount namespace first.
+// A detached copy of a folder and what is mounted below it, without the kernel's interfaces. A detached tree cannot be pruned: where there
+// is something to leave out, this (child) process does it in a private copy of its mount namespace first.
 Result<UniqueFd> clone_pruned(const std::string& path) {
   char real[PATH_MAX];
   if (realpath(path.c_str(), real) == nullptr) return errno_error("cannot share {}", path);
@@ -132,7 +134,8 @@ Result<void> expose_in_child(int ns, const std::string& host_path, const std::st
   TRY(enter(ns));
   TRY(make_mount_point(name, folder));
   UniqueFd target(open(in_share(name).c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
-  auto attached = target ? host::attach_mount(tree.get(), target.get()) : Result<void>(errno_error("cannot open {} in the shared folder", name));
+  auto attached =
+      target ? host::attach_mount(tree.get(), target.get()) : Result<void>(errno_error("cannot open {} in the shared folder", name));
   if (attached) return {};
   target.reset();
   (void)host::remove_tree(in_share(name));
@@ -147,19 +150,23 @@ Result<void> remove_in_child(const std::string& name, int own_proc) {
   if (!table) return errno_error("cannot read the table of mounts");
   std::vector<MountedAt> mounts = parse_mount_table(TRY(host::read_descriptor(table.get())));
   for (auto mount = mounts.rbegin(); mount != mounts.rend(); ++mount)
-    if ((mount->point == target || is_below(mount->point, target)) && umount2(mount->point.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno != EINVAL && errno != ENOENT)
+    if ((mount->point == target || is_below(mount->point, target)) && umount2(mount->point.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 &&
+        errno != EINVAL && errno != ENOENT)
       return errno_error("cannot unmount {} from the shared folder", mount->point);
   return host::remove_tree(target);
 }
 
-// Child, in its own new mount namespace: nothing but a tmpfs with the share (a second, shared tmpfs) and a place for jails to build their root.
+// Child, in its own new mount namespace: nothing but a tmpfs with the share (a second, shared tmpfs) and a place for jails to build their
+// root.
 Result<void> make_tree() {
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return errno_error("cannot make a mount namespace private");
   // Any folder that is surely there will do as a mount point: only this process sees it.
-  if (mount("caisson", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=64k") != 0) return errno_error("cannot mount a tmpfs");
+  if (mount("caisson", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=64k") != 0)
+    return errno_error("cannot mount a tmpfs");
   if (chdir("/proc") != 0) return errno_error("cannot enter a tmpfs");
   if (mkdir("share", 0755) != 0 || mkdir("jail", 0755) != 0) return errno_error("cannot make a folder in a tmpfs");
-  if (mount("caisson-share", "share", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=16m") != 0) return errno_error("cannot mount a tmpfs");
+  if (mount("caisson-share", "share", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=16m") != 0)
+    return errno_error("cannot mount a tmpfs");
   // The new root over the old one, then the old one away from below it (pivot_root(2), "pivot_root(".", ".")").
   if (syscall(SYS_pivot_root, ".", ".") != 0) return errno_error("cannot change the root of a mount namespace");
   if (umount2(".", MNT_DETACH) != 0) return errno_error("cannot leave the host's root");

@@ -1,8 +1,9 @@
 // Share: the tree of host files that a VM's guest sees, and the only host files that its VMM and virtiofsd can reach.
 //
-// It is a mount namespace of its own, whose root is an empty tmpfs (shared propagation). The sandbox process stays in its own namespace: hooks and engines' paths mean there what they
-// always mean, and mounts that an engine makes later are seen. What is exposed is cloned there (open_tree(2)) and moved into the share's namespace; the jails of VMM and virtiofsd hold a slave copy
-// of that tree (see Hypervisor), so it reaches a running guest. Nothing of it can be left behind: it goes with the namespace.
+// It is a mount namespace of its own, whose root is an empty tmpfs (shared propagation). The sandbox process stays in its own namespace:
+// hooks and engines' paths mean there what they always mean, and mounts that an engine makes later are seen. What is exposed is cloned
+// there (open_tree(2)) and moved into the share's namespace; the jails of VMM and virtiofsd hold a slave copy of that tree (see
+// Hypervisor), so it reaches a running guest. Nothing of it can be left behind: it goes with the namespace.
 #pragma once
 
 #include <string>
@@ -19,11 +20,14 @@ class Share {
 
   struct Options {
     bool readonly = false;
-    bool recursive = true;  // with what is mounted below, but for kernel interfaces (proc, sysfs, cgroup, debugfs...), which never reach a guest
+    bool recursive =
+        true;  // with what is mounted below, but for kernel interfaces (proc, sysfs, cgroup, debugfs...), which never reach a guest
   };
-  // Makes host_path (a folder or any other file, resolved in the calling process's mount namespace, symbolic links followed) appear as <share>/<name> on the host side and in the running guest.
-  // name: relative, no "..", may have several components ("c1/rootfs"); folders on the way are made. Returns name. Errors: ENOENT, EEXIST (name is taken), EINVAL (a kernel interface such as /proc). The mount is
-  // nosuid,nodev,noexec on the host's side only: in the guest set-user-id programs and device nodes work as the guest's own mount options say.
+  // Makes host_path (a folder or any other file, resolved in the calling process's mount namespace, symbolic links followed) appear as
+  // <share>/<name> on the host side and in the running guest. name: relative, no "..", may have several components ("c1/rootfs"); folders
+  // on the way are made. Returns name. Errors: ENOENT, EEXIST (name is taken), EINVAL (a kernel interface such as /proc). The mount is
+  // nosuid,nodev,noexec on the host's side only: in the guest set-user-id programs and device nodes work as the guest's own mount options
+  // say.
   Result<std::string> expose(const std::string& host_path, const std::string& name, Options options);
   // Makes an empty folder <share>/<name> in the tmpfs itself (root-owned, 0755), for things to be exposed below it.
   Result<void> make_folder(const std::string& name);

@@ -62,7 +62,8 @@ TEST_F(ShareTest, ReadOnlyHoldsForSubmountsToo) {
   auto share = Share::create();
   ASSERT_TRUE(share.ok());
   ASSERT_TRUE(share->expose(folder + "/root", "ro", {.readonly = true}).ok());
-  EXPECT_TRUE(inside(*share, [] { return !host::write_file_atomic("/share/ro/x", "x").ok() && !host::write_file_atomic("/share/ro/late/x", "x").ok(); }));
+  EXPECT_TRUE(inside(
+      *share, [] { return !host::write_file_atomic("/share/ro/x", "x").ok() && !host::write_file_atomic("/share/ro/late/x", "x").ok(); }));
   ASSERT_TRUE(share->expose(folder + "/root", "flat", {.recursive = false}).ok());
   EXPECT_TRUE(inside(*share, [] { return host::write_file_atomic("/share/flat/late/x", "x").ok(); }));
   EXPECT_EQ(access((folder + "/root/late/x").c_str(), F_OK), -1) << "the file went below the mount";
@@ -86,13 +87,17 @@ TEST_F(ShareTest, InterfacesOfTheHostsKernelAreKeptOut) {
   EXPECT_EQ(share->expose("/sys/kernel", "s", {}).error().code(), EINVAL);
   EXPECT_EQ(share->expose("/proc/version", "v", {}).error().code(), EINVAL);
   ASSERT_TRUE(share->expose("/", "host", {.readonly = true}).ok());
-  EXPECT_TRUE(inside(*share, [] { return access("/share/host/etc/passwd", F_OK) == 0 && access("/share/host/proc/version", F_OK) != 0 && access("/share/host/sys/kernel", F_OK) != 0; }));
+  EXPECT_TRUE(inside(*share, [] {
+    return access("/share/host/etc/passwd", F_OK) == 0 && access("/share/host/proc/version", F_OK) != 0 &&
+           access("/share/host/sys/kernel", F_OK) != 0;
+  }));
   EXPECT_EQ(access("/proc/version", F_OK), 0) << "our own namespace is as it was";
 }
 
 TEST_F(ShareTest, BadNamesAndMissingPaths) {
   auto share = Share::create();
-  for (const char* name : {"", "/a", "a/", "../a", "a/../b", "a//b", ".", "a/."}) EXPECT_EQ(share->expose(folder, name, {}).error().code(), EINVAL) << name;
+  for (const char* name : {"", "/a", "a/", "../a", "a/../b", "a//b", ".", "a/."})
+    EXPECT_EQ(share->expose(folder, name, {}).error().code(), EINVAL) << name;
   EXPECT_EQ(share->expose(folder + "/none", "x", {}).error().code(), ENOENT);
 }
 

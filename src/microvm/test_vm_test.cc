@@ -1,7 +1,9 @@
 // TestVm, and tests of a whole VM: they boot a guest under emulation where an image is built.
+#include "microvm/test_vm.h"
+
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -12,7 +14,6 @@
 #include "microvm/guest/initrd.h"
 #include "microvm/qemu/qemu.h"
 #include "microvm/share.h"
-#include "microvm/test_vm.h"
 #include "microvm/virtiofsd.h"
 
 namespace caisson::microvm {
@@ -40,7 +41,8 @@ Result<VmConfig> TestVm::config(const std::string& guest, const std::string& mac
   config.settings.share = share;
   const std::string image = image_folder(config.settings.guest_cache, guest);
   ImageManifest manifest = TRY(read_manifest(image));
-  config.guest = {.name = guest, .kernel = image + "/vmlinux", .initrd = folder + "/initrd", .has_9p = manifest.has_9p, .has_mmio = manifest.has_mmio};
+  config.guest = {
+      .name = guest, .kernel = image + "/vmlinux", .initrd = folder + "/initrd", .has_9p = manifest.has_9p, .has_mmio = manifest.has_mmio};
   TRY(host::write_file_atomic(config.guest.initrd, TRY(assemble_initrd(image, manifest, CAISSON_TEST_INIT)), 0644));
   config.machine = machine;
   config.share = share == "virtiofs" ? ShareType::Virtiofs : ShareType::NineP;
@@ -80,7 +82,8 @@ Result<double> TestVm::boot(const VmConfig& config) {
 Result<std::string> TestVm::ask(const std::string& question) {
   received_.clear();
   TRY(host::send_with_fds(agent_.get(), question + "\n", {}));
-  if (!run_until([&] { return received_.ends_with('\n') || !failure.empty(); }, std::chrono::seconds(30))) return make_error(ETIMEDOUT, "no answer to {}", question);
+  if (!run_until([&] { return received_.ends_with('\n') || !failure.empty(); }, std::chrono::seconds(30)))
+    return make_error(ETIMEDOUT, "no answer to {}", question);
   if (!failure.empty()) return make_error(EIO, "{}", failure);
   received_.pop_back();
   return received_;
@@ -132,7 +135,8 @@ class VmTest : public testing::TestWithParam<Platform> {
   bool is_9p() const { return std::string_view(GetParam().share) == "9p"; }
   void expect_special_files() {
     const std::string made = ask("mknod /share/data/null");
-    // Debian's QEMU 7.2, since its correction of CVE-2023-2861, cannot set the mode of a special file and fails to make it (docs/guest-images.md).
+    // Debian's QEMU 7.2, since its correction of CVE-2023-2861, cannot set the mode of a special file and fails to make it
+    // (docs/guest-images.md).
     if (is_9p() && made == "ENXIO") return;
     EXPECT_EQ(made, "ok");
     EXPECT_TRUE(S_ISCHR(on_host("null").st_mode));
@@ -232,8 +236,13 @@ TEST_P(VmTest, WorksFromItsStartToItsEnd) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Emulated, VmTest,
-                         testing::Values(Platform{"stock", "q35", "virtiofs"}, Platform{"stock", "microvm", "virtiofs"}, Platform{"tuned", "microvm", "virtiofs"}, Platform{"tuned", "q35", "virtiofs"}, Platform{"tuned", "microvm", "9p"}),
-                         [](const auto& info) { return fmt::format("{}_{}_{}", info.param.guest, info.param.machine, std::string_view(info.param.share) == "9p" ? "ninep" : "virtiofs"); });
+                         testing::Values(Platform{"stock", "q35", "virtiofs"}, Platform{"stock", "microvm", "virtiofs"},
+                                         Platform{"tuned", "microvm", "virtiofs"}, Platform{"tuned", "q35", "virtiofs"},
+                                         Platform{"tuned", "microvm", "9p"}),
+                         [](const auto& info) {
+                           return fmt::format("{}_{}_{}", info.param.guest, info.param.machine,
+                                              std::string_view(info.param.share) == "9p" ? "ninep" : "virtiofs");
+                         });
 
 }  // namespace
 }  // namespace caisson::microvm

@@ -17,6 +17,7 @@ struct Virtiofsd {
   UniqueFd connection;                     // for QEMU: connected, accepted as soon as the program runs
 };
 // Prepares it for the share. folder: where its socket is bound for the blink of an eye; no other user may enter it.
-Result<Virtiofsd> prepare_virtiofsd(host::EventLoop& loop, const VmConfig& config, int share_namespace, const std::string& folder, JailedProcess::Events events);
+Result<Virtiofsd> prepare_virtiofsd(host::EventLoop& loop, const VmConfig& config, int share_namespace, const std::string& folder,
+                                    JailedProcess::Events events);
 
 }  // namespace caisson::microvm

@@ -12,7 +12,8 @@ namespace caisson::oci {
 enum class MountOptionKind {
   Flag,         // set and clear are MS_ flags for mount(2); for a bind mount, of the remount that follows it
   Recursive,    // set and clear are MOUNT_ATTR_ flags for mount_setattr(2) with AT_RECURSIVE, applied after mounting
-  Propagation,  // set is a propagation type, with MS_REC where recursive; a mount(2) call of its own after mounting. The last one given counts
+  Propagation,  // set is a propagation type, with MS_REC where recursive; a mount(2) call of its own after mounting. The last one given
+                // counts
   TmpCopyUp,    // a tmpfs that starts with a copy of what it covers
   IdMap,        // id-mapped mount of the mount alone, by the mount's mappings or else the container's
   RIdMap,       // the same, with what is mounted below it

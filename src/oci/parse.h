@@ -12,8 +12,9 @@ namespace caisson::oci {
 
 inline constexpr const char* kSpecVersion = "1.3.0";
 
-// Parses and validates a whole config.json. Errors (EINVAL) name the JSON path: "config.json: process.user.uid: must be a number from 0 to 4294967295, is \"root\"".
-// Unknown members are ignored, as the specification asks; members of the wrong type or with impossible values are not.
+// Parses and validates a whole config.json. Errors (EINVAL) name the JSON path: "config.json: process.user.uid: must be a number from 0 to
+// 4294967295, is \"root\"". Unknown members are ignored, as the specification asks; members of the wrong type or with impossible values are
+// not.
 Result<Spec> parse_spec(std::string_view json);
 
 // Reads <bundle>/config.json and parses it; root.path is made absolute against the bundle. raw, where given, gets the file's text.
@@ -23,8 +24,8 @@ Result<Spec> load_bundle(const std::string& bundle, std::string* raw = nullptr);
 Result<Process> parse_process(std::string_view json);
 Result<Resources> parse_resources(std::string_view json);
 
-// The file below /proc/sys of a key of linux.sysctl: "net.ipv4.conf.eth0/1.rp_filter" is net/ipv4/conf/eth0.1/rp_filter. Parsing has made sure that it
-// stays below /proc/sys.
+// The file below /proc/sys of a key of linux.sysctl: "net.ipv4.conf.eth0/1.rp_filter" is net/ipv4/conf/eth0.1/rp_filter. Parsing has made
+// sure that it stays below /proc/sys.
 std::string sysctl_path(const std::string& name);
 
 // JSON of a process, the inverse of parse_process: what exec sends.

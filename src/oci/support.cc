@@ -4,8 +4,8 @@
 
 #include "oci/document.h"
 #include "oci/mount_options.h"
-#include "oci/pod.h"
 #include "oci/parse.h"
+#include "oci/pod.h"
 
 namespace caisson::oci {
 namespace {

@@ -26,8 +26,8 @@ TEST(Support, IgnoredMembersAreNamedAndTakenOut) {
   json["process"]["apparmorProfile"] = "p";
   json["linux"]["resources"]["memory"] = {{"limit", 1 << 20}, {"swappiness", 5}};
   json["linux"]["resources"]["cpu"] = {{"cpus", "0"}, {"mems", "0"}, {"shares", 5}};
-  json["linux"]["namespaces"] =
-      Json::parse(R"([{"type":"network","path":"/n"},{"type":"ipc","path":"/i"},{"type":"uts"},{"type":"mount"},{"type":"pid"},{"type":"cgroup"}])");
+  json["linux"]["namespaces"] = Json::parse(
+      R"([{"type":"network","path":"/n"},{"type":"ipc","path":"/i"},{"type":"uts"},{"type":"mount"},{"type":"pid"},{"type":"cgroup"}])");
   EXPECT_EQ(warnings_of(json, "namespace"), std::vector<std::string>());
 
   Result<Adapted> adapted = adapt_config(json.dump(), "microvm");
@@ -36,8 +36,7 @@ TEST(Support, IgnoredMembersAreNamedAndTakenOut) {
   EXPECT_EQ(adapted->warnings[0],
             "config.json: process.apparmorProfile: ignored with microvm isolation: the guest's kernel has no AppArmor; the guest itself is "
             "the wall");
-  EXPECT_TRUE(adapted->warnings[1].starts_with("config.json: linux.namespaces[].path of ipc, uts (ipc): ignored"))
-      << adapted->warnings[1];
+  EXPECT_TRUE(adapted->warnings[1].starts_with("config.json: linux.namespaces[].path of ipc, uts (ipc): ignored")) << adapted->warnings[1];
 
   Json expected = json;
   expected["process"].erase("apparmorProfile");

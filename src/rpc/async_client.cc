@@ -92,7 +92,8 @@ AsyncClient::~AsyncClient() {
   close();
 }
 
-void AsyncClient::call(std::string_view service, std::string_view method, std::string_view payload, std::chrono::milliseconds timeout, Done done) {
+void AsyncClient::call(std::string_view service, std::string_view method, std::string_view payload, std::chrono::milliseconds timeout,
+                       Done done) {
   state_->call(service, method, payload, timeout, std::move(done));
 }
 

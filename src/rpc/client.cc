@@ -94,7 +94,8 @@ Result<Client> Client::connect(const std::string& socket_path) {
 Result<std::string> Client::call(std::string_view service, std::string_view method, std::string_view payload, const std::vector<int>& fds,
                                  std::chrono::milliseconds timeout) {
   if (!socket_) return Error(ECONNRESET, "the connection to the sandbox is lost");
-  if (fds.size() > kMaxDescriptors) return make_error(EINVAL, "cannot pass {} descriptors with one call, {} at most", fds.size(), kMaxDescriptors);
+  if (fds.size() > kMaxDescriptors)
+    return make_error(EINVAL, "cannot pass {} descriptors with one call, {} at most", fds.size(), kMaxDescriptors);
   const auto deadline = timeout.count() > 0 ? Clock::now() + timeout : kForever;
   const uint32_t stream = next_stream_;
   next_stream_ += 2;

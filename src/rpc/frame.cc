@@ -48,7 +48,8 @@ Result<void> FrameDecoder::parse_header() {
   const uint32_t length = be32(buffer_, 0);
   frame_ = Frame{be32(buffer_, 4), static_cast<uint8_t>(buffer_[8]), static_cast<uint8_t>(buffer_[9]), {}};
   if (length > kMaxMessageBytes) return make_error(EPROTO, "a ttrpc frame claims {} bytes, more than {}", length, kMaxMessageBytes);
-  if (frame_.type < kTypeRequest || frame_.type > kTypeData) return make_error(EPROTO, "a ttrpc frame has the unknown type {}", frame_.type);
+  if (frame_.type < kTypeRequest || frame_.type > kTypeData)
+    return make_error(EPROTO, "a ttrpc frame has the unknown type {}", frame_.type);
   buffer_.clear();
   wanted_ = length;
   in_payload_ = true;
@@ -87,7 +88,8 @@ Result<std::string> encode_request(uint32_t stream, std::string_view service, st
 
 Result<RequestEnvelope> decode_request(std::string_view payload) {
   ttrpc::Request request;
-  if (!request.ParseFromArray(payload.data(), static_cast<int>(payload.size()))) return make_error(EPROTO, "a ttrpc request cannot be decoded");
+  if (!request.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
+    return make_error(EPROTO, "a ttrpc request cannot be decoded");
   return RequestEnvelope{std::move(*request.mutable_service()), std::move(*request.mutable_method()), std::move(*request.mutable_payload()),
                          std::chrono::nanoseconds(request.timeout_nano())};
 }
@@ -105,13 +107,15 @@ std::string encode_response(uint32_t stream, const Result<std::string>& answer) 
   response.set_payload(*answer);
   const std::string payload = response.SerializeAsString();
   if (payload.size() > kMaxMessageBytes)
-    return encode_response(stream, make_error(EMSGSIZE, "the answer has {} bytes, more than the {} that can be sent", payload.size(), kMaxMessageBytes));
+    return encode_response(
+        stream, make_error(EMSGSIZE, "the answer has {} bytes, more than the {} that can be sent", payload.size(), kMaxMessageBytes));
   return frame_bytes(stream, kTypeResponse, 0, payload);
 }
 
 Result<std::string> decode_response(std::string_view payload) {
   ttrpc::Response response;
-  if (!response.ParseFromArray(payload.data(), static_cast<int>(payload.size()))) return make_error(EPROTO, "a ttrpc response cannot be decoded");
+  if (!response.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
+    return make_error(EPROTO, "a ttrpc response cannot be decoded");
   if (response.has_status() && response.status().code() != 0) {
     const int exact = response.status().errno_value();
     return Error(exact > 0 && exact < 4096 ? exact : errno_from_status(response.status().code()), printable(response.status().message()));

@@ -35,8 +35,8 @@ Result<std::string> encode_frame(uint32_t stream, uint8_t type, uint8_t flags, s
 // Puts frames together from bytes as they come. Bytes come from strangers.
 class FrameDecoder {
  public:
-  // How many bytes to feed next at most: those of one header, or the rest of one payload. Never 0. Reading no further keeps descriptors with the frame
-  // that they came with.
+  // How many bytes to feed next at most: those of one header, or the rest of one payload. Never 0. Reading no further keeps descriptors
+  // with the frame that they came with.
   size_t wanted() const { return wanted_; }
   // Takes at most wanted() bytes; a frame when it is complete. EPROTO when the peer does not speak ttrpc: nothing more can be decoded then.
   Result<std::optional<Frame>> feed(std::string_view bytes);

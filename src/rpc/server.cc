@@ -16,7 +16,7 @@ constexpr int kUnimplemented = 12;
 constexpr int kResourceExhausted = 8;
 constexpr int kInvalidArgument = 3;
 constexpr size_t kMaxConnections = 1024;
-constexpr size_t kMaxCallsUnderWay = 4096;  // of one connection
+constexpr size_t kMaxCallsUnderWay = 4096;                     // of one connection
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // when the process has no descriptor left
 
 }  // namespace
@@ -83,7 +83,8 @@ class Peer : public std::enable_shared_from_this<Peer> {
     if (calls_.contains(frame.stream)) return make_error(EPROTO, "a ttrpc client used stream {} twice at once", frame.stream);
     highest_stream_ = std::max(highest_stream_, frame.stream);
     if ((frame.flags & kFlagRemoteOpen) != 0) return refuse(frame.stream, kUnimplemented, "streaming calls are not supported");
-    if (calls_.size() >= kMaxCallsUnderWay) return refuse(frame.stream, kResourceExhausted, "too many calls are under way on this connection");
+    if (calls_.size() >= kMaxCallsUnderWay)
+      return refuse(frame.stream, kResourceExhausted, "too many calls are under way on this connection");
     RequestEnvelope request = TRY(decode_request(frame.payload));
     auto state = std::make_shared<Responder::State>();
     state->connection = connection_;
@@ -91,7 +92,8 @@ class Peer : public std::enable_shared_from_this<Peer> {
     calls_[frame.stream] = state;
     // A handler may close the server, and so end this object.
     auto handler = handler_;
-    (*handler)(Call{std::move(request.service), std::move(request.method), std::move(request.payload), std::move(fds), Responder(std::move(state))});
+    (*handler)(Call{std::move(request.service), std::move(request.method), std::move(request.payload), std::move(fds),
+                    Responder(std::move(state))});
     return {};
   }
 
@@ -202,7 +204,9 @@ Result<void> Server::add_listener(UniqueFd socket) {
   return {};
 }
 
-Result<void> Server::add_connection(UniqueFd socket, std::function<void()> closed) { return state_->add(std::move(socket), std::move(closed)); }
+Result<void> Server::add_connection(UniqueFd socket, std::function<void()> closed) {
+  return state_->add(std::move(socket), std::move(closed));
+}
 
 void Server::close() { state_->close(); }
 

@@ -11,11 +11,11 @@ struct Row {
   int code;
 };
 constexpr Row kRows[] = {
-    {1, ECANCELED},  {2, EIO},       {3, EINVAL},  {3, E2BIG},     {3, ENAMETOOLONG}, {3, ENOTDIR},  {3, ELOOP},       {4, ETIMEDOUT},
-    {5, ENOENT},     {5, ESRCH},     {5, ENODEV},  {5, ENXIO},     {6, EEXIST},       {7, EPERM},    {7, EACCES},      {8, ENOMEM},
-    {8, ENOSPC},     {8, EMFILE},    {8, ENFILE},  {8, EDQUOT},    {9, EBUSY},        {9, EALREADY}, {9, ENOTEMPTY},   {10, EAGAIN},
-    {11, ERANGE},    {11, EOVERFLOW}, {12, ENOSYS}, {12, EOPNOTSUPP}, {13, EPROTO},   {14, ECONNRESET}, {14, ECONNREFUSED}, {14, EPIPE},
-    {14, ENOTCONN},  {15, EBADMSG},  {16, EKEYREJECTED},
+    {1, ECANCELED}, {2, EIO},         {3, EINVAL},        {3, E2BIG},   {3, ENAMETOOLONG}, {3, ENOTDIR},  {3, ELOOP},
+    {4, ETIMEDOUT}, {5, ENOENT},      {5, ESRCH},         {5, ENODEV},  {5, ENXIO},        {6, EEXIST},   {7, EPERM},
+    {7, EACCES},    {8, ENOMEM},      {8, ENOSPC},        {8, EMFILE},  {8, ENFILE},       {8, EDQUOT},   {9, EBUSY},
+    {9, EALREADY},  {9, ENOTEMPTY},   {10, EAGAIN},       {11, ERANGE}, {11, EOVERFLOW},   {12, ENOSYS},  {12, EOPNOTSUPP},
+    {13, EPROTO},   {14, ECONNRESET}, {14, ECONNREFUSED}, {14, EPIPE},  {14, ENOTCONN},    {15, EBADMSG}, {16, EKEYREJECTED},
 };
 
 }  // namespace

@@ -26,8 +26,8 @@ using Descriptors = std::vector<UniqueFd>;
 int status_from_errno(int code);
 int errno_from_status(int status);
 
-// Sends the one answer of a call. Copyable; the first answer counts. Dropped unanswered, the caller gets an error. If the connection is gone
-// by then, the answer is discarded.
+// Sends the one answer of a call. Copyable; the first answer counts. Dropped unanswered, the caller gets an error. If the connection is
+// gone by then, the answer is discarded.
 class Responder {
  public:
   struct State;
@@ -51,7 +51,8 @@ struct Call {
 using CallHandler = std::function<void(Call)>;
 
 // Serves any number of connections on an event loop. Requests of one connection are handled concurrently: a handler may answer later.
-// A peer that breaks the protocol, or lets 16 MiB of answers pile up unread, loses its connection, nothing else. Streaming calls are answered with Unimplemented.
+// A peer that breaks the protocol, or lets 16 MiB of answers pile up unread, loses its connection, nothing else. Streaming calls are
+// answered with Unimplemented.
 class Server {
  public:
   Server(host::EventLoop& loop, CallHandler handler);
@@ -74,8 +75,8 @@ class Client {
   static Result<Client> connect(const std::string& socket_path);
   explicit Client(UniqueFd socket) : socket_(std::move(socket)) {}
 
-  // timeout 0: none. The error of a remote failure has the remote's errno value (errno_from_status() where the peer does not send it) and message. ETIMEDOUT
-  // after the deadline; ECONNRESET when the peer has gone or does not speak ttrpc. fds are borrowed.
+  // timeout 0: none. The error of a remote failure has the remote's errno value (errno_from_status() where the peer does not send it) and
+  // message. ETIMEDOUT after the deadline; ECONNRESET when the peer has gone or does not speak ttrpc. fds are borrowed.
   Result<std::string> call(std::string_view service, std::string_view method, std::string_view payload, const std::vector<int>& fds = {},
                            std::chrono::milliseconds timeout = {});
   int fd() const { return socket_.get(); }

@@ -203,12 +203,12 @@ TEST_F(TtrpcTest, HostileBytes) {
   };
   const std::string good = encode_request(1, "s", "Echo", "x", {})->substr(kFrameHeaderBytes);
   const std::vector<std::string> bad = {
-      frame(0xffffffff, 1, kTypeRequest, 0, "x"),          // a length that no memory holds
-      frame(kMaxMessageBytes + 1, 1, kTypeRequest, 0, ""),  // just too long
-      frame(3, 1, 9, 0, "abc"),                             // unknown type
-      frame(3, 1, 0, 0, "abc"),                             //
-      frame(3, 1, kTypeResponse, 0, "abc"),                 // an answer to a server
-      frame(3, 1, kTypeRequest, 0, "\xff\xff\xff"),         // no protobuf
+      frame(0xffffffff, 1, kTypeRequest, 0, "x"),                                                       // a length that no memory holds
+      frame(kMaxMessageBytes + 1, 1, kTypeRequest, 0, ""),                                              // just too long
+      frame(3, 1, 9, 0, "abc"),                                                                         // unknown type
+      frame(3, 1, 0, 0, "abc"),                                                                         //
+      frame(3, 1, kTypeResponse, 0, "abc"),                                                             // an answer to a server
+      frame(3, 1, kTypeRequest, 0, "\xff\xff\xff"),                                                     // no protobuf
       encode_request(1, "s", "Wait", "", {}).value() + encode_request(1, "s", "Echo", "", {}).value(),  // a stream twice
       std::string("GET / HTTP/1.1\r\n\r\n"),
   };
@@ -293,7 +293,8 @@ TEST_F(TtrpcTest, SlowReaderIsDropped) {
 TEST_F(TtrpcTest, SlowButPatientReaderGetsEverything) {
   UniqueFd socket = connect();
   start();
-  for (uint32_t stream = 1; stream < 7; stream += 2) ASSERT_TRUE(host::write_all(socket.get(), *encode_request(stream, "s", "Big", "", {})).ok());
+  for (uint32_t stream = 1; stream < 7; stream += 2)
+    ASSERT_TRUE(host::write_all(socket.get(), *encode_request(stream, "s", "Big", "", {})).ok());
   FrameDecoder decoder;
   std::vector<uint32_t> streams;
   while (streams.size() < 3) {
@@ -412,7 +413,8 @@ TEST_F(AsyncClientTest, PeerThatDoesNotSpeakTtrpc) {
 }
 
 TEST(StatusTest, GoesThereAndBack) {
-  for (int code : {ENOENT, EINVAL, EPERM, ECANCELED, EEXIST, ENOMEM, EBUSY, ENOSYS, ETIMEDOUT, EAGAIN}) EXPECT_EQ(errno_from_status(status_from_errno(code)), code);
+  for (int code : {ENOENT, EINVAL, EPERM, ECANCELED, EEXIST, ENOMEM, EBUSY, ENOSYS, ETIMEDOUT, EAGAIN})
+    EXPECT_EQ(errno_from_status(status_from_errno(code)), code);
   EXPECT_EQ(status_from_errno(ESRCH), 5);
   EXPECT_EQ(status_from_errno(9999), 2);
   EXPECT_EQ(errno_from_status(9999), EIO);

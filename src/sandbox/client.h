@@ -15,8 +15,8 @@ class SandboxClient {
   explicit SandboxClient(rpc::Client client) : client_(std::move(client)) {}
 
   // One method per RPC: CreateContainer(request, {fds}, timeout). timeout 0: none. fds are borrowed.
-#define CAISSON_METHOD(Name)                                                                               \
-  Result<v1::Name##Response> Name(const v1::Name##Request& request, const std::vector<int>& fds = {},      \
+#define CAISSON_METHOD(Name)                                                                          \
+  Result<v1::Name##Response> Name(const v1::Name##Request& request, const std::vector<int>& fds = {}, \
                                   std::chrono::milliseconds timeout = std::chrono::seconds(60));
   CAISSON_SANDBOX_METHODS(CAISSON_METHOD)
 #undef CAISSON_METHOD

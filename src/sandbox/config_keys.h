@@ -14,8 +14,8 @@
 namespace caisson::sandbox {
 
 struct ConfigKey {
-  using Member = std::variant<std::string RuntimeConfig::*, std::string MicrovmConfig::*, uint32_t MicrovmConfig::*, uint64_t MicrovmConfig::*,
-                              bool MicrovmConfig::*>;
+  using Member = std::variant<std::string RuntimeConfig::*, std::string MicrovmConfig::*, uint32_t MicrovmConfig::*,
+                              uint64_t MicrovmConfig::*, bool MicrovmConfig::*>;
   std::string_view section;  // "" is the top level
   std::string_view name;
   Member member;

@@ -1,18 +1,25 @@
 // SandboxContext as JSON in a descriptor.
+#include "sandbox/context.h"
+
 #include <sys/mman.h>
 
 #include <nlohmann/json.hpp>
 
 #include "host/files.h"
-#include "sandbox/context.h"
 
 namespace caisson::sandbox {
 
 using Json = nlohmann::json;
 
 std::string context_to_json(const SandboxContext& context) {
-  const Json json = {{"dir", context.dir},          {"id", context.id},       {"isolation", context.isolation}, {"config", config_to_json(context.config)},
-                     {"logPath", context.log_path}, {"logJson", context.log_json}, {"debug", context.debug},    {"keep", context.keep}};
+  const Json json = {{"dir", context.dir},
+                     {"id", context.id},
+                     {"isolation", context.isolation},
+                     {"config", config_to_json(context.config)},
+                     {"logPath", context.log_path},
+                     {"logJson", context.log_json},
+                     {"debug", context.debug},
+                     {"keep", context.keep}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

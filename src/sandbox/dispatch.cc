@@ -1,6 +1,6 @@
-#include "sandbox/sandbox.h"
-
 #include <signal.h>
+
+#include "sandbox/sandbox.h"
 
 namespace caisson::sandbox {
 namespace {

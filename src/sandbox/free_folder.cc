@@ -1,7 +1,7 @@
 // free_sandbox_folder: what `delete --force` does when nobody is left who could free things in order.
-#include <net/if.h>
 #include <dirent.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -95,7 +95,8 @@ Result<void> delete_interface(const std::string& name) {
     nlmsgerr error;
     char rest[512];
   } answer{};
-  if (recv(socket.get(), &answer, sizeof answer, 0) < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(nlmsgerr)))) return make_error(EIO, "cannot delete interface {}: no answer", name);
+  if (recv(socket.get(), &answer, sizeof answer, 0) < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(nlmsgerr))))
+    return make_error(EIO, "cannot delete interface {}: no answer", name);
   if (answer.error.error == 0 || answer.error.error == -ENODEV) return {};
   errno = -answer.error.error;
   return errno_error("cannot delete interface {}", name);
@@ -116,7 +117,8 @@ std::vector<std::string> files_with_suffix(const std::string& dir, std::string_v
 std::string unescape(std::string_view text) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
-    const bool octal = text[i] == '\\' && i + 3 < text.size() && std::all_of(text.begin() + i + 1, text.begin() + i + 4, [](char c) { return c >= '0' && c < '8'; });
+    const bool octal = text[i] == '\\' && i + 3 < text.size() &&
+                       std::all_of(text.begin() + i + 1, text.begin() + i + 4, [](char c) { return c >= '0' && c < '8'; });
     if (!octal) {
       out += text[i];
       continue;
@@ -157,14 +159,17 @@ Result<void> free_leftovers(const Leftovers& leftovers, std::chrono::millisecond
   std::vector<std::pair<pid_t, UniqueFd>> killed;
   for (const ProcessIdentity& process : leftovers.processes) {
     auto pidfd = kill_process(process);
-    if (pidfd) killed.emplace_back(process.pid, std::move(*pidfd));
-    else keep_first(outcome, std::move(pidfd).error());
+    if (pidfd)
+      killed.emplace_back(process.pid, std::move(*pidfd));
+    else
+      keep_first(outcome, std::move(pidfd).error());
   }
   // Before waiting: a paused process does not die until its cgroup has been thawed.
   for (const host::CgroupPaths& paths : leftovers.cgroups)
     if (!paths.folders.empty()) keep_first(outcome, host::remove_cgroup(paths));
   for (const auto& [pid, pidfd] : killed)
-    if (pidfd && !host::wait_for_end(pidfd.get(), left(deadline))) keep_first(outcome, make_error(ETIMEDOUT, "process {} does not end", pid));
+    if (pidfd && !host::wait_for_end(pidfd.get(), left(deadline)))
+      keep_first(outcome, make_error(ETIMEDOUT, "process {} does not end", pid));
   for (auto path = leftovers.mounts.rbegin(); path != leftovers.mounts.rend(); ++path) keep_first(outcome, unmount(*path));
   for (const std::string& path : leftovers.folders) keep_first(outcome, host::remove_tree(path));
   for (const std::string& name : leftovers.interfaces) keep_first(outcome, delete_interface(name));

@@ -42,8 +42,11 @@ Result<void> save_leftovers(const std::string& dir, const std::string& name, con
   for (const ProcessIdentity& process : leftovers.processes) processes.push_back({{"pid", process.pid}, {"startTime", process.start_time}});
   Json cgroups = Json::array();
   for (const host::CgroupPaths& paths : leftovers.cgroups) cgroups.push_back(cgroup_to_json(paths));
-  const Json json = {{"processes", std::move(processes)}, {"cgroups", std::move(cgroups)}, {"mounts", leftovers.mounts},
-                     {"folders", leftovers.folders},      {"interfaces", leftovers.interfaces}};
+  const Json json = {{"processes", std::move(processes)},
+                     {"cgroups", std::move(cgroups)},
+                     {"mounts", leftovers.mounts},
+                     {"folders", leftovers.folders},
+                     {"interfaces", leftovers.interfaces}};
   // Paths may be any bytes; JSON may not. Such a path cannot be freed from here, which is better than no file at all.
   return host::write_file_atomic(leftovers_file(dir, name), json.dump(1, ' ', false, Json::error_handler_t::replace));
 }

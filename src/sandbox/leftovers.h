@@ -1,4 +1,5 @@
-// Leftovers: what a sandbox holds outside its own processes' memory, written to its folder before it is made, so that `delete --force` can free it whatever has died.
+// Leftovers: what a sandbox holds outside its own processes' memory, written to its folder before it is made, so that `delete --force` can
+// free it whatever has died.
 #pragma once
 
 #include <sys/types.h>
@@ -23,11 +24,11 @@ Result<uint64_t> process_start_time(pid_t pid);
 bool is_alive(const ProcessIdentity& process);
 
 struct Leftovers {
-  std::vector<ProcessIdentity> processes;      // to kill
-  std::vector<host::CgroupPaths> cgroups;      // to empty (kill) and remove
-  std::vector<std::string> mounts;             // to unmount, last first, lazily
-  std::vector<std::string> folders;            // to remove with what is in them (never followed across a mount)
-  std::vector<std::string> interfaces;         // network interfaces to delete
+  std::vector<ProcessIdentity> processes;  // to kill
+  std::vector<host::CgroupPaths> cgroups;  // to empty (kill) and remove
+  std::vector<std::string> mounts;         // to unmount, last first, lazily
+  std::vector<std::string> folders;        // to remove with what is in them (never followed across a mount)
+  std::vector<std::string> interfaces;     // network interfaces to delete
 };
 
 // One file per owner: <dir>/<name>.leftovers.json, by rename.
@@ -44,8 +45,8 @@ Result<pid_t> lock_holder(const std::string& dir);
 // Takes that lock for the calling process, for its life. Returns the descriptor to keep.
 Result<UniqueFd> take_lock(const std::string& dir);
 
-// Kills the lock holder, frees everything that the folder's *.leftovers.json name, unmounts what is mounted below the folder, and removes it. The folder stays where
-// something could not be freed: a later call tries again. Idempotent; bounded: about 15 s.
+// Kills the lock holder, frees everything that the folder's *.leftovers.json name, unmounts what is mounted below the folder, and removes
+// it. The folder stays where something could not be freed: a later call tries again. Idempotent; bounded: about 15 s.
 Result<void> free_sandbox_folder(const std::string& dir);
 
 }  // namespace caisson::sandbox

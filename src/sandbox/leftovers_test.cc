@@ -45,7 +45,8 @@ TEST_F(LeftoversTest, SavedAndLoaded) {
 }
 
 TEST_F(LeftoversTest, BrokenFilesAreErrors) {
-  for (const char* text : {"", "{", "[]", R"({"processes":[{"pid":"x"}]})", R"({"processes":[],"cgroups":[{}],"mounts":[],"folders":[],"interfaces":[]})"}) {
+  for (const char* text :
+       {"", "{", "[]", R"({"processes":[{"pid":"x"}]})", R"({"processes":[],"cgroups":[{}],"mounts":[],"folders":[],"interfaces":[]})"}) {
     ASSERT_TRUE(host::write_file_atomic(dir_ + "/x.leftovers.json", text).ok());
     auto loaded = load_leftovers(dir_ + "/x.leftovers.json");
     ASSERT_FALSE(loaded.ok()) << text;
@@ -111,7 +112,11 @@ TEST_F(LeftoversTest, FreesProcessesMountsAndFolders) {
     for (const std::string& target : {point, point, sandbox + "/mnt"})
       if (mount((dir_ + "/precious").c_str(), target.c_str(), nullptr, MS_BIND, nullptr) != 0) _exit(102);
     auto start = process_start_time(victim);
-    Leftovers leftovers{.processes = {{victim, *start}, {getpid(), 1}}, .cgroups = {}, .mounts = {sandbox + "/mnt", "/absent"}, .folders = {other}, .interfaces = {"caisson-none"}};
+    Leftovers leftovers{.processes = {{victim, *start}, {getpid(), 1}},
+                        .cgroups = {},
+                        .mounts = {sandbox + "/mnt", "/absent"},
+                        .folders = {other},
+                        .interfaces = {"caisson-none"}};
     if (!save_leftovers(sandbox, "vm", leftovers)) _exit(103);
     auto freed = free_sandbox_folder(sandbox);
     if (!freed) fprintf(stderr, "%s\n", freed.error().message().c_str());
@@ -129,7 +134,14 @@ TEST_F(LeftoversTest, FreesProcessesMountsAndFolders) {
 }
 
 TEST(ContextTest, GoesThereAndBack) {
-  SandboxContext context{.dir = "/run/caisson/x", .id = "x", .isolation = "microvm", .config = {}, .log_path = "/l", .log_json = true, .debug = true, .keep = true};
+  SandboxContext context{.dir = "/run/caisson/x",
+                         .id = "x",
+                         .isolation = "microvm",
+                         .config = {},
+                         .log_path = "/l",
+                         .log_json = true,
+                         .debug = true,
+                         .keep = true};
   context.config.microvm.default_memory_mib = 512;
   auto copy = context_from_json(context_to_json(context));
   ASSERT_TRUE(copy.ok()) << copy.error().message();

@@ -26,7 +26,8 @@ class LocalSandbox : public Sandbox {
       : core_(std::make_shared<Core>(loop, std::move(options), std::move(ended))) {
     // A guest ends with its virtual machine, not with its last container.
     if (core_->options.in_guest) core_->options.keep = true;
-    // What a worker makes with CLONE_PARENT and then gives up (a failed exec) is our child too; as a zombie it would keep its PID namespace from ending.
+    // What a worker makes with CLONE_PARENT and then gives up (a failed exec) is our child too; as a zombie it would keep its PID namespace
+    // from ending.
     if (auto reaping = loop.reap_orphans(); !reaping) log::error("{}", reaping.error().message());
   }
 
@@ -121,7 +122,9 @@ class LocalSandbox : public Sandbox {
 
   void Shutdown(v1::ShutdownRequest request, rpc::Descriptors, Reply<v1::ShutdownResponse> reply) override {
     if (core_->containers.empty()) return finish(reply);
-    if (!request.force()) return reply(make_error(EBUSY, "the sandbox still has {} container(s), {} among them", core_->containers.size(), core_->containers.begin()->first));
+    if (!request.force())
+      return reply(make_error(EBUSY, "the sandbox still has {} container(s), {} among them", core_->containers.size(),
+                              core_->containers.begin()->first));
     auto left = std::make_shared<size_t>(core_->containers.size());
     auto failure = std::make_shared<std::optional<Error>>();
     // A copy: each removal takes one out of the map.

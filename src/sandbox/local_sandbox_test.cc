@@ -27,7 +27,8 @@ constexpr const char* kBusybox = "/bin/busybox";
 std::string spec_json(const std::string& args, const std::string& extra = "") {
   return R"({"ociVersion":"1.0.2","process":{"user":{"uid":0,"gid":0},"cwd":"/","env":["PATH=/bin"],"args":)" + args +
          R"(},"root":{"path":"rootfs"},"mounts":[{"destination":"/proc","type":"proc","source":"proc"}],)"
-         R"("linux":{"namespaces":[{"type":"pid"},{"type":"mount"},{"type":"ipc"},{"type":"uts"}])" + extra + "}}";
+         R"("linux":{"namespaces":[{"type":"pid"},{"type":"mount"},{"type":"ipc"},{"type":"uts"}])" +
+         extra + "}}";
 }
 
 class LocalSandboxTest : public ::testing::Test {
@@ -59,7 +60,8 @@ class LocalSandboxTest : public ::testing::Test {
   }
 
   void spawn(bool keep = false) {
-    SandboxContext context{.dir = dir_, .id = "c1", .isolation = "namespace", .config = {}, .log_path = "", .log_json = false, .debug = true, .keep = keep};
+    SandboxContext context{
+        .dir = dir_, .id = "c1", .isolation = "namespace", .config = {}, .log_path = "", .log_json = false, .debug = true, .keep = keep};
     auto client = spawn_sandbox_process(context, &sandbox_);
     ASSERT_TRUE(client.ok()) << client.error().message();
     client_.emplace(std::move(*client));
@@ -158,9 +160,9 @@ class LocalSandboxTest : public ::testing::Test {
   UniqueFd output_;
 };
 
-#define ASSERT_OK(expr)                                              \
-  do {                                                               \
-    const auto& outcome_ = (expr);                                   \
+#define ASSERT_OK(expr)                                                        \
+  do {                                                                         \
+    const auto& outcome_ = (expr);                                             \
     ASSERT_TRUE(outcome_.ok()) << outcome_.error().message() << "\n" << log(); \
   } while (false)
 
@@ -249,8 +251,9 @@ TEST_F(LocalSandboxTest, ExecProcesses) {
   ASSERT_OK(signal(SIGKILL));
   EXPECT_EQ(wait()->exit_status(), 128 + SIGKILL);
   EXPECT_EQ(wait("e4")->exit_status(), 128 + SIGKILL);
-  EXPECT_EQ(events(), "CREATED STARTED EXEC_ADDED:e1 EXEC_STARTED:e1 EXITED:e1 EXEC_ADDED:e2 EXEC_ADDED:e3 EXEC_STARTED:e3 EXEC_ADDED:e4 "
-                      "EXEC_STARTED:e4 EXITED:e3 EXITED:e4 EXITED");
+  EXPECT_EQ(events(),
+            "CREATED STARTED EXEC_ADDED:e1 EXEC_STARTED:e1 EXITED:e1 EXEC_ADDED:e2 EXEC_ADDED:e3 EXEC_STARTED:e3 EXEC_ADDED:e4 "
+            "EXEC_STARTED:e4 EXITED:e3 EXITED:e4 EXITED");
   EXPECT_EQ(exec("e5", R"(["true"])").error().message(), "cannot exec in a stopped container");
   ASSERT_OK(remove());
 }
@@ -392,7 +395,8 @@ TEST_F(LocalSandboxTest, StatisticsAndResources) {
 
 TEST_F(LocalSandboxTest, OutOfMemoryIsTold) {
   spawn();
-  ASSERT_OK(create(spec_json(R"(["sh","-c","x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done"])", R"(,"resources":{"memory":{"limit":16777216,"swap":16777216}})")));
+  ASSERT_OK(create(spec_json(R"(["sh","-c","x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done"])",
+                             R"(,"resources":{"memory":{"limit":16777216,"swap":16777216}})")));
   ASSERT_OK(start());
   auto waited = wait();
   ASSERT_OK(waited);
@@ -412,7 +416,8 @@ TEST_F(LocalSandboxTest, TerminalGoesToTheConsoleSocketAndIsResized) {
   request.set_bundle(top_ + "/bundle");
   std::string spec = spec_json(R"(["sh","-c","read line; stty size"])");
   spec.replace(spec.find("\"cwd\""), 0, "\"terminal\":true,");
-  const std::string devpts = R"({"destination":"/dev","type":"tmpfs","source":"tmpfs"},{"destination":"/dev/pts","type":"devpts","source":"devpts","options":["newinstance","ptmxmode=0666","mode=0620"]},)";
+  const std::string devpts =
+      R"({"destination":"/dev","type":"tmpfs","source":"tmpfs"},{"destination":"/dev/pts","type":"devpts","source":"devpts","options":["newinstance","ptmxmode=0666","mode=0620"]},)";
   spec.replace(spec.find("\"mounts\":[") + 10, 0, devpts);
   request.set_spec(spec);
   request.mutable_streams()->mutable_terminal()->set_descriptor(0);
@@ -520,7 +525,8 @@ TEST_F(LocalSandboxTest, ForceDeleteStopsAHookThatHangs) {
   spawn(true);
   std::string spec = spec_json(R"(["true"])");
   const std::string pid_file = top_ + "/hook.pid";
-  spec.insert(spec.size() - 1, R"(,"hooks":{"createRuntime":[{"path":"/bin/sh","args":["sh","-c","echo $$ >)" + pid_file + R"(; exec sleep 1000"]}]})");
+  spec.insert(spec.size() - 1,
+              R"(,"hooks":{"createRuntime":[{"path":"/bin/sh","args":["sh","-c","echo $$ >)" + pid_file + R"(; exec sleep 1000"]}]})");
   EXPECT_EQ(status(), v1::STATUS_UNKNOWN);  // it listens from now on
   std::thread creator([&] {
     auto client = SandboxClient::connect(dir_ + "/" + kSocketName);

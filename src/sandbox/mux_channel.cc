@@ -51,8 +51,7 @@ void Mux::State::forget(MuxChannel& channel) {
   channel.sink.close(channel.internal_socket);
   channel.sink_done = true;
   if (!failed) {
-    if (!channel.finished || (!channel.peer_finished && !channel.reset_sent))
-      output.push(priority(channel), FrameType::Reset, channel.id);
+    if (!channel.finished || (!channel.peer_finished && !channel.reset_sent)) output.push(priority(channel), FrameType::Reset, channel.id);
     if (!channel.peer_finished) forgotten[channel.id] = channel.window;
     flush_soon();
   }

@@ -62,9 +62,10 @@ Result<host::Network> network_from_message(const v1::Network& message) {
     network.interfaces.push_back(std::move(interface));
   }
   for (const v1::Network::Route& row : message.routes())
-    network.routes.push_back({row.family(), row.destination(), row.gateway(), row.interface(), row.source(), row.scope(), row.type(), row.metric(),
-                              row.mtu(), row.flags()});
-  for (const v1::Network::Neighbour& row : message.neighbours()) network.neighbours.push_back({row.interface(), row.address(), row.mac(), row.state()});
+    network.routes.push_back({row.family(), row.destination(), row.gateway(), row.interface(), row.source(), row.scope(), row.type(),
+                              row.metric(), row.mtu(), row.flags()});
+  for (const v1::Network::Neighbour& row : message.neighbours())
+    network.neighbours.push_back({row.interface(), row.address(), row.mac(), row.state()});
   return network;
 }
 

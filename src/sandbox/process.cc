@@ -41,8 +41,8 @@ Result<UniqueFd> listen_in(const std::string& dir) {
 void prepare_process() {
   prctl(PR_SET_NAME, "caisson-sandbox");
   signal(SIGPIPE, SIG_IGN);
-  // What ends a session is no reason to leave containers alone: Shutdown or SIGKILL ends a sandbox process. Blocked, not ignored: workers start with nothing blocked, and containers
-  // with every signal as it should be.
+  // What ends a session is no reason to leave containers alone: Shutdown or SIGKILL ends a sandbox process. Blocked, not ignored: workers
+  // start with nothing blocked, and containers with every signal as it should be.
   sigset_t blocked;
   sigemptyset(&blocked);
   for (int signal : {SIGHUP, SIGINT, SIGTERM, SIGQUIT}) sigaddset(&blocked, signal);
@@ -59,7 +59,8 @@ class Host {
     const std::string json = TRY(host::read_descriptor(context_fd));
     context_ = TRY(context_from_json(json));
     const std::string log = context_.log_path.empty() ? context_.dir + "/sandbox.log" : context_.log_path;
-    TRY(log::configure(log, context_.log_json ? log::Format::Json : log::Format::Text, context_.debug ? log::Level::Debug : log::Level::Info));
+    TRY(log::configure(log, context_.log_json ? log::Format::Json : log::Format::Text,
+                       context_.debug ? log::Level::Debug : log::Level::Info));
     lock_ = TRY(take_lock(context_.dir));
     listener_ = TRY(listen_in(context_.dir));
     sandbox_ = TRY(factory(*loop_, context_, [this] { end(); }));

@@ -15,36 +15,38 @@ inline constexpr const char* kSocketName = "sandbox.sock";
 
 // What a sandbox process is told at its start; travels as JSON in an inherited descriptor.
 struct SandboxContext {
-  std::string dir;         // <root>/<id>; owned by the sandbox until Shutdown
+  std::string dir;  // <root>/<id>; owned by the sandbox until Shutdown
   std::string id;
-  std::string isolation;   // resolved: "namespace" or "microvm"
+  std::string isolation;  // resolved: "namespace" or "microvm"
   RuntimeConfig config;
-  std::string log_path;    // "": <dir>/sandbox.log
+  std::string log_path;  // "": <dir>/sandbox.log
   bool log_json = false;
   bool debug = false;
   // False for a container of the command line: the process ends by itself when its last container has been deleted. True for a pod's.
   bool keep = false;
 };
 
-// Starts a sandbox process as a child (stdin, stdout and stderr are /dev/null, new session, no inherited descriptor, executed from a read-only clone of this
-// program's file so that no container can write it through /proc/PID/exe) and connects to it over a socket pair: no polling for the socket's name.
-// pid, where given, gets its pid.
+// Starts a sandbox process as a child (stdin, stdout and stderr are /dev/null, new session, no inherited descriptor, executed from a
+// read-only clone of this program's file so that no container can write it through /proc/PID/exe) and connects to it over a socket pair: no
+// polling for the socket's name. pid, where given, gets its pid.
 Result<SandboxClient> spawn_sandbox_process(const SandboxContext& context, pid_t* pid = nullptr);
 
 // Makes the implementation for context.isolation. Set by the program that links it.
-using SandboxFactory = std::function<Result<std::unique_ptr<Sandbox>>(host::EventLoop&, const SandboxContext&, std::function<void()> ended)>;
+using SandboxFactory =
+    std::function<Result<std::unique_ptr<Sandbox>>(host::EventLoop&, const SandboxContext&, std::function<void()> ended)>;
 
-// Body of the hidden subcommand: reads the context, takes the lock, listens, serves until Shutdown or until the implementation calls ended(). Returns the exit status.
+// Body of the hidden subcommand: reads the context, takes the lock, listens, serves until Shutdown or until the implementation calls
+// ended(). Returns the exit status.
 int sandbox_process_main(int context_fd, int connection_fd, const SandboxFactory& factory);
 
-// Runs a namespace sandbox's or the agent's containers through src/container. dir "" (agent): keeps no files. ended(): Shutdown has been answered, or, without keep,
-// there is no container left.
+// Runs a namespace sandbox's or the agent's containers through src/container. dir "" (agent): keeps no files. ended(): Shutdown has been
+// answered, or, without keep, there is no container left.
 struct LocalSandboxOptions {
   std::string dir;
   std::string isolation = "namespace";
   bool run_runtime_hooks = true;
-  bool in_guest = false;   // the agent
-  bool keep = false;       // SandboxContext::keep
+  bool in_guest = false;  // the agent
+  bool keep = false;      // SandboxContext::keep
 };
 std::unique_ptr<Sandbox> make_local_sandbox(host::EventLoop& loop, LocalSandboxOptions options, std::function<void()> ended);
 

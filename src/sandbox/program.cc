@@ -22,7 +22,8 @@ Result<UniqueFd> read_only_clone() {
   if (!mount) return errno_error("cannot clone the mount of {}", kSelf);
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_RDONLY;
-  if (mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) return errno_error("cannot make the mount of {} read-only", kSelf);
+  if (mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0)
+    return errno_error("cannot make the mount of {} read-only", kSelf);
   return mount;
 }
 
@@ -43,7 +44,8 @@ Result<UniqueFd> copy_own_program() {
     if (count < 0) return errno_error("cannot copy {}", kSelf);
     if (count == 0) return make_error(EIO, "cannot copy {}: it is shorter than it says", kSelf);
   }
-  if (fcntl(copy.get(), F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0) return errno_error("cannot seal the copy of {}", kSelf);
+  if (fcntl(copy.get(), F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0)
+    return errno_error("cannot seal the copy of {}", kSelf);
   return copy;
 }
 

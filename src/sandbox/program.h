@@ -1,5 +1,5 @@
-// Executing this program again, from a file that a container cannot write to: through /proc/PID/exe a container's root could otherwise reach the runtime's own file on the
-// host (CVE-2019-5736).
+// Executing this program again, from a file that a container cannot write to: through /proc/PID/exe a container's root could otherwise
+// reach the runtime's own file on the host (CVE-2019-5736).
 #pragma once
 
 #include "base/result.h"
@@ -7,7 +7,8 @@
 
 namespace caisson::sandbox {
 
-// A descriptor to execveat(2) with AT_EMPTY_PATH: /proc/self/exe on a read-only mount of its own, or, where such a mount is not permitted, a sealed copy in memory.
+// A descriptor to execveat(2) with AT_EMPTY_PATH: /proc/self/exe on a read-only mount of its own, or, where such a mount is not permitted,
+// a sealed copy in memory.
 Result<UniqueFd> open_own_program();
 // The second way alone.
 Result<UniqueFd> copy_own_program();

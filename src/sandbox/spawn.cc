@@ -23,9 +23,11 @@ constexpr int kConnectionFd = 4;
 constexpr int kProgramFd = 5;
 constexpr int kFirstFree = 6;
 
-// Of the caller's environment the sandbox process gets what it may need to find programs, and what sanitizers read; secrets of the caller's stay behind.
+// Of the caller's environment the sandbox process gets what it may need to find programs, and what sanitizers read; secrets of the caller's
+// stay behind.
 bool passes_on(std::string_view variable) {
-  for (std::string_view name : {"PATH=", "HOME=", "TMPDIR=", "XDG_RUNTIME_DIR=", "LANG=", "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=", "TSAN_OPTIONS="})
+  for (std::string_view name :
+       {"PATH=", "HOME=", "TMPDIR=", "XDG_RUNTIME_DIR=", "LANG=", "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=", "TSAN_OPTIONS="})
     if (variable.starts_with(name)) return true;
   return variable.starts_with("CAISSON_");
 }
@@ -85,7 +87,8 @@ Result<SandboxClient> spawn_sandbox_process(const SandboxContext& context, pid_t
   if (!null) return errno_error("cannot open /dev/null");
 
   // ps(1) tells whose it is: "caisson-sandbox <id> sandbox-process 3 4".
-  std::array<std::string, 4> words = {"caisson-sandbox " + context.id, kSandboxProcessCommand, std::to_string(kContextFd), std::to_string(kConnectionFd)};
+  std::array<std::string, 4> words = {"caisson-sandbox " + context.id, kSandboxProcessCommand, std::to_string(kContextFd),
+                                      std::to_string(kConnectionFd)};
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);

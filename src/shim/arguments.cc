@@ -5,16 +5,20 @@ namespace {
 
 struct TextFlag {
   const char* name;
-  std::string Arguments::* member;
+  std::string Arguments::*member;
 };
 constexpr TextFlag kTextFlags[] = {
-    {"namespace", &Arguments::namespace_}, {"address", &Arguments::address}, {"publish-binary", &Arguments::publish_binary},
-    {"id", &Arguments::id},                {"bundle", &Arguments::bundle},   {"socket", &Arguments::socket},
+    {"namespace", &Arguments::namespace_},
+    {"address", &Arguments::address},
+    {"publish-binary", &Arguments::publish_binary},
+    {"id", &Arguments::id},
+    {"bundle", &Arguments::bundle},
+    {"socket", &Arguments::socket},
 };
 
 struct Switch {
   const char* name;
-  bool Arguments::* member;
+  bool Arguments::*member;
 };
 constexpr Switch kSwitches[] = {{"debug", &Arguments::debug}, {"info", &Arguments::info}, {"v", &Arguments::version}};
 

@@ -6,8 +6,8 @@ namespace caisson::shim {
 namespace {
 
 TEST(ShimArguments, TakesWhatContainerdPasses) {
-  auto arguments = parse_arguments({"-namespace", "k8s.io", "-address", "/run/containerd/containerd.sock", "-publish-binary", "/usr/bin/containerd", "-id",
-                                    "abc", "-bundle", "/run/b", "-debug", "start"});
+  auto arguments = parse_arguments({"-namespace", "k8s.io", "-address", "/run/containerd/containerd.sock", "-publish-binary",
+                                    "/usr/bin/containerd", "-id", "abc", "-bundle", "/run/b", "-debug", "start"});
   ASSERT_TRUE(arguments.ok()) << arguments.error().message();
   EXPECT_EQ(arguments->namespace_, "k8s.io");
   EXPECT_EQ(arguments->id, "abc");

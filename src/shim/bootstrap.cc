@@ -50,12 +50,14 @@ std::string group_of(std::string_view config_json, const std::string& id) {
   if (annotations == config.end() || !annotations->is_object()) return id;
   for (const char* name : kGroupAnnotations) {
     auto value = annotations->find(name);
-    if (value != annotations->end() && value->is_string() && !value->get_ref<const std::string&>().empty()) return value->get<std::string>();
+    if (value != annotations->end() && value->is_string() && !value->get_ref<const std::string&>().empty())
+      return value->get<std::string>();
   }
   return id;
 }
 
-std::string socket_path(const std::string& folder, const std::string& containerd_address, const std::string& namespace_, const std::string& group) {
+std::string socket_path(const std::string& folder, const std::string& containerd_address, const std::string& namespace_,
+                        const std::string& group) {
   std::string key = fmt::format("{}\n{}\n{}", containerd_address, namespace_, group);
   return fmt::format("{}/caisson-{:016x}{:016x}", folder, fnv1a(key, 0xcbf29ce484222325ULL), fnv1a(key, 0x84222325cbf29ce4ULL));
 }

@@ -19,7 +19,8 @@ struct BootstrapRequest {
   bool debug = false;
 };
 
-// Tells from standard input's bytes which form it is: binary BootstrapParams have our own id and namespace in fields 1 and 2; a bare Any of options, or nothing, is the older one.
+// Tells from standard input's bytes which form it is: binary BootstrapParams have our own id and namespace in fields 1 and 2; a bare Any of
+// options, or nothing, is the older one.
 BootstrapRequest read_bootstrap(std::string_view input, const std::string& id, const std::string& namespace_);
 
 // What goes to standard output. address: "unix:///run/containerd/s/...".
@@ -29,7 +30,8 @@ std::string bootstrap_answer(BootstrapForm form, const std::string& address);
 std::string group_of(std::string_view config_json, const std::string& id);
 
 // Path of the socket for a group, short enough for sun_path: <folder>/<hash of containerd's address, namespace and group>.
-std::string socket_path(const std::string& folder, const std::string& containerd_address, const std::string& namespace_, const std::string& group);
+std::string socket_path(const std::string& folder, const std::string& containerd_address, const std::string& namespace_,
+                        const std::string& group);
 
 inline constexpr const char* kSocketFolder = "/run/containerd/s";
 

@@ -41,7 +41,8 @@ std::string bundle_of(const Arguments& arguments) {
   return getcwd(folder, sizeof folder) ? folder : "";
 }
 
-Result<std::unique_ptr<sandbox::Sandbox>> make_sandbox(host::EventLoop& loop, const sandbox::SandboxContext& context, std::function<void()> ended) {
+Result<std::unique_ptr<sandbox::Sandbox>> make_sandbox(host::EventLoop& loop, const sandbox::SandboxContext& context,
+                                                       std::function<void()> ended) {
   if (context.isolation == "microvm") return microvm::make_vm_sandbox(loop, context, std::move(ended));
   sandbox::LocalSandboxOptions options;
   options.dir = context.dir;
@@ -73,8 +74,10 @@ Result<UniqueFd> listen_at(const std::string& path) {
   return socket;
 }
 
-// The daemon: a session of its own, nothing inherited but the listener as descriptor 3, our own file executed again so that `ps` shows what it serves.
-Result<void> spawn_daemon(const Arguments& arguments, const std::string& group, const std::string& ttrpc_address, UniqueFd listener, char** argv) {
+// The daemon: a session of its own, nothing inherited but the listener as descriptor 3, our own file executed again so that `ps` shows what
+// it serves.
+Result<void> spawn_daemon(const Arguments& arguments, const std::string& group, const std::string& ttrpc_address, UniqueFd listener,
+                          char** argv) {
   pid_t pid = fork();
   if (pid < 0) return errno_error("fork the shim's daemon");
   if (pid != 0) return {};
@@ -90,7 +93,8 @@ Result<void> spawn_daemon(const Arguments& arguments, const std::string& group, 
   setenv("CAISSON_SHIM_GROUP", group.c_str(), 1);
   setenv("TTRPC_ADDRESS", ttrpc_address.c_str(), 1);
   // GOMAXPROCS and the like are for Go's shims; the rest of the environment stays.
-  std::vector<const char*> words{argv[0], "-namespace", arguments.namespace_.c_str(), "-id", arguments.id.c_str(), "-address", arguments.address.c_str()};
+  std::vector<const char*> words{
+      argv[0], "-namespace", arguments.namespace_.c_str(), "-id", arguments.id.c_str(), "-address", arguments.address.c_str()};
   if (arguments.debug) words.push_back("-debug");
   words.push_back("serve");
   words.push_back(nullptr);
@@ -101,7 +105,9 @@ Result<void> spawn_daemon(const Arguments& arguments, const std::string& group, 
 // Standard input is a pipe with a little in it, or nothing at all: containerd closes it, a person's terminal is not read.
 std::string read_stdin() {
   if (isatty(0)) return "";
-  struct pollfd ready {0, POLLIN, 0};
+  struct pollfd ready {
+    0, POLLIN, 0
+  };
   if (poll(&ready, 1, 2000) <= 0) return "";
   Result<std::string> text = host::read_descriptor(0, 4 << 20);
   return text.ok() ? std::move(text).value() : "";

@@ -7,7 +7,8 @@
 
 namespace caisson::shim {
 
-// runtimeoptions.v1.Options: config_path names a file, config_body is one. Other options (containerd.runc.v1.Options) and none: the default file.
+// runtimeoptions.v1.Options: config_path names a file, config_body is one. Other options (containerd.runc.v1.Options) and none: the default
+// file.
 Result<sandbox::RuntimeConfig> config_from_options(const containerd::Any& options);
 
 // "auto" becomes what this node can do; a name that is not an isolation is EINVAL.

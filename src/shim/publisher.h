@@ -11,7 +11,8 @@
 
 namespace caisson::shim {
 
-// Keeps events while containerd is away (a restart) and sends them when it is back; the oldest are dropped beyond 2,048. An empty address (CRI-O) drops all.
+// Keeps events while containerd is away (a restart) and sends them when it is back; the oldest are dropped beyond 2,048. An empty address
+// (CRI-O) drops all.
 class Publisher {
  public:
   Publisher(host::EventLoop& loop, std::string ttrpc_address, std::string namespace_);

@@ -44,8 +44,8 @@ const FlagRow* find_flag(const std::string& option) {
   return nullptr;
 }
 
-// mount(2) takes one page of data. An overlay of many layers has more: its lower layers share a long parent folder, so the mount is made from
-// there with relative names, as containerd itself does.
+// mount(2) takes one page of data. An overlay of many layers has more: its lower layers share a long parent folder, so the mount is made
+// from there with relative names, as containerd itself does.
 Result<void> change_to_common_folder(std::string& data, UniqueFd& previous) {
   size_t begin = data.find("lowerdir=");
   if (begin == std::string::npos) return make_error(E2BIG, "mount options are longer than a page and are not an overlay's");
@@ -109,7 +109,8 @@ Result<void> mount_rootfs(const std::string& bundle, const std::vector<RootfsMou
   if (mounts.empty()) return {};
   if (mkdir(rootfs.c_str(), 0711) != 0 && errno != EEXIST) return errno_error("create {}", rootfs);
   for (const RootfsMount& row : mounts) {
-    if (row.target.find("..") != std::string::npos) return make_error(EINVAL, "rootfs mount target \"{}\" must not have \"..\"", row.target);
+    if (row.target.find("..") != std::string::npos)
+      return make_error(EINVAL, "rootfs mount target \"{}\" must not have \"..\"", row.target);
     std::string target = row.target.empty() ? rootfs : rootfs + "/" + row.target;
     Result<void> mounted = mount_one(row, target);
     if (!mounted.ok()) {

@@ -70,7 +70,8 @@ Result<StreamUri> parse_stream_uri(const std::string& name) {
       std::string pair = rest.substr(at + 1, end == std::string::npos ? end : end - at - 1);
       size_t equals = pair.find('=');
       if (!pair.empty())
-        uri.parameters.emplace_back(percent_decode(pair.substr(0, equals)), equals == std::string::npos ? "" : percent_decode(pair.substr(equals + 1)));
+        uri.parameters.emplace_back(percent_decode(pair.substr(0, equals)),
+                                    equals == std::string::npos ? "" : percent_decode(pair.substr(equals + 1)));
       at = end;
     }
   }

@@ -1,7 +1,7 @@
 // A process's standard streams as containerd names them: nothing (null), a fifo's path, file:///path, binary:///program?key=value.
 //
-// Without a terminal the process gets the descriptors themselves and the shim only holds the fifos' other ends, so that a client may come and go: no byte passes
-// through the shim. With a terminal the shim copies between the pty's master and the fifos.
+// Without a terminal the process gets the descriptors themselves and the shim only holds the fifos' other ends, so that a client may come
+// and go: no byte passes through the shim. With a terminal the shim copies between the pty's master and the fifos.
 #pragma once
 
 #include <functional>
@@ -32,7 +32,8 @@ class Streams {
   static Result<std::unique_ptr<Streams>> open(host::EventLoop& loop, const StreamNames& names, const LoggerContext& context);
   ~Streams();
 
-  // Calls ready once every logger has said that it is (closed its descriptor 5), or failed with ETIMEDOUT after 10 s, or ECHILD when it ended first.
+  // Calls ready once every logger has said that it is (closed its descriptor 5), or failed with ETIMEDOUT after 10 s, or ECHILD when it
+  // ended first.
   void when_ready(std::function<void(Result<void>)> ready);
 
   // Borrowed; -1 is null. Valid until release().

@@ -20,7 +20,7 @@ struct Process {
   std::string exec_id;  // "" is init
   StreamNames names;
   std::unique_ptr<Streams> streams;
-  std::string spec;     // exec: the OCI process, JSON
+  std::string spec;  // exec: the OCI process, JSON
   uint32_t pid = 0;
   Phase phase = Phase::Created;
   uint32_t exit_status = 0;

@@ -86,7 +86,8 @@ bool Task::has_live_exec() const {
   return false;
 }
 
-TaskService::TaskService(host::EventLoop& loop, Options options, Publisher& publisher, sandbox::SandboxFactory factory, std::function<void()> stopped)
+TaskService::TaskService(host::EventLoop& loop, Options options, Publisher& publisher, sandbox::SandboxFactory factory,
+                         std::function<void()> stopped)
     : loop_(loop), options_(std::move(options)), publisher_(publisher), factory_(std::move(factory)), stopped_(std::move(stopped)) {}
 
 TaskService::~TaskService() { *alive_ = false; }
@@ -95,9 +96,9 @@ void TaskService::handle(rpc::Call call) {
   bool ours = false;
   for (const char* service : kServices) ours = ours || call.service == service;
   if (!ours) return call.respond(make_error(ENOTSUP, "service {} is not served here", call.service));
-#define CAISSON_METHOD(Name, Request, Response)                                                                              \
-  if (call.method == #Name)                                                                                                  \
-    return decode_and_call<containerd::Request, containerd::Response>(                                                      \
+#define CAISSON_METHOD(Name, Request, Response)                        \
+  if (call.method == #Name)                                            \
+    return decode_and_call<containerd::Request, containerd::Response>( \
         call, [this](containerd::Request request, Reply<containerd::Response> reply) { Name(std::move(request), std::move(reply)); });
   CAISSON_TASK_METHODS(CAISSON_METHOD)
 #undef CAISSON_METHOD
@@ -133,7 +134,8 @@ Result<void> TaskService::ensure_sandbox(const containerd::Any& options) {
 
 void TaskService::Create(containerd::CreateTaskRequest request, Reply<containerd::CreateTaskResponse> reply) {
   if (tasks_.contains(request.id())) return reply(make_error(EEXIST, "container {} already exists", request.id()));
-  if (!request.checkpoint().empty()) return reply(make_error(ENOTSUP, "container {}: starting from a checkpoint is not supported", request.id()));
+  if (!request.checkpoint().empty())
+    return reply(make_error(ENOTSUP, "container {}: starting from a checkpoint is not supported", request.id()));
   Result<std::string> spec = host::read_file(request.bundle() + "/config.json");
   if (!spec.ok()) return reply(std::move(spec).error());
   if (Result<void> ready = ensure_sandbox(request.options()); !ready.ok()) return reply(std::move(ready).error());
@@ -190,31 +192,33 @@ void TaskService::create_in_sandbox(const containerd::CreateTaskRequest& request
   streams->release();
   Task* task = tasks_.at(request.id()).get();
   task->init->streams = std::move(streams);
-  sandbox_->CreateContainer(std::move(create), std::move(fds), [this, alive = alive_, request, reply](Result<v1::CreateContainerResponse> created) {
-    if (!*alive) return;
-    auto row = tasks_.find(request.id());
-    if (!created.ok() || row == tasks_.end()) {
-      if (request.rootfs_size() > 0) (void)unmount_rootfs(request.bundle());
-      if (row != tasks_.end()) tasks_.erase(row);
-      return reply(created.ok() ? make_error(ECANCELED, "container {} was deleted while it was created", request.id()) : std::move(created).error());
-    }
-    Process& init = *row->second->init;
-    init.pid = static_cast<uint32_t>(created->pid());
-    containerd::TaskCreate event;
-    event.set_container_id(request.id());
-    event.set_bundle(request.bundle());
-    *event.mutable_rootfs() = request.rootfs();
-    event.mutable_io()->set_stdin(request.stdin());
-    event.mutable_io()->set_stdout(request.stdout());
-    event.mutable_io()->set_stderr(request.stderr());
-    event.mutable_io()->set_terminal(request.terminal());
-    event.set_pid(init.pid);
-    publisher_.publish("/tasks/create", "containerd.events.TaskCreate", event);
-    wait_for(row->second->init);
-    containerd::CreateTaskResponse response;
-    response.set_pid(init.pid);
-    reply(std::move(response));
-  });
+  sandbox_->CreateContainer(
+      std::move(create), std::move(fds), [this, alive = alive_, request, reply](Result<v1::CreateContainerResponse> created) {
+        if (!*alive) return;
+        auto row = tasks_.find(request.id());
+        if (!created.ok() || row == tasks_.end()) {
+          if (request.rootfs_size() > 0) (void)unmount_rootfs(request.bundle());
+          if (row != tasks_.end()) tasks_.erase(row);
+          return reply(created.ok() ? make_error(ECANCELED, "container {} was deleted while it was created", request.id())
+                                    : std::move(created).error());
+        }
+        Process& init = *row->second->init;
+        init.pid = static_cast<uint32_t>(created->pid());
+        containerd::TaskCreate event;
+        event.set_container_id(request.id());
+        event.set_bundle(request.bundle());
+        *event.mutable_rootfs() = request.rootfs();
+        event.mutable_io()->set_stdin(request.stdin());
+        event.mutable_io()->set_stdout(request.stdout());
+        event.mutable_io()->set_stderr(request.stderr());
+        event.mutable_io()->set_terminal(request.terminal());
+        event.set_pid(init.pid);
+        publisher_.publish("/tasks/create", "containerd.events.TaskCreate", event);
+        wait_for(row->second->init);
+        containerd::CreateTaskResponse response;
+        response.set_pid(init.pid);
+        reply(std::move(response));
+      });
 }
 
 void TaskService::wait_for(std::shared_ptr<Process> process) {
@@ -500,15 +504,16 @@ void TaskService::Resume(containerd::ResumeRequest request, Reply<containerd::Em
   if (!task.ok()) return reply(std::move(task).error());
   v1::ResumeContainerRequest resume;
   resume.set_container_id(request.id());
-  sandbox_->ResumeContainer(std::move(resume), {}, [this, alive = alive_, id = request.id(), reply](Result<v1::ResumeContainerResponse> done) {
-    if (!*alive) return;
-    if (!done.ok()) return reply(std::move(done).error());
-    if (auto task = find_task(id); task.ok()) (*task)->paused = false;
-    containerd::TaskResumed event;
-    event.set_container_id(id);
-    publisher_.publish("/tasks/resumed", "containerd.events.TaskResumed", event);
-    reply(containerd::Empty());
-  });
+  sandbox_->ResumeContainer(std::move(resume), {},
+                            [this, alive = alive_, id = request.id(), reply](Result<v1::ResumeContainerResponse> done) {
+                              if (!*alive) return;
+                              if (!done.ok()) return reply(std::move(done).error());
+                              if (auto task = find_task(id); task.ok()) (*task)->paused = false;
+                              containerd::TaskResumed event;
+                              event.set_container_id(id);
+                              publisher_.publish("/tasks/resumed", "containerd.events.TaskResumed", event);
+                              reply(containerd::Empty());
+                            });
 }
 
 void TaskService::Checkpoint(containerd::CheckpointTaskRequest request, Reply<containerd::Empty> reply) {

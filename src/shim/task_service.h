@@ -13,23 +13,23 @@
 #include "shim/task.h"
 
 // One row per method: name, request, response.
-#define CAISSON_TASK_METHODS(X)                       \
-  X(State, StateRequest, StateResponse)               \
-  X(Create, CreateTaskRequest, CreateTaskResponse)    \
-  X(Start, StartRequest, StartResponse)               \
-  X(Delete, DeleteRequest, DeleteResponse)            \
-  X(Pids, PidsRequest, PidsResponse)                  \
-  X(Pause, PauseRequest, Empty)                       \
-  X(Resume, ResumeRequest, Empty)                     \
-  X(Checkpoint, CheckpointTaskRequest, Empty)         \
-  X(Kill, KillRequest, Empty)                         \
-  X(Exec, ExecProcessRequest, Empty)                  \
-  X(ResizePty, ResizePtyRequest, Empty)               \
-  X(CloseIO, CloseIORequest, Empty)                   \
-  X(Update, UpdateTaskRequest, Empty)                 \
-  X(Wait, WaitRequest, WaitResponse)                  \
-  X(Stats, StatsRequest, StatsResponse)               \
-  X(Connect, ConnectRequest, ConnectResponse)         \
+#define CAISSON_TASK_METHODS(X)                    \
+  X(State, StateRequest, StateResponse)            \
+  X(Create, CreateTaskRequest, CreateTaskResponse) \
+  X(Start, StartRequest, StartResponse)            \
+  X(Delete, DeleteRequest, DeleteResponse)         \
+  X(Pids, PidsRequest, PidsResponse)               \
+  X(Pause, PauseRequest, Empty)                    \
+  X(Resume, ResumeRequest, Empty)                  \
+  X(Checkpoint, CheckpointTaskRequest, Empty)      \
+  X(Kill, KillRequest, Empty)                      \
+  X(Exec, ExecProcessRequest, Empty)               \
+  X(ResizePty, ResizePtyRequest, Empty)            \
+  X(CloseIO, CloseIORequest, Empty)                \
+  X(Update, UpdateTaskRequest, Empty)              \
+  X(Wait, WaitRequest, WaitResponse)               \
+  X(Stats, StatsRequest, StatsResponse)            \
+  X(Connect, ConnectRequest, ConnectResponse)      \
   X(Shutdown, ShutdownRequest, Empty)
 
 namespace caisson::shim {
@@ -38,8 +38,8 @@ class TaskService {
  public:
   struct Options {
     std::string namespace_;
-    std::string isolation;   // "" takes the configuration's
-    std::string sandbox_dir; // the sandbox's own folder; made at the first Create
+    std::string isolation;    // "" takes the configuration's
+    std::string sandbox_dir;  // the sandbox's own folder; made at the first Create
     std::string sandbox_id;
     bool debug = false;
   };

@@ -65,7 +65,8 @@ void TerminalCopy::update() {
   watch(master_.get(), master, master_events_, [this](uint32_t events) { master_ready(events); });
   uint32_t input = to_master_.source_open && to_master_.pending.size() < kBufferBytes ? EPOLLIN : 0U;
   watch(input_.get(), input, input_events_, [this](uint32_t) { input_ready(); });
-  watch(output_.get(), to_output_.pending.empty() ? 0U : static_cast<uint32_t>(EPOLLOUT), output_events_, [this](uint32_t) { output_ready(); });
+  watch(output_.get(), to_output_.pending.empty() ? 0U : static_cast<uint32_t>(EPOLLOUT), output_events_,
+        [this](uint32_t) { output_ready(); });
   if (!to_output_.source_open && to_output_.pending.empty())
     if (auto ended = std::exchange(ended_, nullptr)) ended();
 }

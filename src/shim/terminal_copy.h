@@ -11,8 +11,8 @@ namespace caisson::shim {
 
 class TerminalCopy {
  public:
-  // Owns all three; input or output may be invalid (then output is read and thrown away, so that the process never blocks). ended() runs once, when the pty's last slave has been closed and everything read from
-  // it has been written.
+  // Owns all three; input or output may be invalid (then output is read and thrown away, so that the process never blocks). ended() runs
+  // once, when the pty's last slave has been closed and everything read from it has been written.
   TerminalCopy(host::EventLoop& loop, UniqueFd master, UniqueFd input, UniqueFd output, std::function<void()> ended);
   ~TerminalCopy();
 

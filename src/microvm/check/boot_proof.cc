@@ -43,23 +43,27 @@ Result<BootProof> prove_boot(const sandbox::MicrovmConfig& asked, std::chrono::s
   settings.boot_timeout_seconds = static_cast<uint32_t>(limit.count());
   ScratchFolder folder = TRY(ScratchFolder::create());
   Share share = TRY(Share::create());
-  VmConfig config{.id = "check", .dir = folder.path(), .share_namespace = share.namespace_fd(), .memory_mib = std::max<uint64_t>(settings.minimum_memory_mib, 128)};
+  VmConfig config{.id = "check",
+                  .dir = folder.path(),
+                  .share_namespace = share.namespace_fd(),
+                  .memory_mib = std::max<uint64_t>(settings.minimum_memory_mib, 128)};
   TRY(choose_platform(settings, config));
 
   auto loop = TRY(host::EventLoop::create());
   Result<BootProof> outcome = make_error(ETIMEDOUT, "the guest was not ready within {} s", limit.count());
   const auto begun = std::chrono::steady_clock::now();
-  GuestLink link(*loop, TRY(make_hypervisor(*loop, settings)), settings,
-                 {.ready =
-                      [&](const sandbox::v1::ConfigureResponse& guest) {
-                        outcome = BootProof{guest.kernel_release(), std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count()};
-                        loop->stop();
-                      },
-                  .dead =
-                      [&](const Error& error) {
-                        outcome = error;
-                        loop->stop();
-                      }});
+  GuestLink link(
+      *loop, TRY(make_hypervisor(*loop, settings)), settings,
+      {.ready =
+           [&](const sandbox::v1::ConfigureResponse& guest) {
+             outcome = BootProof{guest.kernel_release(), std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count()};
+             loop->stop();
+           },
+       .dead =
+           [&](const Error& error) {
+             outcome = error;
+             loop->stop();
+           }});
   sandbox::v1::ConfigureRequest configure;
   configure.set_hostname("caisson-check");
   configure.set_share_type(config.share == ShareType::Virtiofs ? "virtiofs" : "9p");

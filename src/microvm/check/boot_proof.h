@@ -13,7 +13,8 @@ struct BootProof {
   double seconds = 0;          // from the VMM's start to the agent's answer that everything is set up, the share mounted
 };
 
-// Boots the guest that `settings` describe (accel "kvm" or "tcg", share "virtiofs" or "9p", or "auto"), and ends it. The error says why it cannot be. Blocks, at most limit and a second.
+// Boots the guest that `settings` describe (accel "kvm" or "tcg", share "virtiofs" or "9p", or "auto"), and ends it. The error says why it
+// cannot be. Blocks, at most limit and a second.
 Result<BootProof> prove_boot(const sandbox::MicrovmConfig& settings, std::chrono::seconds limit);
 
 }  // namespace caisson::microvm

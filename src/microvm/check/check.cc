@@ -19,22 +19,26 @@ namespace {
 constexpr std::chrono::seconds kKvmLimit{10};
 constexpr std::chrono::seconds kTcgLimit{60};
 
-CheckRow good(std::string what, std::string detail) { return {.what = std::move(what), .ok = true, .required = false, .detail = std::move(detail), .remedy = {}}; }
+CheckRow good(std::string what, std::string detail) {
+  return {.what = std::move(what), .ok = true, .required = false, .detail = std::move(detail), .remedy = {}};
+}
 CheckRow bad(std::string what, const Error& error, std::string remedy) {
   return {.what = std::move(what), .ok = false, .required = false, .detail = error.message(), .remedy = std::move(remedy)};
 }
 
 CheckRow check_namespaces() {
   auto proved = prove_namespaces();
-  CheckRow row = proved ? good("namespace", "made a process with namespaces and a root file system of its own")
-                        : bad("namespace", proved.error(), "run caisson as root, with CAP_SYS_ADMIN; inside a container that one must be privileged");
+  CheckRow row =
+      proved ? good("namespace", "made a process with namespaces and a root file system of its own")
+             : bad("namespace", proved.error(), "run caisson as root, with CAP_SYS_ADMIN; inside a container that one must be privileged");
   row.required = true;
   return row;
 }
 
 CheckRow check_cgroups() {
   auto proved = prove_cgroups();
-  return proved ? good("cgroups", *proved) : bad("cgroups", proved.error(), "without cgroups limits are not enforced on the node: mount them at /sys/fs/cgroup");
+  return proved ? good("cgroups", *proved)
+                : bad("cgroups", proved.error(), "without cgroups limits are not enforced on the node: mount them at /sys/fs/cgroup");
 }
 
 CheckRow check_image(const sandbox::MicrovmConfig& settings, const std::string& name) {
@@ -43,7 +47,8 @@ CheckRow check_image(const sandbox::MicrovmConfig& settings, const std::string& 
   only.guest = name;
   const std::string what = "guest image " + name;
   auto image = find_guest_image(only);
-  if (!image) return bad(what, image.error(), name == "tuned" ? "caisson guest build --tuned (optional: boots faster)" : "caisson guest build");
+  if (!image)
+    return bad(what, image.error(), name == "tuned" ? "caisson guest build --tuned (optional: boots faster)" : "caisson guest build");
   auto manifest = read_manifest(image_folder(settings.guest_cache, name));
   return good(what, manifest ? fmt::format("{} from {}", manifest->kernel_release, manifest->source) : image->kernel);
 }
@@ -61,7 +66,8 @@ CheckRow check_user(const sandbox::MicrovmConfig& settings) {
 }
 
 // One boot with everything as configured but for what is to be proved.
-CheckRow check_boot(const sandbox::MicrovmConfig& settings, const std::string& what, const std::string& remedy, std::chrono::seconds limit) {
+CheckRow check_boot(const sandbox::MicrovmConfig& settings, const std::string& what, const std::string& remedy,
+                    std::chrono::seconds limit) {
   auto proof = prove_boot(settings, limit);
   if (!proof) return bad(what, proof.error(), remedy);
   return good(what, fmt::format("guest {} ready in {:.2f} s", proof->kernel_release, proof->seconds));
@@ -69,7 +75,9 @@ CheckRow check_boot(const sandbox::MicrovmConfig& settings, const std::string& w
 
 CheckRow check_kvm(const sandbox::MicrovmConfig& settings) {
   const std::string what = "microvm (qemu, kvm)";
-  const std::string remedy = "use a machine with virtualisation (or nested virtualisation) switched on, and load kvm_intel or kvm_amd; without KVM microvm runs by emulation, many times slower";
+  const std::string remedy =
+      "use a machine with virtualisation (or nested virtualisation) switched on, and load kvm_intel or kvm_amd; without KVM microvm runs "
+      "by emulation, many times slower";
   if (access("/dev/kvm", R_OK | W_OK) != 0) return bad(what, errno_error("cannot open /dev/kvm"), remedy);
   sandbox::MicrovmConfig with_kvm = settings;
   with_kvm.accel = "kvm";
@@ -80,7 +88,10 @@ CheckRow check_share(const sandbox::MicrovmConfig& settings, const std::string& 
   sandbox::MicrovmConfig with_share = settings;
   with_share.share = type;
   with_share.accel = kvm ? "kvm" : "tcg";
-  return check_boot(with_share, "share " + type, type == "9p" ? "optional: needs the tuned guest (caisson guest build --tuned)" : "apt-get install qemu-system-common (virtiofsd)", kTcgLimit);
+  return check_boot(
+      with_share, "share " + type,
+      type == "9p" ? "optional: needs the tuned guest (caisson guest build --tuned)" : "apt-get install qemu-system-common (virtiofsd)",
+      kTcgLimit);
 }
 
 void choose_isolation(CheckReport& report) { report.auto_isolation = report.kvm_ok ? "microvm" : "namespace"; }
@@ -130,7 +141,9 @@ Result<std::string> resolve_auto(const sandbox::RuntimeConfig& config) {
   // That something is not installed yet says nothing of KVM.
   if (report.kvm_ok || (find_qemu(config.microvm) && find_guest_image(config.microvm))) remember(report);
   if (!report.kvm_ok)
-    log::warning("isolation \"auto\" takes \"namespace\", which shares this node's kernel: no guest boots under KVM ({}); 'caisson check' says more", report.rows.back().detail);
+    log::warning(
+        "isolation \"auto\" takes \"namespace\", which shares this node's kernel: no guest boots under KVM ({}); 'caisson check' says more",
+        report.rows.back().detail);
   return report.auto_isolation;
 }
 

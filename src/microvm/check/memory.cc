@@ -32,12 +32,18 @@ nlohmann::json to_json(const CheckReport& report) {
   nlohmann::json rows = nlohmann::json::array();
   for (const CheckRow& row : report.rows)
     rows.push_back({{"what", row.what}, {"ok", row.ok}, {"required", row.required}, {"detail", row.detail}, {"remedy", row.remedy}});
-  return {{"auto_isolation", report.auto_isolation}, {"namespace_ok", report.namespace_ok}, {"kvm_ok", report.kvm_ok}, {"tcg_ok", report.tcg_ok}, {"rows", rows}};
+  return {{"auto_isolation", report.auto_isolation},
+          {"namespace_ok", report.namespace_ok},
+          {"kvm_ok", report.kvm_ok},
+          {"tcg_ok", report.tcg_ok},
+          {"rows", rows}};
 }
 
 }  // namespace
 
-std::string report_to_json(const CheckReport& report) { return to_json(report).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"; }
+std::string report_to_json(const CheckReport& report) {
+  return to_json(report).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
 
 std::optional<CheckReport> remembered_report(const std::string& file) {
   auto text = host::read_file(file, 1 << 20);
@@ -46,12 +52,17 @@ std::optional<CheckReport> remembered_report(const std::string& file) {
   if (!json.is_object() || !json.contains("circumstances") || json["circumstances"] != circumstances()) return std::nullopt;
   auto report = json.find("report");
   if (report == json.end() || !report->is_object()) return std::nullopt;
-  CheckReport found{.rows = {}, .namespace_ok = flag_of(*report, "namespace_ok"), .kvm_ok = flag_of(*report, "kvm_ok"), .tcg_ok = flag_of(*report, "tcg_ok"),
+  CheckReport found{.rows = {},
+                    .namespace_ok = flag_of(*report, "namespace_ok"),
+                    .kvm_ok = flag_of(*report, "kvm_ok"),
+                    .tcg_ok = flag_of(*report, "tcg_ok"),
                     .auto_isolation = text_of(*report, "auto_isolation")};
   auto rows = report->find("rows");
   if (rows != report->end() && rows->is_array())
     for (const auto& row : *rows)
-      if (row.is_object()) found.rows.push_back({text_of(row, "what"), flag_of(row, "ok"), flag_of(row, "required"), text_of(row, "detail"), text_of(row, "remedy")});
+      if (row.is_object())
+        found.rows.push_back(
+            {text_of(row, "what"), flag_of(row, "ok"), flag_of(row, "required"), text_of(row, "detail"), text_of(row, "remedy")});
   return found;
 }
 

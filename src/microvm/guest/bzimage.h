@@ -10,9 +10,9 @@ namespace caisson::microvm {
 
 // The compressed payload of a bzImage, by its setup header (Documentation/arch/x86/boot.rst, protocol 2.08 and later).
 struct CompressedKernel {
-  std::string_view bytes;      // into the image; without the size that the kernel's build appends
-  std::string program;         // that decompresses it from standard input to standard output with -dc: "lz4", "zstd", "xz", "gzip", "bzip2"
-  uint64_t size = 0;           // when decompressed, 0: not told
+  std::string_view bytes;  // into the image; without the size that the kernel's build appends
+  std::string program;     // that decompresses it from standard input to standard output with -dc: "lz4", "zstd", "xz", "gzip", "bzip2"
+  uint64_t size = 0;       // when decompressed, 0: not told
 };
 Result<CompressedKernel> find_payload(std::string_view image);
 

@@ -1,4 +1,5 @@
-// A cpio archive of the kind that Linux unpacks as its first root file system ("newc", Documentation/driver-api/early-userspace/buffer-format.rst).
+// A cpio archive of the kind that Linux unpacks as its first root file system ("newc",
+// Documentation/driver-api/early-userspace/buffer-format.rst).
 #pragma once
 
 #include <sys/types.h>

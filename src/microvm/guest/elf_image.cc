@@ -75,13 +75,17 @@ Result<void> check_kernel_file(const std::string& path) {
   struct stat info {};
   if (fstat(fd.get(), &info) != 0) return errno_error("cannot examine the guest kernel {}", path);
   const size_t size = static_cast<size_t>(info.st_size);
-  if (!S_ISREG(info.st_mode) || size == 0) return make_error(EINVAL, "the guest kernel {} is no file or is empty: make it again with 'caisson guest build --force'", path);
+  if (!S_ISREG(info.st_mode) || size == 0)
+    return make_error(EINVAL, "the guest kernel {} is no file or is empty: make it again with 'caisson guest build --force'", path);
   void* map = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
   if (map == MAP_FAILED) return errno_error("cannot read the guest kernel {}", path);
   auto good = check_kernel(std::string_view(static_cast<const char*>(map), size));
   munmap(map, size);
   if (good) return good;
-  return make_error(good.error().code(), "the guest kernel {} cannot be booted: {}; make it again with 'caisson guest build --force', or give another in microvm.kernel", path, good.error().message());
+  return make_error(
+      good.error().code(),
+      "the guest kernel {} cannot be booted: {}; make it again with 'caisson guest build --force', or give another in microvm.kernel", path,
+      good.error().message());
 }
 
 Result<std::string> strip_program(std::string_view file) {
@@ -115,7 +119,8 @@ Result<std::vector<std::string>> modinfo_values(std::string_view module, std::st
     std::vector<std::string> values;
     for (std::string_view left = *info; !left.empty();) {
       const std::string_view entry = left.substr(0, left.find('\0'));
-      if (entry.size() > key.size() && entry.starts_with(key) && entry[key.size()] == '=') values.emplace_back(entry.substr(key.size() + 1));
+      if (entry.size() > key.size() && entry.starts_with(key) && entry[key.size()] == '=')
+        values.emplace_back(entry.substr(key.size() + 1));
       left.remove_prefix(std::min(entry.size() + 1, left.size()));
     }
     return values;

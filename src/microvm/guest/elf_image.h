@@ -9,12 +9,14 @@
 
 namespace caisson::microvm {
 
-// A 64-bit little-endian x86-64 ELF file whose segments are all there (not cut), with a PVH entry note (XEN_ELFNOTE_PHYS32_ENTRY), by which QEMU boots it without a boot loader.
+// A 64-bit little-endian x86-64 ELF file whose segments are all there (not cut), with a PVH entry note (XEN_ELFNOTE_PHYS32_ENTRY), by which
+// QEMU boots it without a boot loader.
 Result<void> check_kernel(std::string_view file);
 // The same for a file, read only as far as needed. The errors name it and say what to do.
 Result<void> check_kernel_file(const std::string& path);
 
-// A program without its symbols and debugging information: what is loaded to run it, and no sections. For a static program that nobody debugs from within.
+// A program without its symbols and debugging information: what is loaded to run it, and no sections. For a static program that nobody
+// debugs from within.
 Result<std::string> strip_program(std::string_view file);
 
 // The values of one key ("depends", "alias") in a module's .modinfo section.

@@ -28,7 +28,11 @@ Result<GuestImage> open_image(const std::string& cache, const std::string& name)
 Result<GuestImage> open_custom(const sandbox::MicrovmConfig& config) {
   TRY(check_kernel_file(config.kernel));
   const std::string kernel = TRY(host::read_file(config.kernel, 512 << 20));
-  GuestImage image{.name = "custom", .kernel = config.kernel, .initrd = config.initrd, .has_9p = has_builtin_9p(kernel), .has_mmio = has_builtin_mmio(kernel)};
+  GuestImage image{.name = "custom",
+                   .kernel = config.kernel,
+                   .initrd = config.initrd,
+                   .has_9p = has_builtin_9p(kernel),
+                   .has_mmio = has_builtin_mmio(kernel)};
   if (!image.initrd.empty()) {
     struct stat info {};
     if (stat(image.initrd.c_str(), &info) != 0) return errno_error("cannot find the guest's initrd {} (microvm.initrd)", image.initrd);
@@ -42,7 +46,8 @@ Result<GuestImage> open_custom(const sandbox::MicrovmConfig& config) {
 }
 
 Error not_built(const std::string& name, const std::string& cache) {
-  return make_error(ENOENT, "there is no {}guest image in {}: make one with 'caisson guest build{}'", name.empty() ? "" : name + " ", cache, name == "tuned" ? " --tuned" : "");
+  return make_error(ENOENT, "there is no {}guest image in {}: make one with 'caisson guest build{}'", name.empty() ? "" : name + " ", cache,
+                    name == "tuned" ? " --tuned" : "");
 }
 
 }  // namespace
@@ -51,7 +56,8 @@ Result<GuestImage> find_guest_image(const sandbox::MicrovmConfig& config) {
   if (!config.kernel.empty()) return open_custom(config);
   if (config.guest != "auto") {
     auto image = open_image(config.guest_cache, config.guest);
-    if (!image && image.error().code() == ENOENT && !read_manifest(image_folder(config.guest_cache, config.guest))) return not_built(config.guest, config.guest_cache);
+    if (!image && image.error().code() == ENOENT && !read_manifest(image_folder(config.guest_cache, config.guest)))
+      return not_built(config.guest, config.guest_cache);
     return image;
   }
   for (const char* name : {"tuned", "stock"}) {
@@ -65,7 +71,8 @@ Result<GuestImage> build_guest_image(const sandbox::MicrovmConfig& config, const
   const std::string name = options.tuned ? "tuned" : "stock";
   const std::string folder = image_folder(config.guest_cache, name);
   Progress progress(options.quiet);
-  auto build = TRY(ImageBuild::begin(config.guest_cache, name, options.tuned ? kTunedSpace : kStockSpace, [&] { progress.step("waiting for another build of this image"); }));
+  auto build = TRY(ImageBuild::begin(config.guest_cache, name, options.tuned ? kTunedSpace : kStockSpace,
+                                     [&] { progress.step("waiting for another build of this image"); }));
   // Made meanwhile by the build that we have waited for, or long ago.
   if (!options.force) {
     auto manifest = read_manifest(folder);
@@ -94,7 +101,10 @@ std::string kernel_release_of(std::string_view vmlinux) {
   return "";
 }
 
-bool has_builtin_9p(std::string_view vmlinux) { return vmlinux.find(std::string_view("9pnet_virtio\0", 13)) != std::string_view::npos && vmlinux.find("9p2000.L") != std::string_view::npos; }
+bool has_builtin_9p(std::string_view vmlinux) {
+  return vmlinux.find(std::string_view("9pnet_virtio\0", 13)) != std::string_view::npos &&
+         vmlinux.find("9p2000.L") != std::string_view::npos;
+}
 
 // The parameter by which QEMU's microvm machine tells of its devices; only there with CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES.
 bool has_builtin_mmio(std::string_view vmlinux) { return vmlinux.find("virtio_mmio.device") != std::string_view::npos; }
@@ -103,7 +113,8 @@ std::string timestamp() {
   const time_t now = time(nullptr);
   tm parts{};
   gmtime_r(&now, &parts);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour,
+                     parts.tm_min, parts.tm_sec);
 }
 
 }  // namespace caisson::microvm

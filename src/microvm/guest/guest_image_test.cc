@@ -61,7 +61,15 @@ TEST_F(GuestImageTest, ImagesAreReplacedWhole) {
     auto build = ImageBuild::begin(cache, "stock", 1 << 20, [] { FAIL() << "nobody else builds"; });
     ASSERT_TRUE(build.ok()) << build.error().message();
     ASSERT_TRUE(host::write_file_atomic(build->result() + "/vmlinux", release).ok());
-    ASSERT_TRUE(build->install({.name = "stock", .kernel_release = release, .source = "test", .config_hash = "", .made_at = timestamp(), .modules = {"a.ko", "b.ko"}, .has_9p = true}).ok());
+    ASSERT_TRUE(build
+                    ->install({.name = "stock",
+                               .kernel_release = release,
+                               .source = "test",
+                               .config_hash = "",
+                               .made_at = timestamp(),
+                               .modules = {"a.ko", "b.ko"},
+                               .has_9p = true})
+                    .ok());
   }
   auto manifest = read_manifest(image_folder(cache, "stock"));
   ASSERT_TRUE(manifest.ok());
@@ -82,7 +90,9 @@ TEST_F(GuestImageTest, AKilledBuildLeavesNothingForEver) {
   }
   waitpid(pid, nullptr, 0);
   EXPECT_EQ(shell("ls -A cache | wc -l"), "2\n");
-  { auto build = ImageBuild::begin(cache, "stock", 0, [] {}); }
+  {
+    auto build = ImageBuild::begin(cache, "stock", 0, [] {});
+  }
   EXPECT_EQ(shell("ls -A cache"), ".stock.lock\n");
 }
 
@@ -155,7 +165,8 @@ TEST(KernelConfig, TellsWhatWasDropped) {
 
 TEST(KernelConfig, OursAsksForWhatAGuestNeeds) {
   const std::string_view config = kGuestKernelConfig;
-  for (const char* option : {"CONFIG_VIRTIO_FS=y", "CONFIG_9P_FS=y", "CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES=y", "CONFIG_PVH=y", "CONFIG_VIRTIO_CONSOLE=y", "CONFIG_ACPI_HOTPLUG_MEMORY=y"})
+  for (const char* option : {"CONFIG_VIRTIO_FS=y", "CONFIG_9P_FS=y", "CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES=y", "CONFIG_PVH=y",
+                             "CONFIG_VIRTIO_CONSOLE=y", "CONFIG_ACPI_HOTPLUG_MEMORY=y"})
     EXPECT_NE(config.find(option), std::string_view::npos) << option;
 }
 
@@ -216,7 +227,10 @@ TEST_F(GuestImageTest, ModulesInTheOrderOfTheirDependencies) {
   const std::string image = image_folder("/var/cache/caisson/guest", "stock");
   auto manifest = read_manifest(image);
   if (!manifest) GTEST_SKIP() << "no stock image: " << manifest.error().message();
-  shell(fmt::format("mkdir -p tree/kernel/a tree/kernel/b; cp {0}/modules/*.ko tree/kernel/a; mv tree/kernel/a/virtio*.ko tree/kernel/b; xz tree/kernel/b/virtio.ko", image));
+  shell(
+      fmt::format("mkdir -p tree/kernel/a tree/kernel/b; cp {0}/modules/*.ko tree/kernel/a; mv tree/kernel/a/virtio*.ko tree/kernel/b; xz "
+                  "tree/kernel/b/virtio.ko",
+                  image));
   auto order = collect_modules(folder + "/tree", {{"virtiofs", true}, {"virtio-pci", true}, {"not_there"}}, folder + "/out");
   ASSERT_TRUE(order.ok()) << order.error().message();
   auto place = [&](const std::string& name) { return std::find(order->begin(), order->end(), name + ".ko") - order->begin(); };
@@ -224,8 +238,13 @@ TEST_F(GuestImageTest, ModulesInTheOrderOfTheirDependencies) {
   EXPECT_LT(place("virtio_ring"), place("virtio_pci"));
   EXPECT_LT(place("fuse"), place("virtiofs"));
   EXPECT_EQ(place("overlay"), static_cast<ptrdiff_t>(order->size())) << "nobody asked for it";
-  for (const std::string& name : *order) EXPECT_TRUE(host::read_file(folder + "/out/" + name)->starts_with("\x7f" "ELF")) << name;
-  EXPECT_NE(collect_modules(folder + "/tree", {{"not_there", true}}, folder + "/out").error().message().find("not_there"), std::string::npos);
+  for (const std::string& name : *order)
+    EXPECT_TRUE(host::read_file(folder + "/out/" + name)
+                    ->starts_with("\x7f"
+                                  "ELF"))
+        << name;
+  EXPECT_NE(collect_modules(folder + "/tree", {{"not_there", true}}, folder + "/out").error().message().find("not_there"),
+            std::string::npos);
 }
 
 }  // namespace

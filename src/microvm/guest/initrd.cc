@@ -30,8 +30,10 @@ constexpr std::string_view kPrefix = "initrd-";
 Result<std::string> key_of(const ImageManifest& manifest, const std::string& agent) {
   struct stat info {};
   if (stat(agent.c_str(), &info) != 0) return errno_error("cannot find the guest agent {}", agent);
-  return content_hash(fmt::format("{} {} {} {} {} {} {} {} {}", kLayoutVersion, manifest.name, manifest.kernel_release, manifest.made_at, static_cast<uint64_t>(info.st_dev),
-                                  static_cast<uint64_t>(info.st_ino), static_cast<int64_t>(info.st_size), static_cast<int64_t>(info.st_mtim.tv_sec) * 1000000000 + info.st_mtim.tv_nsec,
+  return content_hash(fmt::format("{} {} {} {} {} {} {} {} {}", kLayoutVersion, manifest.name, manifest.kernel_release, manifest.made_at,
+                                  static_cast<uint64_t>(info.st_dev), static_cast<uint64_t>(info.st_ino),
+                                  static_cast<int64_t>(info.st_size),
+                                  static_cast<int64_t>(info.st_mtim.tv_sec) * 1000000000 + info.st_mtim.tv_nsec,
                                   static_cast<int64_t>(info.st_ctim.tv_sec) * 1000000000 + info.st_ctim.tv_nsec));
 }
 
@@ -49,7 +51,9 @@ void remove_old(const std::string& folder) {
   if (!entries) return;
   while (const dirent* entry = readdir(entries.get())) {
     struct stat info {};
-    if (!std::string_view(entry->d_name).starts_with(kPrefix) || fstatat(dirfd(entries.get()), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0) continue;
+    if (!std::string_view(entry->d_name).starts_with(kPrefix) ||
+        fstatat(dirfd(entries.get()), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0)
+      continue;
     if (info.st_mtime < time(nullptr) - kKeepSeconds) unlinkat(dirfd(entries.get()), entry->d_name, 0);
   }
 }
@@ -90,7 +94,8 @@ Result<std::string> assemble_initrd(const std::string& image_folder, const Image
   std::string list;
   for (const std::string& module : manifest.modules) {
     auto bytes = host::read_file(image_folder + "/modules/" + module, 64 << 20);
-    if (!bytes) return std::move(bytes).error().within("the guest image is not complete (make it again with 'caisson guest build --force')");
+    if (!bytes)
+      return std::move(bytes).error().within("the guest image is not complete (make it again with 'caisson guest build --force')");
     archive.add_file("lib/modules/" + module, *bytes);
     list += "/lib/modules/" + module + "\n";
   }

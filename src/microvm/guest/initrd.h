@@ -15,8 +15,9 @@ namespace caisson::microvm {
 // The agent: beside this program, or where it is installed. ENOENT with the places.
 Result<std::string> find_agent();
 
-// The initrd for an image and an agent, in the image's folder (or, where that cannot be written, in /run/caisson-guest): assembled when there is none for just this agent and image, by rename,
-// so that any number of processes may ask at once; found again by the agent file's identity (device, inode, size, times), so that asking costs microseconds.
+// The initrd for an image and an agent, in the image's folder (or, where that cannot be written, in /run/caisson-guest): assembled when
+// there is none for just this agent and image, by rename, so that any number of processes may ask at once; found again by the agent file's
+// identity (device, inode, size, times), so that asking costs microseconds.
 Result<std::string> prepare_initrd(const std::string& image_folder, const ImageManifest& manifest, const std::string& agent);
 
 // The archive itself.

@@ -12,7 +12,8 @@ struct Option {
 
 std::optional<Option> parse_option(std::string_view line) {
   constexpr std::string_view kUnset = " is not set";
-  if (line.starts_with("# CONFIG_") && line.ends_with(kUnset)) return Option{std::string(line.substr(2, line.size() - 2 - kUnset.size())), "n"};
+  if (line.starts_with("# CONFIG_") && line.ends_with(kUnset))
+    return Option{std::string(line.substr(2, line.size() - 2 - kUnset.size())), "n"};
   const size_t equals = line.find('=');
   if (!line.starts_with("CONFIG_") || equals == std::string_view::npos) return std::nullopt;
   return Option{std::string(line.substr(0, equals)), std::string(line.substr(equals + 1))};

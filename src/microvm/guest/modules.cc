@@ -35,7 +35,8 @@ Result<std::map<std::string, std::string>> find_modules(const std::string& folde
     const size_t suffix = name.find(".ko");
     if (entry->fts_info != FTS_F || suffix == std::string_view::npos) continue;
     const std::string_view compression = name.substr(suffix + 3);
-    if (compression.empty() || compression == ".xz" || compression == ".zst" || compression == ".gz") found.emplace(normalized(std::string(name.substr(0, suffix))), entry->fts_path);
+    if (compression.empty() || compression == ".xz" || compression == ".zst" || compression == ".gz")
+      found.emplace(normalized(std::string(name.substr(0, suffix))), entry->fts_path);
   }
   return found;
 }
@@ -93,7 +94,8 @@ class Collector {
 
 }  // namespace
 
-Result<std::vector<std::string>> collect_modules(const std::string& lib_modules, const std::vector<WantedModule>& wanted, const std::string& to) {
+Result<std::vector<std::string>> collect_modules(const std::string& lib_modules, const std::vector<WantedModule>& wanted,
+                                                 const std::string& to) {
   TRY(host::mkdir_p(to));
   Collector collector(TRY(find_modules(lib_modules)), to);
   for (const WantedModule& module : wanted) TRY(collector.add(module.name, module.required));

@@ -11,14 +11,14 @@
 namespace caisson::microvm {
 
 struct Program {
-  std::vector<std::string> arguments;  // [0] is looked for in PATH
-  std::string folder;                  // working folder; "" as it is
-  std::string input, output;           // files for standard input and output; "": /dev/null, and the log
-  std::string log;                     // file to which standard error (and output) is appended; "": dropped
+  std::vector<std::string> arguments;                            // [0] is looked for in PATH
+  std::string folder;                                            // working folder; "" as it is
+  std::string input, output;                                     // files for standard input and output; "": /dev/null, and the log
+  std::string log;                                               // file to which standard error (and output) is appended; "": dropped
   std::vector<std::pair<std::string, std::string>> environment;  // set besides what there is
   int nice = 0;
-  std::string package;                 // Debian package it comes in, for the error
-  std::function<void()> tick;          // called every 0.2 s while it runs
+  std::string package;         // Debian package it comes in, for the error
+  std::function<void()> tick;  // called every 0.2 s while it runs
 };
 
 // Blocks. ENOENT, naming the package, where the program is not there; EIO with the end of the log where it fails.

@@ -39,7 +39,11 @@ std::string dependency_in(std::string_view record) {
 
 Result<std::string> find_package(const std::string& scratch, const std::string& log) {
   const std::string record = scratch + "/record";
-  TRY(run_program({.arguments = {"apt-cache", "show", "--no-all-versions", kMetaPackage}, .output = record, .log = log, .environment = {{"LC_ALL", "C"}}, .package = "apt"}));
+  TRY(run_program({.arguments = {"apt-cache", "show", "--no-all-versions", kMetaPackage},
+                   .output = record,
+                   .log = log,
+                   .environment = {{"LC_ALL", "C"}},
+                   .package = "apt"}));
   const std::string package = dependency_in(TRY(host::read_file(record)));
   if (package.empty()) return make_error(ENOENT, "Debian's package {} names no kernel that it depends on", kMetaPackage);
   return package;
@@ -85,15 +89,21 @@ Result<ImageManifest> build_stock(ImageBuild& build, Progress& progress) {
     TRY(run_program({.arguments = {"apt-get", "update"}, .log = log, .package = "apt", .tick = [&] { progress.update(); }}));
     package = download(scratch, log, progress);
   }
-  if (!package) return std::move(package).error().within("cannot get Debian's cloud kernel (on other systems give a vmlinux of your own in microvm.kernel)");
+  if (!package)
+    return std::move(package).error().within(
+        "cannot get Debian's cloud kernel (on other systems give a vmlinux of your own in microvm.kernel)");
 
   progress.step("unpacking " + *package);
   const std::string deb = TRY(only_match(scratch + "/*.deb"));
-  TRY(run_program({.arguments = {"dpkg-deb", "-x", deb, scratch + "/tree"}, .log = log, .package = "dpkg", .tick = [&] { progress.update(); }}));
+  TRY(run_program(
+      {.arguments = {"dpkg-deb", "-x", deb, scratch + "/tree"}, .log = log, .package = "dpkg", .tick = [&] { progress.update(); }}));
 
   progress.step("extracting kernel and modules");
   const std::string image = TRY(only_match(scratch + "/tree/boot/vmlinuz-*"));
-  ImageManifest manifest{.name = "stock", .kernel_release = image.substr(image.rfind("/vmlinuz-") + 9), .source = *package + " " + version_in(deb), .made_at = timestamp()};
+  ImageManifest manifest{.name = "stock",
+                         .kernel_release = image.substr(image.rfind("/vmlinuz-") + 9),
+                         .source = *package + " " + version_in(deb),
+                         .made_at = timestamp()};
   TRY(extract_vmlinux(image, build.result() + "/vmlinux", scratch));
   manifest.modules = TRY(collect_modules(scratch + "/tree/lib/modules/" + manifest.kernel_release, kModules, build.result() + "/modules"));
   return manifest;

@@ -41,7 +41,10 @@ Result<void> check_space(const std::string& cache, uint64_t need) {
   if (statvfs(cache.c_str(), &info) != 0) return errno_error("cannot examine {}", cache);
   const uint64_t free = uint64_t{info.f_bavail} * info.f_frsize;
   if (free >= need) return {};
-  return make_error(ENOSPC, "{} has {} MiB of free space, and building the image needs {} MiB: make room, or set microvm.guest_cache to a folder on another disk", cache, free >> 20, need >> 20);
+  return make_error(
+      ENOSPC,
+      "{} has {} MiB of free space, and building the image needs {} MiB: make room, or set microvm.guest_cache to a folder on another disk",
+      cache, free >> 20, need >> 20);
 }
 
 }  // namespace
@@ -55,15 +58,17 @@ Result<ImageManifest> read_manifest(const std::string& folder) {
   auto format = json.is_object() ? json.find("format") : json.end();
   if (!json.is_object() || format == json.end() || *format != kManifestFormat)
     return make_error(EINVAL, "{} is not as this version writes it: make the image again with 'caisson guest build --force'", path);
-  ImageManifest manifest{text_of(json, "name"),    text_of(json, "kernel_release"), text_of(json, "source"), text_of(json, "config_hash"),
-                         text_of(json, "made_at"), {},                              flag_of(json, "has_9p"), flag_of(json, "has_mmio")};
+  ImageManifest manifest{text_of(json, "name"),        text_of(json, "kernel_release"), text_of(json, "source"),
+                         text_of(json, "config_hash"), text_of(json, "made_at"),        {},
+                         flag_of(json, "has_9p"),      flag_of(json, "has_mmio")};
   if (auto modules = json.find("modules"); modules != json.end() && modules->is_array())
     for (const auto& module : *modules)
       if (module.is_string()) manifest.modules.push_back(module.get<std::string>());
   return manifest;
 }
 
-Result<ImageBuild> ImageBuild::begin(const std::string& cache, const std::string& name, uint64_t need, const std::function<void()>& waiting) {
+Result<ImageBuild> ImageBuild::begin(const std::string& cache, const std::string& name, uint64_t need,
+                                     const std::function<void()>& waiting) {
   TRY(host::mkdir_p(cache));
   UniqueFd lock(open((cache + "/." + name + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!lock) return errno_error("cannot make a lock file in {}", cache);

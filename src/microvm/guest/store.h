@@ -1,4 +1,5 @@
-// The cache of guest images: <cache>/<name>/{vmlinux, modules/, manifest.json, initrd-*.cpio}. An image appears and is replaced by rename, whole.
+// The cache of guest images: <cache>/<name>/{vmlinux, modules/, manifest.json, initrd-*.cpio}. An image appears and is replaced by rename,
+// whole.
 #pragma once
 
 #include <cstdint>
@@ -13,12 +14,12 @@
 namespace caisson::microvm {
 
 struct ImageManifest {
-  std::string name;            // "stock", "tuned"
-  std::string kernel_release;  // "6.1.0-53-cloud-amd64"
-  std::string source;          // package and version that it was made from
-  std::string config_hash;     // tuned: of guest.config
-  std::string made_at;         // RFC 3339
-  std::vector<std::string> modules;  // files below modules/, in the order in which they are loaded
+  std::string name;                       // "stock", "tuned"
+  std::string kernel_release;             // "6.1.0-53-cloud-amd64"
+  std::string source;                     // package and version that it was made from
+  std::string config_hash;                // tuned: of guest.config
+  std::string made_at;                    // RFC 3339
+  std::vector<std::string> modules;       // files below modules/, in the order in which they are loaded
   bool has_9p = false, has_mmio = false;  // as GuestImage
 };
 
@@ -41,7 +42,8 @@ class ImageBuild {
   Result<void> install(const ImageManifest& manifest);
 
  private:
-  ImageBuild(std::string cache, std::string scratch, UniqueFd lock) : cache_(std::move(cache)), scratch_(std::move(scratch)), result_(scratch_ + "/image"), lock_(std::move(lock)) {}
+  ImageBuild(std::string cache, std::string scratch, UniqueFd lock)
+      : cache_(std::move(cache)), scratch_(std::move(scratch)), result_(scratch_ + "/image"), lock_(std::move(lock)) {}
 
   std::string cache_, scratch_, result_;
   UniqueFd lock_;

@@ -1,9 +1,8 @@
 // The tuned guest image: Debian's kernel source, compiled with src/microvm/guest.config.
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
-
-#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -39,7 +38,11 @@ Result<void> install_build_packages(const Paths& paths, Progress& progress) {
     if (!is_installed(package, paths)) missing.push_back(package);
   if (missing.empty()) return {};
   progress.step(fmt::format("installing {} and {} other packages that compiling a kernel needs", missing[0], missing.size() - 1));
-  Program install{.arguments = {"apt-get", "install", "-y", "-q", "--no-install-recommends"}, .log = paths.log, .environment = {{"DEBIAN_FRONTEND", "noninteractive"}}, .package = "apt", .tick = [&] { progress.update(); }};
+  Program install{.arguments = {"apt-get", "install", "-y", "-q", "--no-install-recommends"},
+                  .log = paths.log,
+                  .environment = {{"DEBIAN_FRONTEND", "noninteractive"}},
+                  .package = "apt",
+                  .tick = [&] { progress.update(); }};
   install.arguments.insert(install.arguments.end(), missing.begin(), missing.end());
   auto installed = run_program(install);
   if (installed) return {};
@@ -52,17 +55,28 @@ Result<std::string> get_source(const Paths& paths, Progress& progress) {
   std::string tarball = kTarball;
   if (access(tarball.c_str(), R_OK) != 0) {
     progress.step(fmt::format("downloading {}", kSourcePackage));
-    const Program get{.arguments = {"apt-get", "-o", "APT::Sandbox::User=root", "download", kSourcePackage}, .folder = paths.scratch, .log = paths.log, .package = "apt", .tick = [&] { progress.update(); }};
+    const Program get{.arguments = {"apt-get", "-o", "APT::Sandbox::User=root", "download", kSourcePackage},
+                      .folder = paths.scratch,
+                      .log = paths.log,
+                      .package = "apt",
+                      .tick = [&] { progress.update(); }};
     if (!run_program(get)) {
       TRY(run_program({.arguments = {"apt-get", "update"}, .log = paths.log, .package = "apt"}));
       TRY(run_program(get));
     }
-    TRY(run_program({.arguments = {"sh", "-c", "exec dpkg-deb -x linux-source-*.deb deb"}, .folder = paths.scratch, .log = paths.log, .package = "dpkg"}));
+    TRY(run_program({.arguments = {"sh", "-c", "exec dpkg-deb -x linux-source-*.deb deb"},
+                     .folder = paths.scratch,
+                     .log = paths.log,
+                     .package = "dpkg"}));
     tarball = paths.scratch + "/deb" + kTarball;
   }
   progress.step("unpacking the kernel's source");
   TRY(host::mkdir_p(paths.source));
-  TRY(run_program({.arguments = {"tar", "-xf", tarball, "--strip-components=1"}, .folder = paths.source, .log = paths.log, .package = "tar", .tick = [&] { progress.update(); }}));
+  TRY(run_program({.arguments = {"tar", "-xf", tarball, "--strip-components=1"},
+                   .folder = paths.source,
+                   .log = paths.log,
+                   .package = "tar",
+                   .tick = [&] { progress.update(); }}));
   return tarball;
 }
 
@@ -111,7 +125,8 @@ std::string tuned_config_hash() { return content_hash(kGuestKernelConfig); }
 Result<ImageManifest> build_tuned(ImageBuild& build, Progress& progress, int jobs) {
   const Paths paths{build.scratch(), build.scratch() + "/log", build.scratch() + "/source"};
   TRY(install_build_packages(paths, progress));
-  ImageManifest manifest{.name = "tuned", .source = TRY(get_source(paths, progress)), .config_hash = tuned_config_hash(), .made_at = timestamp()};
+  ImageManifest manifest{
+      .name = "tuned", .source = TRY(get_source(paths, progress)), .config_hash = tuned_config_hash(), .made_at = timestamp()};
   TRY(configure(paths, progress));
   TRY(compile(paths, progress, jobs));
   const std::string vmlinux = build.result() + "/vmlinux";

@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
-#include <signal.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -25,7 +25,8 @@ namespace {
 
 Result<void> set_descriptors(const JailSpec& spec, int control) {
   UniqueFd null(open("/dev/null", O_RDONLY | O_CLOEXEC));
-  if (!null || dup2(null.get(), 0) < 0 || dup2(spec.output, 1) < 0 || dup2(spec.output, 2) < 0) return errno_error("cannot set the standard streams");
+  if (!null || dup2(null.get(), 0) < 0 || dup2(spec.output, 1) < 0 || dup2(spec.output, 2) < 0)
+    return errno_error("cannot set the standard streams");
   // Whatever else this process has open, by whoever's mistake, does not get through exec.
   if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) != 0) return errno_error("cannot close descriptors");
   for (int fd : spec.descriptors)
@@ -47,10 +48,12 @@ Result<void> set_limits() {
 // Leaves just these capabilities, in every set, so that they get through exec also for a user other than root (capabilities(7), "ambient").
 Result<void> set_privileges(const JailSpec& spec) {
   for (int capability = 0; prctl(PR_CAPBSET_READ, capability) >= 0; ++capability)
-    if (std::find(spec.capabilities.begin(), spec.capabilities.end(), capability) == spec.capabilities.end() && prctl(PR_CAPBSET_DROP, capability) != 0)
+    if (std::find(spec.capabilities.begin(), spec.capabilities.end(), capability) == spec.capabilities.end() &&
+        prctl(PR_CAPBSET_DROP, capability) != 0)
       return errno_error("cannot drop capability {}", capability);
   if (prctl(PR_SET_KEEPCAPS, 1) != 0) return errno_error("cannot keep capabilities");
-  if (syscall(SYS_setgroups, 0, nullptr) != 0 || setresgid(spec.gid, spec.gid, spec.gid) != 0 || setresuid(spec.uid, spec.uid, spec.uid) != 0)
+  if (syscall(SYS_setgroups, 0, nullptr) != 0 || setresgid(spec.gid, spec.gid, spec.gid) != 0 ||
+      setresuid(spec.uid, spec.uid, spec.uid) != 0)
     return errno_error("cannot become user {}", spec.uid);
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2]{};
@@ -61,7 +64,8 @@ Result<void> set_privileges(const JailSpec& spec) {
   if (syscall(SYS_capset, &header, data) != 0) return errno_error("cannot set capabilities");
   // Root has them from the bounding set.
   for (int capability : spec.capabilities)
-    if (spec.uid != 0 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0) return errno_error("cannot keep capability {}", capability);
+    if (spec.uid != 0 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0)
+      return errno_error("cannot keep capability {}", capability);
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno_error("cannot forbid new privileges");
   return {};
 }

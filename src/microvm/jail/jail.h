@@ -40,13 +40,13 @@ struct JailSpec {
   bool proc = false;                   // gets a /proc with its own processes only
   uid_t uid = 0;
   gid_t gid = 0;
-  std::vector<int> capabilities;       // CAP_CHOWN...: all that it has
+  std::vector<int> capabilities;  // CAP_CHOWN...: all that it has
   SyscallTable syscalls;
-  bool confined = true;                // false: only the mount namespace with the share, the descriptors and the death signal, for debugging
+  bool confined = true;  // false: only the mount namespace with the share, the descriptors and the death signal, for debugging
 };
 
 struct Jailed {
-  pid_t pid = 0;     // a child of the calling process, which reaps it
+  pid_t pid = 0;  // a child of the calling process, which reaps it
   UniqueFd pidfd;
   // The program is executed when a byte has been sent here. Then: end of file when it runs, or the text of what failed.
   UniqueFd control;

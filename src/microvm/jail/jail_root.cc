@@ -81,7 +81,8 @@ Result<void> put(const Piece& piece) {
   return host::attach_mount(piece.tree.get(), target.get());
 }
 
-// Out of the host's mount namespace, into a private copy of the share's, which has nothing in it but the share. What is exposed later arrives as it is a slave.
+// Out of the host's mount namespace, into a private copy of the share's, which has nothing in it but the share. What is exposed later
+// arrives as it is a slave.
 Result<void> enter_share_copy(const JailSpec& spec) {
   TRY(host::join_namespace(spec.jail_namespace, CLONE_NEWNS, "the shared folder's mount namespace"));
   if (unshare(CLONE_NEWNS) != 0) return errno_error("cannot make a mount namespace");
@@ -89,11 +90,13 @@ Result<void> enter_share_copy(const JailSpec& spec) {
   return {};
 }
 
-// A /proc with the jail's own processes and nothing else: file servers reach files by /proc/self/fd. subset=pid leaves out /proc/sys, where uid 0 could write without any capability (proc(5)); the one file
-// there that virtiofsd insists on reading is made up. A mount of proc cannot be added to, so it lies beside.
+// A /proc with the jail's own processes and nothing else: file servers reach files by /proc/self/fd. subset=pid leaves out /proc/sys, where
+// uid 0 could write without any capability (proc(5)); the one file there that virtiofsd insists on reading is made up. A mount of proc
+// cannot be added to, so it lies beside.
 Result<void> put_proc() {
   TRY(host::mkdir_p("./processes"));
-  if (mount("proc", "./processes", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "subset=pid,hidepid=2") != 0) return errno_error("cannot mount /proc");
+  if (mount("proc", "./processes", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "subset=pid,hidepid=2") != 0)
+    return errno_error("cannot mount /proc");
   TRY(host::mkdir_p("./proc/sys/fs"));
   TRY(host::write_file_atomic("./proc/sys/fs/file-max", "1048576\n", 0444));
   if (symlink("/processes/self", "./proc/self") != 0) return errno_error("cannot make /proc/self");
@@ -109,7 +112,8 @@ Result<void> put_devices(const JailSpec& spec) {
   TRY(host::attach_mount(nodes.get(), place.get()));
   for (const JailDevice& device : spec.devices) {
     const std::string name = device.path.substr(device.path.rfind('/') + 1);
-    if (mknodat(nodes.get(), name.c_str(), S_IFCHR | 0600, device.number) != 0 || fchownat(nodes.get(), name.c_str(), spec.uid, spec.gid, 0) != 0)
+    if (mknodat(nodes.get(), name.c_str(), S_IFCHR | 0600, device.number) != 0 ||
+        fchownat(nodes.get(), name.c_str(), spec.uid, spec.gid, 0) != 0)
       return errno_error("cannot make the device {}", device.path);
     if (symlink(("/device/" + name).c_str(), ("." + device.path).c_str()) != 0) return errno_error("cannot make the link {}", device.path);
   }

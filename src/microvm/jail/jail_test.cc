@@ -69,7 +69,8 @@ TEST_F(JailTest, NothingOfTheHostIsThere) {
   const std::string& out = outcome.output;
   EXPECT_EQ(outcome.status, 0) << outcome.failure;
   EXPECT_NE(out.find("uid=64055 gid=64055 pid=1 descriptors=0 passwd=0 sys=0 sysctl=0"), std::string::npos) << out;
-  for (const char* set : {"CapInh:\t", "CapPrm:\t", "CapEff:\t", "CapBnd:\t", "CapAmb:\t"}) EXPECT_NE(out.find(set + std::string(16, '0')), std::string::npos) << out;
+  for (const char* set : {"CapInh:\t", "CapPrm:\t", "CapEff:\t", "CapBnd:\t", "CapAmb:\t"})
+    EXPECT_NE(out.find(set + std::string(16, '0')), std::string::npos) << out;
   EXPECT_NE(out.find("NoNewPrivs:\t1"), std::string::npos) << out;
   EXPECT_NE(out.find("Seccomp:\t2"), std::string::npos) << out;
   EXPECT_NE(out.find("Groups:\t "), std::string::npos) << out;
@@ -82,7 +83,8 @@ TEST_F(JailTest, NamedDescriptorsAndCapabilitiesOnly) {
   jail.capabilities = {CAP_CHOWN, CAP_SETFCAP};
   const Outcome outcome = run(std::move(jail));
   EXPECT_NE(outcome.output.find("descriptors=1"), std::string::npos) << outcome.output;
-  for (const char* set : {"CapPrm:\t", "CapEff:\t", "CapBnd:\t", "CapAmb:\t"}) EXPECT_NE(outcome.output.find(set + std::string("0000000080000001")), std::string::npos) << outcome.output;
+  for (const char* set : {"CapPrm:\t", "CapEff:\t", "CapBnd:\t", "CapAmb:\t"})
+    EXPECT_NE(outcome.output.find(set + std::string("0000000080000001")), std::string::npos) << outcome.output;
 }
 
 TEST_F(JailTest, ItsRootCannotBeWritten) {
@@ -103,7 +105,8 @@ TEST_F(JailTest, SystemCallsThatAreNotListedFailOrKill) {
 }
 
 TEST_F(JailTest, EveryTableLoads) {
-  for (const SyscallTable& table : {qemu_syscalls({}), qemu_syscalls({.kvm = true}), qemu_syscalls({.files = true}), qemu_syscalls({.network = true}), virtiofsd_syscalls()}) {
+  for (const SyscallTable& table : {qemu_syscalls({}), qemu_syscalls({.kvm = true}), qemu_syscalls({.files = true}),
+                                    qemu_syscalls({.network = true}), virtiofsd_syscalls()}) {
     JailSpec jail = spec("identity");
     jail.syscalls = table;
     EXPECT_EQ(run(std::move(jail)).status, 0);
@@ -127,12 +130,15 @@ TEST_F(JailTest, ItDiesWithItsParent) {
   if (parent == 0) {
     auto own_loop = std::move(host::EventLoop::create()).value();
     std::unique_ptr<JailedProcess> process;
-    auto made = JailedProcess::create(*own_loop, spec("sleep"), {.running = [&] {
-                                                                   const pid_t pid = process->pid();
-                                                                   (void)!write(pipe_fds[1], &pid, sizeof pid);
-                                                                   raise(SIGKILL);
-                                                                 },
-                                                                 .failed = [](const Error&) { _exit(1); }, .ended = [](int) { _exit(2); }});
+    auto made = JailedProcess::create(*own_loop, spec("sleep"),
+                                      {.running =
+                                           [&] {
+                                             const pid_t pid = process->pid();
+                                             (void)!write(pipe_fds[1], &pid, sizeof pid);
+                                             raise(SIGKILL);
+                                           },
+                                       .failed = [](const Error&) { _exit(1); },
+                                       .ended = [](int) { _exit(2); }});
     process = std::move(made).value();
     (void)process->go();
     (void)own_loop->run();

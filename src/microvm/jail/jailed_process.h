@@ -14,11 +14,12 @@ namespace caisson::microvm {
 class JailedProcess {
  public:
   struct Events {
-    std::function<void()> running;                 // the program has been executed
-    std::function<void(Error)> failed;             // it could not be started
-    std::function<void(int wait_status)> ended;    // it has ended, after running; reaped
+    std::function<void()> running;               // the program has been executed
+    std::function<void(Error)> failed;           // it could not be started
+    std::function<void(int wait_status)> ended;  // it has ended, after running; reaped
   };
-  // Prepares it; nothing is executed yet. spec.output must be -1: what the program prints is read here, the last of it kept (output_tail). At most one of failed and ended is called, last.
+  // Prepares it; nothing is executed yet. spec.output must be -1: what the program prints is read here, the last of it kept (output_tail).
+  // At most one of failed and ended is called, last.
   static Result<std::unique_ptr<JailedProcess>> create(host::EventLoop& loop, JailSpec spec, Events events);
   ~JailedProcess();  // kills
 

@@ -1,4 +1,5 @@
-// The rows, in groups. For syscalls.cc only. Found by strace of every test, and by reading what QEMU 7.2 and its virtiofsd do on paths that tests do not take.
+// The rows, in groups. For syscalls.cc only. Found by strace of every test, and by reading what QEMU 7.2 and its virtiofsd do on paths that
+// tests do not take.
 #pragma once
 
 #include <sys/syscall.h>

@@ -26,10 +26,14 @@ SyscallTable without_duplicates(const SyscallTable& rows) {
 
 int add_row(scmp_filter_ctx filter, const SyscallRow& row) {
   switch (row.rule) {
-    case SyscallRule::Allow: return seccomp_rule_add(filter, SCMP_ACT_ALLOW, row.number, 0);
-    case SyscallRule::ThreadsOnly: return seccomp_rule_add(filter, SCMP_ACT_ALLOW, row.number, 1, SCMP_A0_64(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
-    case SyscallRule::OwnFolderOnly: return seccomp_rule_add(filter, SCMP_ACT_ALLOW, row.number, 1, SCMP_A0_64(SCMP_CMP_EQ, CLONE_FS));
-    case SyscallRule::Kill: return seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, row.number, 0);
+    case SyscallRule::Allow:
+      return seccomp_rule_add(filter, SCMP_ACT_ALLOW, row.number, 0);
+    case SyscallRule::ThreadsOnly:
+      return seccomp_rule_add(filter, SCMP_ACT_ALLOW, row.number, 1, SCMP_A0_64(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
+    case SyscallRule::OwnFolderOnly:
+      return seccomp_rule_add(filter, SCMP_ACT_ALLOW, row.number, 1, SCMP_A0_64(SCMP_CMP_EQ, CLONE_FS));
+    case SyscallRule::Kill:
+      return seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, row.number, 0);
   }
   return -EINVAL;
 }
@@ -60,7 +64,7 @@ Result<void> load_syscall_filter(const SyscallTable& table) {
   // Another architecture's calls (32-bit) end the process: libseccomp's default.
   std::unique_ptr<void, void (*)(scmp_filter_ctx)> filter(seccomp_init(SCMP_ACT_ERRNO(ENOSYS)), seccomp_release);
   if (!filter) return make_error(ENOMEM, "cannot make a system call filter");
-  int outcome = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_NNP, 0);           // set already
+  int outcome = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_NNP, 0);                     // set already
   if (outcome == 0) outcome = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2);  // a tree: a dozen comparisons, not a hundred
   for (const SyscallRow& row : table)
     if (outcome == 0) outcome = add_row(filter.get(), row);

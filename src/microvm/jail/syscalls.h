@@ -1,5 +1,5 @@
-// The host's system calls that a jailed program may make: one row each, with the reason. What is not listed fails with ENOSYS; calls that no program of ours has a use for, and an attacker
-// does, end the process.
+// The host's system calls that a jailed program may make: one row each, with the reason. What is not listed fails with ENOSYS; calls that
+// no program of ours has a use for, and an attacker does, end the process.
 #pragma once
 
 #include <string_view>
@@ -11,9 +11,10 @@ namespace caisson::microvm {
 
 enum class SyscallRule {
   Allow,
-  ThreadsOnly,       // clone(2) with CLONE_THREAD: no new process. (clone3(2) cannot be examined; the C library falls back to clone when it is not there.)
-  OwnFolderOnly,     // unshare(2) of CLONE_FS alone: a working folder per thread
-  Kill,              // ends the process, with a line in the kernel's log
+  ThreadsOnly,    // clone(2) with CLONE_THREAD: no new process. (clone3(2) cannot be examined; the C library falls back to clone when it is
+                  // not there.)
+  OwnFolderOnly,  // unshare(2) of CLONE_FS alone: a working folder per thread
+  Kill,           // ends the process, with a line in the kernel's log
 };
 
 struct SyscallRow {
@@ -24,15 +25,15 @@ struct SyscallRow {
 using SyscallTable = std::vector<SyscallRow>;
 
 struct QemuDuties {
-  bool kvm = false;    // runs the guest by /dev/kvm
-  bool files = false;  // serves the share by 9p
+  bool kvm = false;      // runs the guest by /dev/kvm
+  bool files = false;    // serves the share by 9p
   bool network = false;  // moves frames between taps and the guest
 };
 SyscallTable qemu_syscalls(QemuDuties duties);
 SyscallTable virtiofsd_syscalls();
 
-// Loads the filter for the calling process and all it executes. Needs no_new_privs. The tables allow execve(2), which starts the program: QEMU's own filter (-sandbox spawn=deny) and virtiofsd's own take
-// it away again.
+// Loads the filter for the calling process and all it executes. Needs no_new_privs. The tables allow execve(2), which starts the program:
+// QEMU's own filter (-sandbox spawn=deny) and virtiofsd's own take it away again.
 Result<void> load_syscall_filter(const SyscallTable& table);
 
 }  // namespace caisson::microvm

@@ -29,7 +29,8 @@ std::string machine(const VmConfig& config) {
 }
 
 std::string memory(const VmConfig& config) {
-  // virtiofsd reads and writes guest memory: it must be shared with it. Otherwise it is private, so that the kernel may use huge pages for it.
+  // virtiofsd reads and writes guest memory: it must be shared with it. Otherwise it is private, so that the kernel may use huge pages for
+  // it.
   if (has_virtiofs(config)) return fmt::format("memory-backend-memfd,id=memory,size={}M,share=on", config.memory_mib);
   return fmt::format("memory-backend-ram,id=memory,size={}M", config.memory_mib);
 }
@@ -40,17 +41,21 @@ void add_share(std::vector<std::string>& line, const VmConfig& config, const Qem
     line.insert(line.end(), {"-chardev", fmt::format("socket,id=share,fd={}", fds.virtiofsd)});
     line.insert(line.end(), {"-device", device(config, "vhost-user-fs", fmt::format("chardev=share,tag={},queue-size=1024", kShareTag))});
   } else {
-    // passthrough: owners, modes and devices are the host file's own. remap: inodes of different host file systems stay different in the guest's one.
+    // passthrough: owners, modes and devices are the host file's own. remap: inodes of different host file systems stay different in the
+    // guest's one.
     line.insert(line.end(), {"-fsdev", fmt::format("local,id=share,path={},security_model=passthrough,multidevs=remap", paths.share)});
     line.insert(line.end(), {"-device", device(config, "virtio-9p", fmt::format("fsdev=share,mount_tag={}", kShareTag))});
   }
 }
 
-// Frames go between tap and guest in QEMU itself (no vhost-net: it is not on every node, and is one more piece of the host's kernel that a guest reaches).
+// Frames go between tap and guest in QEMU itself (no vhost-net: it is not on every node, and is one more piece of the host's kernel that a
+// guest reaches).
 void add_networks(std::vector<std::string>& line, const VmConfig& config) {
   for (size_t i = 0; i < config.networks.size(); ++i) {
     line.insert(line.end(), {"-netdev", fmt::format("tap,id=net{},fd={},vhost=off", i, config.networks[i].tap)});
-    line.insert(line.end(), {"-device", device(config, "virtio-net", fmt::format("netdev=net{},mac={}{}", i, config.networks[i].mac, has_pci(config) ? ",romfile=" : ""))});
+    line.insert(line.end(),
+                {"-device", device(config, "virtio-net",
+                                   fmt::format("netdev=net{},mac={}{}", i, config.networks[i].mac, has_pci(config) ? ",romfile=" : ""))});
   }
 }
 
@@ -58,20 +63,19 @@ void add_networks(std::vector<std::string>& line, const VmConfig& config) {
 
 std::string guest_command_line(const VmConfig& config, uint64_t tsc_khz) {
   std::vector<std::string> words = {
-      "console=ttyS0", "quiet",
-      "panic=-1",                // reboot at once, which ends QEMU (-no-reboot)
-      "reboot=t",                // by triple fault: needs no device
-      "cryptomgr.notests",       // self-tests of ciphers: 20 ms
-      "no_timer_check",          // do not look whether the timer interrupt arrives
-      "noreplace-smp",           // do not patch out locks for one CPU: 150 ms of retranslation under emulation
-      "swiotlb=noforce",         // no bounce buffers
-      "pty.legacy_count=0",      // no 256 BSD terminals
-      "8250.nr_uarts=1", "i8042.noaux", "i8042.nomux", "i8042.nopnp", "i8042.dumbkbd",
-      "random.trust_cpu=on",
+      "console=ttyS0",      "quiet",
+      "panic=-1",            // reboot at once, which ends QEMU (-no-reboot)
+      "reboot=t",            // by triple fault: needs no device
+      "cryptomgr.notests",   // self-tests of ciphers: 20 ms
+      "no_timer_check",      // do not look whether the timer interrupt arrives
+      "noreplace-smp",       // do not patch out locks for one CPU: 150 ms of retranslation under emulation
+      "swiotlb=noforce",     // no bounce buffers
+      "pty.legacy_count=0",  // no 256 BSD terminals
+      "8250.nr_uarts=1",    "i8042.noaux", "i8042.nomux", "i8042.nopnp", "i8042.dumbkbd", "random.trust_cpu=on",
   };
   if (config.accel == Accel::Tcg) {
-    // Not nolapic_timer, though calibrating the local APIC takes 0.1 s: machine "microvm" has no other timer whose interrupts arrive, and a guest would sleep for ever.
-    // Calibrating the TSC against an emulated timer is slow, and fails now and then: the guest hangs.
+    // Not nolapic_timer, though calibrating the local APIC takes 0.1 s: machine "microvm" has no other timer whose interrupts arrive, and a
+    // guest would sleep for ever. Calibrating the TSC against an emulated timer is slow, and fails now and then: the guest hangs.
     if (tsc_khz != 0) words.push_back(fmt::format("tsc_early_khz={}", tsc_khz));
     words.push_back("mitigations=off");  // against attacks on a real CPU's speculation: an emulated one has none
   }
@@ -81,28 +85,56 @@ std::string guest_command_line(const VmConfig& config, uint64_t tsc_khz) {
 
 std::vector<std::string> qemu_command_line(const VmConfig& config, const QemuPaths& paths, const QemuDescriptors& fds, uint64_t tsc_khz) {
   std::vector<std::string> line = {
-      paths.program, "-name", fmt::format("caisson-{}", config.id),
+      paths.program,
+      "-name",
+      fmt::format("caisson-{}", config.id),
       // Nothing but what is named here.
-      "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-      "-machine", machine(config),
-      "-accel", config.accel == Accel::Kvm ? "kvm" : "tcg,tb-size=64",
+      "-nodefaults",
+      "-no-user-config",
+      "-display",
+      "none",
+      "-no-reboot",
+      "-machine",
+      machine(config),
+      "-accel",
+      config.accel == Accel::Kvm ? "kvm" : "tcg,tb-size=64",
       // Under emulation the plain model: with those of newer ones (ERMS) copying memory is ten times slower.
-      "-cpu", config.accel == Accel::Kvm ? "host" : "qemu64",
-      "-smp", fmt::format("{}", config.vcpus),
-      "-m", fmt::format("{}M", config.memory_mib),
-      "-object", memory(config),
-      "-kernel", paths.kernel, "-initrd", paths.initrd, "-append", guest_command_line(config, tsc_khz),
-      "-chardev", fmt::format("socket,id=qmp,fd={}", fds.qmp), "-mon", "chardev=qmp,mode=control",
-      "-chardev", fmt::format("socket,id=console,fd={}", fds.console), "-serial", "chardev:console",
+      "-cpu",
+      config.accel == Accel::Kvm ? "host" : "qemu64",
+      "-smp",
+      fmt::format("{}", config.vcpus),
+      "-m",
+      fmt::format("{}M", config.memory_mib),
+      "-object",
+      memory(config),
+      "-kernel",
+      paths.kernel,
+      "-initrd",
+      paths.initrd,
+      "-append",
+      guest_command_line(config, tsc_khz),
+      "-chardev",
+      fmt::format("socket,id=qmp,fd={}", fds.qmp),
+      "-mon",
+      "chardev=qmp,mode=control",
+      "-chardev",
+      fmt::format("socket,id=console,fd={}", fds.console),
+      "-serial",
+      "chardev:console",
       // Port 0 is reserved for a console: the agent's is 1.
-      "-device", device(config, "virtio-serial", "max_ports=2"),
-      "-chardev", fmt::format("socket,id=agent,fd={}", fds.agent),
-      "-device", fmt::format("virtserialport,nr=1,chardev=agent,name={}", kAgentPort),
-      "-device", device(config, "virtio-rng"),
+      "-device",
+      device(config, "virtio-serial", "max_ports=2"),
+      "-chardev",
+      fmt::format("socket,id=agent,fd={}", fds.agent),
+      "-device",
+      fmt::format("virtserialport,nr=1,chardev=agent,name={}", kAgentPort),
+      "-device",
+      device(config, "virtio-rng"),
   };
   add_share(line, config, paths, fds);
   add_networks(line, config);
-  if (config.settings.jail) line.insert(line.end(), {"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"});
+  if (config.settings.jail)
+    line.insert(line.end(), {"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"});
   return line;
 }
 

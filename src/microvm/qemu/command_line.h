@@ -17,9 +17,9 @@ struct QemuDescriptors {
 };
 
 struct QemuPaths {
-  std::string program;          // host path
-  std::string kernel, initrd;   // as QEMU sees them
-  std::string share;            // folder to serve by 9p, as QEMU sees it; "" no share
+  std::string program;         // host path
+  std::string kernel, initrd;  // as QEMU sees them
+  std::string share;           // folder to serve by 9p, as QEMU sees it; "" no share
 };
 
 std::vector<std::string> qemu_command_line(const VmConfig& config, const QemuPaths& paths, const QemuDescriptors& fds, uint64_t tsc_khz);
@@ -27,7 +27,8 @@ std::vector<std::string> qemu_command_line(const VmConfig& config, const QemuPat
 // The guest kernel's command line.
 std::string guest_command_line(const VmConfig& config, uint64_t tsc_khz);
 
-// Frequency of this machine's time stamp counter, measured against CLOCK_MONOTONIC_RAW over at least 2 ms since the first call; 0 where it is not constant.
+// Frequency of this machine's time stamp counter, measured against CLOCK_MONOTONIC_RAW over at least 2 ms since the first call; 0 where it
+// is not constant.
 uint64_t host_tsc_khz();
 
 }  // namespace caisson::microvm

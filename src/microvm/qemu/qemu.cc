@@ -138,10 +138,9 @@ class Qemu : public Hypervisor {
   Result<UniqueFd> prepare_files(int share_namespace) {
     const std::string folder = config_.dir + "/vm";
     TRY(host::mkdir_p(folder, 0700));
-    auto prepared = TRY(prepare_virtiofsd(loop_, config_, share_namespace, folder,
-                                          {.running = {},
-                                           .failed = [this](Error error) { fail(std::move(error)); },
-                                           .ended = [this](int status) { files_ended(status); }}));
+    auto prepared = TRY(prepare_virtiofsd(
+        loop_, config_, share_namespace, folder,
+        {.running = {}, .failed = [this](Error error) { fail(std::move(error)); }, .ended = [this](int status) { files_ended(status); }}));
     virtiofsd_ = std::move(prepared.process);
     return std::move(prepared.connection);
   }
@@ -151,7 +150,8 @@ class Qemu : public Hypervisor {
     const bool jail = config_.settings.jail;
     const bool serves_files = has_share && config_.share == ShareType::NineP;
     const QemuDescriptors fds{qmp.theirs.get(), console.theirs.get(), agent.theirs.get(), filesystem};
-    const QemuPaths paths{program_, jail ? kKernelInJail : config_.guest.kernel, jail ? kInitrdInJail : config_.guest.initrd, has_share ? (jail ? kJailShare : kUnconfinedShare) : ""};
+    const QemuPaths paths{program_, jail ? kKernelInJail : config_.guest.kernel, jail ? kInitrdInJail : config_.guest.initrd,
+                          has_share ? (jail ? kJailShare : kUnconfinedShare) : ""};
     JailSpec spec;
     spec.what = "QEMU";
     spec.arguments = qemu_command_line(config_, paths, fds, config_.accel == Accel::Tcg ? host_tsc_khz() : 0);
@@ -172,10 +172,14 @@ class Qemu : public Hypervisor {
     spec.confined = jail;
     log::debug("QEMU: {}", fmt::join(spec.arguments, " "));
     qemu_ = TRY(JailedProcess::create(loop_, std::move(spec),
-                                      {.running = {}, .failed = [this](Error error) { fail(std::move(error)); }, .ended = [this](int status) { fail(vm_ended(status)); }}));
+                                      {.running = {},
+                                       .failed = [this](Error error) { fail(std::move(error)); },
+                                       .ended = [this](int status) { fail(vm_ended(status)); }}));
     agent_ = std::move(agent.ours);
     TRY(watch_console(std::move(console.ours)));
-    qmp_ = TRY(QmpClient::create(loop_, std::move(qmp.ours), {.ready = [this] { connected(); }, .failed = [](const Error& error) { log::debug("{}", error.message()); }}));
+    qmp_ =
+        TRY(QmpClient::create(loop_, std::move(qmp.ours),
+                              {.ready = [this] { connected(); }, .failed = [](const Error& error) { log::debug("{}", error.message()); }}));
     return {};
   }
 
@@ -232,11 +236,14 @@ class Qemu : public Hypervisor {
     std::string output = qemu_->output_tail();
     if (status != 0) {
       // What QEMU complains of may be the file server's fault.
-      if (const std::string files = virtiofsd_ ? virtiofsd_->output_tail() : ""; !files.empty()) output += fmt::format("{}virtiofsd: {}", output.empty() ? "" : "\n", files);
+      if (const std::string files = virtiofsd_ ? virtiofsd_->output_tail() : ""; !files.empty())
+        output += fmt::format("{}virtiofsd: {}", output.empty() ? "" : "\n", files);
       return program_ended("QEMU", status, output);
     }
     const std::string console = console_tail();
-    return make_error(EIO, "the virtual machine has ended by itself; {}{}{}", console.empty() ? "its console is empty" : "the last lines of its console:\n", console, output.empty() ? "" : "\nQEMU says: " + output);
+    return make_error(EIO, "the virtual machine has ended by itself; {}{}{}",
+                      console.empty() ? "its console is empty" : "the last lines of its console:\n", console,
+                      output.empty() ? "" : "\nQEMU says: " + output);
   }
 
   bool drain_console() {
@@ -290,7 +297,9 @@ Result<std::string> find_qemu(const sandbox::MicrovmConfig& settings) {
       if (candidate.front() == '/' && access(candidate.c_str(), X_OK) == 0) program = candidate;
       at = end + 1;
     }
-    if (program.empty()) return make_error(ENOENT, "QEMU (qemu-system-x86_64) is not there: install Debian's package qemu-system-x86, or set microvm.hypervisor_path");
+    if (program.empty())
+      return make_error(ENOENT,
+                        "QEMU (qemu-system-x86_64) is not there: install Debian's package qemu-system-x86, or set microvm.hypervisor_path");
   }
   // The jail has no symbolic links to follow.
   std::unique_ptr<char, void (*)(void*)> real(realpath(program.c_str(), nullptr), free);

@@ -18,7 +18,8 @@ namespace {
 
 std::string joined(const VmConfig& config) {
   std::string text;
-  for (const std::string& word : qemu_command_line(config, {"/usr/bin/qemu", "/kernel", "/initrd", "/share"}, {10, 11, 12, 13}, 2000000)) text += word + " ";
+  for (const std::string& word : qemu_command_line(config, {"/usr/bin/qemu", "/kernel", "/initrd", "/share"}, {10, 11, 12, 13}, 2000000))
+    text += word + " ";
   return text;
 }
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
@@ -77,7 +78,9 @@ struct QmpPair {
     int sockets[2];
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
     peer.reset(sockets[0]);
-    client = std::move(QmpClient::create(*loop, UniqueFd(sockets[1]), {.ready = [this] { ready = true; }, .failed = [this](Error error) { failed = std::move(error); }})).value();
+    client = std::move(QmpClient::create(*loop, UniqueFd(sockets[1]),
+                                         {.ready = [this] { ready = true; }, .failed = [this](Error error) { failed = std::move(error); }}))
+                 .value();
   }
   void say(std::string_view text) { EXPECT_TRUE(host::write_all(peer.get(), text).ok()); }
   void turn() {
@@ -123,7 +126,8 @@ TEST(Qmp, ABrokenConnectionFailsWhatIsUnderWay) {
 }
 
 TEST(Qmp, RubbishEndsItAndNothingElse) {
-  for (const std::string& text : {std::string("not json\n"), std::string("[]\n"), std::string("{\"QMP\"\n"), std::string("\0\xff\n", 3), std::string(2 << 20, 'x')}) {
+  for (const std::string& text :
+       {std::string("not json\n"), std::string("[]\n"), std::string("{\"QMP\"\n"), std::string("\0\xff\n", 3), std::string(2 << 20, 'x')}) {
     QmpPair qmp;
     (void)send(qmp.peer.get(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     for (int turn = 0; turn < 100 && !qmp.failed; ++turn) {
@@ -132,7 +136,8 @@ TEST(Qmp, RubbishEndsItAndNothingElse) {
     }
     EXPECT_TRUE(qmp.failed.has_value()) << text.substr(0, 20);
   }
-  for (const char* text : {"{\"return\": 1, \"id\": \"x\"}\n", "{\"return\": {}, \"id\": 99}\n", "{\"error\": 5, \"id\": -1}\n", "{\"event\": 7}\n", "{}\n", "{\"QMP\": 1}\n{\"error\": [], \"id\": 1}\n"}) {
+  for (const char* text : {"{\"return\": 1, \"id\": \"x\"}\n", "{\"return\": {}, \"id\": 99}\n", "{\"error\": 5, \"id\": -1}\n",
+                           "{\"event\": 7}\n", "{}\n", "{\"QMP\": 1}\n{\"error\": [], \"id\": 1}\n"}) {
     QmpPair qmp;
     qmp.say(text);
     qmp.turn();

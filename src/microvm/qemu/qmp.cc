@@ -47,7 +47,8 @@ struct QmpClient::State : std::enable_shared_from_this<State> {
     pending.emplace(id, std::move(done));
     const std::string line = nlohmann::json{{"execute", command}, {"id", id}}.dump() + "\n";
     // A few dozen bytes into an empty socket buffer: this does not block.
-    if (::send(socket.get(), line.data(), line.size(), MSG_NOSIGNAL | MSG_DONTWAIT) != static_cast<ssize_t>(line.size())) fail(errno_error("cannot send a command to QEMU"));
+    if (::send(socket.get(), line.data(), line.size(), MSG_NOSIGNAL | MSG_DONTWAIT) != static_cast<ssize_t>(line.size()))
+      fail(errno_error("cannot send a command to QEMU"));
   }
 
   void receive() {
@@ -63,7 +64,8 @@ struct QmpClient::State : std::enable_shared_from_this<State> {
       buffer.erase(0, end + 1);
       handle(line);
     }
-    if (buffer.size() > kMaxLine) fail(make_error(EPROTO, "QEMU has sent a line of more than {} bytes on its control connection", kMaxLine));
+    if (buffer.size() > kMaxLine)
+      fail(make_error(EPROTO, "QEMU has sent a line of more than {} bytes on its control connection", kMaxLine));
   }
 
   void handle(const std::string& line) {
@@ -91,7 +93,9 @@ struct QmpClient::State : std::enable_shared_from_this<State> {
     if (message.contains("return")) return done({});
     const nlohmann::json& error = message["error"];
     auto text = error.is_object() ? error.find("desc") : error.end();
-    done(make_error(EIO, "QEMU refuses a command: {}", error.is_object() && text != error.end() && text->is_string() ? printable(text->get<std::string>()) : "no reason given"));
+    done(make_error(
+        EIO, "QEMU refuses a command: {}",
+        error.is_object() && text != error.end() && text->is_string() ? printable(text->get<std::string>()) : "no reason given"));
   }
 };
 

@@ -1,4 +1,5 @@
-// QMP, QEMU's control protocol: one JSON object per line (https://www.qemu.org/docs/master/interop/qmp-spec.html). What QEMU sends is not trusted: it may have been taken over by its guest.
+// QMP, QEMU's control protocol: one JSON object per line (https://www.qemu.org/docs/master/interop/qmp-spec.html). What QEMU sends is not
+// trusted: it may have been taken over by its guest.
 #pragma once
 
 #include <functional>
@@ -16,8 +17,8 @@ class QmpClient {
  public:
   using Done = std::function<void(Result<void>)>;
   struct Events {
-    std::function<void()> ready;         // greeting received, capabilities negotiated: commands may be sent
-    std::function<void(Error)> failed;   // the connection broke, or the peer does not keep to the protocol; once
+    std::function<void()> ready;        // greeting received, capabilities negotiated: commands may be sent
+    std::function<void(Error)> failed;  // the connection broke, or the peer does not keep to the protocol; once
   };
   // socket: connected, owned. The handlers may destroy the client.
   static Result<std::unique_ptr<QmpClient>> create(host::EventLoop& loop, UniqueFd socket, Events events);

@@ -27,7 +27,8 @@ void Process::fail_waiters(const Error& error) {
   for (auto& reply : std::exchange(waiters, {})) reply(error);
 }
 
-LocalContainer::LocalContainer(std::shared_ptr<Core> core, std::string id) : core_(std::move(core)), id_(std::move(id)), queue_(core_->loop) {}
+LocalContainer::LocalContainer(std::shared_ptr<Core> core, std::string id)
+    : core_(std::move(core)), id_(std::move(id)), queue_(core_->loop) {}
 
 Result<Process*> LocalContainer::find(const std::string& exec_id) {
   if (exec_id.empty()) return &init_;

@@ -70,7 +70,8 @@ void LocalContainer::signal(const v1::SignalProcessRequest& request, Reply<v1::S
 
 void LocalContainer::thaw() {
   resume([self = shared_from_this()](Result<v1::ResumeContainerResponse> resumed) {
-    if (!resumed && !self->init_exit_) log::warning("container {} was killed while it was paused, and cannot be resumed: {}", self->id_, resumed.error().message());
+    if (!resumed && !self->init_exit_)
+      log::warning("container {} was killed while it was paused, and cannot be resumed: {}", self->id_, resumed.error().message());
   });
 }
 
@@ -127,11 +128,14 @@ void LocalContainer::stats(Reply<v1::StatsResponse> reply) {
   if (init_.pid == 0 || init_exit_ || gone_) return reply(Error(ESRCH, kNotRunning));
   work(
       {.deadline = kObserveDeadline},
-      [record = record_]() -> Result<host::WorkerOutput> { return host::WorkerOutput{TRY(read_stats(record)).SerializeAsString(), {}}; },
+      [record = record_]() -> Result<host::WorkerOutput> {
+        return host::WorkerOutput{TRY(read_stats(record)).SerializeAsString(), {}};
+      },
       [self = shared_from_this(), reply](Result<host::WorkerOutput> output) {
         v1::StatsResponse response;
         if (!output) return reply(std::move(output).error());
-        if (!response.ParseFromString(output->payload)) return reply(make_error(EIO, "the statistics of container {} were lost", self->id_));
+        if (!response.ParseFromString(output->payload))
+          return reply(make_error(EIO, "the statistics of container {} were lost", self->id_));
         reply(std::move(response));
       });
 }
@@ -143,11 +147,14 @@ void LocalContainer::list(Reply<v1::ListProcessesResponse> reply) {
     if (process->pid != 0 && process->alive()) names[process->pid] = exec_id;
   work(
       {.deadline = kObserveDeadline},
-      [record = record_, names]() -> Result<host::WorkerOutput> { return host::WorkerOutput{TRY(read_processes(record, names)).SerializeAsString(), {}}; },
+      [record = record_, names]() -> Result<host::WorkerOutput> {
+        return host::WorkerOutput{TRY(read_processes(record, names)).SerializeAsString(), {}};
+      },
       [self = shared_from_this(), reply](Result<host::WorkerOutput> output) {
         v1::ListProcessesResponse response;
         if (!output) return reply(std::move(output).error());
-        if (!response.ParseFromString(output->payload)) return reply(make_error(EIO, "the list of processes of container {} was lost", self->id_));
+        if (!response.ParseFromString(output->payload))
+          return reply(make_error(EIO, "the list of processes of container {} was lost", self->id_));
         reply(std::move(response));
       });
 }

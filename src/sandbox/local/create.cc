@@ -31,8 +31,8 @@ Result<void> write_down(const std::string& dir, const container::Record& record)
 }
 
 // What the worker does.
-Result<host::WorkerOutput> make_container(const oci::Spec& spec, const container::CreateOptions& options, container::Stdio stdio, const std::string& dir,
-                                          const host::CgroupPaths& planned, bool sibling) {
+Result<host::WorkerOutput> make_container(const oci::Spec& spec, const container::CreateOptions& options, container::Stdio stdio,
+                                          const std::string& dir, const host::CgroupPaths& planned, bool sibling) {
   if (sibling && !dir.empty()) {
     // A sibling does not die with the sandbox process: it is among what is to be killed.
     const uint64_t start = TRY(host::process_start_time(getpid()));
@@ -64,7 +64,8 @@ struct LocalContainer::Creation {
   Reply<v1::CreateContainerResponse> reply;
 };
 
-Result<void> LocalContainer::create(const v1::CreateContainerRequest& request, rpc::Descriptors fds, Reply<v1::CreateContainerResponse> reply) {
+Result<void> LocalContainer::create(const v1::CreateContainerRequest& request, rpc::Descriptors fds,
+                                    Reply<v1::CreateContainerResponse> reply) {
   auto creation = std::make_shared<Creation>();
   spec_ = TRY(oci::parse_spec(request.spec()));
   if (!spec_.root.path.starts_with('/')) spec_.root.path = request.bundle() + "/" + spec_.root.path;
@@ -79,7 +80,9 @@ Result<void> LocalContainer::create(const v1::CreateContainerRequest& request, r
   creation->planned = TRY(container::plan_cgroup(spec_, id_, request.systemd_cgroup()));
   // A cgroup in use is somebody else's: it must never get among what is freed for this container.
   const std::vector<pid_t> others = TRY(host::cgroup_processes(creation->planned));
-  if (!others.empty()) return make_error(EBUSY, "linux.cgroupsPath: the cgroup {} has processes already, {} among them", creation->planned.path, others.front());
+  if (!others.empty())
+    return make_error(EBUSY, "linux.cgroupsPath: the cgroup {} has processes already, {} among them", creation->planned.path,
+                      others.front());
   if (!core_->options.dir.empty()) TRY(save_leftovers(core_->options.dir, id_, {.cgroups = {creation->planned}}));
   creation->reply = std::move(reply);
   queue_.exclusive([self = shared_from_this(), creation](Turn turn) { self->run_creation(creation, std::move(turn)); });
@@ -111,13 +114,15 @@ void LocalContainer::created(std::shared_ptr<Creation> creation, Result<host::Wo
 // From here on the container is ours to watch.
 Result<void> LocalContainer::adopt(const Creation& creation, host::WorkerOutput output) {
   record_ = TRY(container::record_from_json(output.payload));
-  if (output.fds.size() < 2) return make_error(EIO, "the worker that created container {} handed back {} descriptors", id_, output.fds.size());
+  if (output.fds.size() < 2)
+    return make_error(EIO, "the worker that created container {} handed back {} descriptors", id_, output.fds.size());
   init_.pid = record_.pid;
   init_.pidfd = std::move(output.fds[0]);
   auto ended = [weak = weak_from_this()](int wait_status) {
     if (auto self = weak.lock()) self->init_ended(wait_status);
   };
-  TRY(creation.sibling ? watch_sibling_exit(core_->loop, init_.pidfd.get(), init_.pid, ended) : watch_child_exit(core_->loop, init_.pid, ended));
+  TRY(creation.sibling ? watch_sibling_exit(core_->loop, init_.pidfd.get(), init_.pid, ended)
+                       : watch_child_exit(core_->loop, init_.pid, ended));
   if (output.fds.size() > 2) watch_oom(std::move(output.fds[2]));
   return step(state_, Created{std::move(output.fds[1])}, id_);
 }

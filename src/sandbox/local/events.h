@@ -15,7 +15,8 @@ class EventLog {
  public:
   // Fills in sequence and time, and answers the polls.
   void add(v1::Event event);
-  // Answers with what comes after the sequence number: now, or with the next event. Beyond kMaxPolls the oldest poll is answered with nothing.
+  // Answers with what comes after the sequence number: now, or with the next event. Beyond kMaxPolls the oldest poll is answered with
+  // nothing.
   void poll(uint64_t after, Reply<v1::EventsResponse> reply);
   // Answers all polls with nothing: the sandbox ends.
   void close();

@@ -21,7 +21,8 @@ void LocalContainer::start(Reply<v1::StartContainerResponse> reply) {
   queue_.exclusive([self = shared_from_this(), reply = std::move(reply)](Turn turn) {
     auto* created = std::get_if<Created>(&self->state_);
     if (created == nullptr || !created->start || self->init_exit_ || self->gone_)
-      return reply(make_error(EINVAL, "cannot start container {}: it is {}, not created", self->id_, self->init_exit_ ? "stopped" : name_of(self->state_)));
+      return reply(make_error(EINVAL, "cannot start container {}: it is {}, not created", self->id_,
+                              self->init_exit_ ? "stopped" : name_of(self->state_)));
     auto socket = std::make_shared<UniqueFd>(std::move(created->start));
     self->starting_ = true;
     self->work(
@@ -51,7 +52,8 @@ void LocalContainer::start(Reply<v1::StartContainerResponse> reply) {
 Result<void> LocalContainer::may_exec(bool ignore_paused) const {
   if (init_exit_ || gone_ || std::holds_alternative<Stopped>(state_)) return Error(ESRCH, "cannot exec in a stopped container");
   if (std::holds_alternative<Creating>(state_)) return make_error(EINVAL, "cannot exec in container {}: it is still being created", id_);
-  if (std::holds_alternative<Paused>(state_) && !ignore_paused) return Error(EINVAL, "cannot exec in a paused container (use --ignore-paused to override)");
+  if (std::holds_alternative<Paused>(state_) && !ignore_paused)
+    return Error(EINVAL, "cannot exec in a paused container (use --ignore-paused to override)");
   return {};
 }
 
@@ -67,13 +69,12 @@ void LocalContainer::exec(v1::ExecProcessRequest request, rpc::Descriptors fds, 
   auto shared_stdio = std::make_shared<container::Stdio>(std::move(*stdio));
   execs_[exec_id] = std::make_shared<Process>();
   emit(v1::Event::EXEC_ADDED, exec_id);
-  queue_.shared([self = shared_from_this(), request = std::move(request), shared_process, shared_stdio, reply = std::move(reply)](Turn turn) {
-    self->run_exec(request, shared_process, shared_stdio, reply, std::move(turn));
-  });
+  queue_.shared([self = shared_from_this(), request = std::move(request), shared_process, shared_stdio,
+                 reply = std::move(reply)](Turn turn) { self->run_exec(request, shared_process, shared_stdio, reply, std::move(turn)); });
 }
 
-void LocalContainer::run_exec(const v1::ExecProcessRequest& request, std::shared_ptr<oci::Process> process, std::shared_ptr<container::Stdio> stdio,
-                              Reply<v1::ExecProcessResponse> reply, Turn turn) {
+void LocalContainer::run_exec(const v1::ExecProcessRequest& request, std::shared_ptr<oci::Process> process,
+                              std::shared_ptr<container::Stdio> stdio, Reply<v1::ExecProcessResponse> reply, Turn turn) {
   const std::string exec_id = request.exec_id();
   auto failed = [self = shared_from_this(), exec_id, reply](Error error) {
     auto node = self->execs_.extract(exec_id);
@@ -98,7 +99,8 @@ void LocalContainer::run_exec(const v1::ExecProcessRequest& request, std::shared
         if (!output) return failed(std::move(output).error());
         auto entry = self->execs_.find(exec_id);
         const pid_t pid = atoi(output->payload.c_str());
-        if (entry == self->execs_.end() || pid <= 0 || output->fds.empty()) return failed(make_error(EIO, "process \"{}\" was lost while it was started", exec_id));
+        if (entry == self->execs_.end() || pid <= 0 || output->fds.empty())
+          return failed(make_error(EIO, "process \"{}\" was lost while it was started", exec_id));
         entry->second->pid = pid;
         entry->second->pidfd = std::move(output->fds[0]);
         auto watched = watch_child_exit(self->core_->loop, pid, [weak = self->weak_from_this(), exec_id](int wait_status) {

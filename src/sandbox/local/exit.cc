@@ -1,4 +1,5 @@
-// How the ends of a container's processes become known: no exit before the start that it follows, and init's after those of all exec processes.
+// How the ends of a container's processes become known: no exit before the start that it follows, and init's after those of all exec
+// processes.
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/wait.h>
@@ -43,7 +44,8 @@ void LocalContainer::publish_init_exit() {
   for (auto& hook : std::exchange(on_init_exit_, {})) hook();
 }
 
-// The kernel kills what is in init's own PID namespace before init itself is gone. What shares another one is killed here, as containerd's shim does it.
+// The kernel kills what is in init's own PID namespace before init itself is gone. What shares another one is killed here, as containerd's
+// shim does it.
 void LocalContainer::kill_execs_with_init() {
   if (std::exchange(killing_execs_, true)) return;
   core_->loop.add_timer(kExecPatience, [weak = weak_from_this()] {
@@ -62,7 +64,8 @@ void LocalContainer::kill_execs_with_init() {
         return host::WorkerOutput();
       },
       [this](Result<host::WorkerOutput> killed) {
-        if (!killed && killed.error().code() != ESRCH) log::warning("what container {} has left running cannot be killed: {}", id_, killed.error().message());
+        if (!killed && killed.error().code() != ESRCH)
+          log::warning("what container {} has left running cannot be killed: {}", id_, killed.error().message());
       });
 }
 

@@ -14,7 +14,8 @@
 namespace caisson::sandbox::local {
 namespace {
 
-// Field 52 of /proc/<pid>/stat, exit_code, of a process that nobody has reaped yet. The pidfd has told that it has ended, so if there is a zombie of that number it is the one.
+// Field 52 of /proc/<pid>/stat, exit_code, of a process that nobody has reaped yet. The pidfd has told that it has ended, so if there is a
+// zombie of that number it is the one.
 Result<int> zombie_status(pid_t pid) {
   const std::string text = TRY(host::read_file(fmt::format("/proc/{}/stat", pid), 4096));
   const size_t name_end = text.rfind(')');
@@ -38,7 +39,9 @@ bool sibling_status_supported() {
   return supported;
 }
 
-Result<void> watch_child_exit(host::EventLoop& loop, pid_t pid, std::function<void(int)> ended) { return loop.watch_child(pid, std::move(ended)); }
+Result<void> watch_child_exit(host::EventLoop& loop, pid_t pid, std::function<void(int)> ended) {
+  return loop.watch_child(pid, std::move(ended));
+}
 
 Result<void> watch_sibling_exit(host::EventLoop& loop, int pidfd, pid_t pid, std::function<void(int)> ended) {
   return loop.add(pidfd, EPOLLIN, [&loop, pidfd, pid, ended = std::move(ended)](uint32_t) {

@@ -8,7 +8,8 @@
 
 namespace caisson::sandbox::local {
 
-// Whether this kernel (6.15 and later) keeps the exit status of a process for those who hold its descriptor, though its parent has reaped it.
+// Whether this kernel (6.15 and later) keeps the exit status of a process for those who hold its descriptor, though its parent has reaped
+// it.
 bool sibling_status_supported();
 
 // Calls ended(wait status, as of waitpid(2)) once. The child is reaped.

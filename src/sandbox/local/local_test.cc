@@ -19,11 +19,16 @@ using std::chrono::milliseconds;
 TEST(StateTest, StepsOfTheLifecycle) {
   const auto make = [](size_t index) -> State {
     switch (index) {
-      case 0: return Creating();
-      case 1: return Created();
-      case 2: return Running();
-      case 3: return Paused();
-      default: return Stopped();
+      case 0:
+        return Creating();
+      case 1:
+        return Created();
+      case 2:
+        return Running();
+      case 3:
+        return Paused();
+      default:
+        return Stopped();
     }
   };
   std::string legal;

@@ -9,8 +9,8 @@
 
 namespace caisson::sandbox::local {
 
-// Exclusive operations run alone; shared ones run beside each other. Each starts when its turn comes (at once, if nothing else runs) and ends when the last copy of its Turn is gone: it cannot be
-// forgotten.
+// Exclusive operations run alone; shared ones run beside each other. Each starts when its turn comes (at once, if nothing else runs) and
+// ends when the last copy of its Turn is gone: it cannot be forgotten.
 class OperationQueue {
  public:
   using Turn = std::shared_ptr<void>;

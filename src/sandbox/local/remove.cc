@@ -49,7 +49,8 @@ void LocalContainer::destroy(Reply<v1::DeleteResponse> reply, Turn turn) {
         // Its processes are dead, but init's status has not come yet.
         auto answered = std::make_shared<bool>(false);
         const auto timer = self->core_->loop.add_timer(kExitPatience, [self, reply, answered, turn] {
-          if (!std::exchange(*answered, true)) reply(make_error(ETIMEDOUT, "process {} of container {} does not end", self->init_.pid, self->id_));
+          if (!std::exchange(*answered, true))
+            reply(make_error(ETIMEDOUT, "process {} of container {} does not end", self->init_.pid, self->id_));
         });
         self->on_init_exit_.push_back([self, reply, answered, timer, turn] {
           self->core_->loop.cancel_timer(timer);

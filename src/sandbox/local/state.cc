@@ -9,7 +9,8 @@ struct Row {
 };
 // In the order of State's alternatives.
 constexpr Row kRows[] = {
-    {"creating", v1::STATUS_CREATING}, {"created", v1::STATUS_CREATED}, {"running", v1::STATUS_RUNNING}, {"paused", v1::STATUS_PAUSED}, {"stopped", v1::STATUS_STOPPED},
+    {"creating", v1::STATUS_CREATING}, {"created", v1::STATUS_CREATED}, {"running", v1::STATUS_RUNNING},
+    {"paused", v1::STATUS_PAUSED},     {"stopped", v1::STATUS_STOPPED},
 };
 static_assert(std::variant_size_v<State> == std::size(kRows));
 

@@ -14,13 +14,15 @@ Result<UniqueFd> copy_of(uint32_t index, const rpc::Descriptors& fds, std::strin
 
 Result<UniqueFd> stream(bool given, const v1::Stream& stream, const rpc::Descriptors& fds, std::string_view what) {
   if (!given || stream.carrier_case() == v1::Stream::CARRIER_NOT_SET) return UniqueFd();
-  if (stream.carrier_case() != v1::Stream::kDescriptor) return make_error(EINVAL, "{} is a channel, but this sandbox has no multiplexer", what);
+  if (stream.carrier_case() != v1::Stream::kDescriptor)
+    return make_error(EINVAL, "{} is a channel, but this sandbox has no multiplexer", what);
   return copy_of(stream.descriptor(), fds, what);
 }
 
 }  // namespace
 
-Result<container::Stdio> take_stdio(const v1::Streams& streams, const google::protobuf::RepeatedField<uint32_t>& preserved, const rpc::Descriptors& fds) {
+Result<container::Stdio> take_stdio(const v1::Streams& streams, const google::protobuf::RepeatedField<uint32_t>& preserved,
+                                    const rpc::Descriptors& fds) {
   container::Stdio stdio;
   stdio.in = TRY(stream(streams.has_stdin(), streams.stdin(), fds, "standard input"));
   stdio.out = TRY(stream(streams.has_stdout(), streams.stdout(), fds, "standard output"));

@@ -1,4 +1,5 @@
-// A container process's terminal, reached through the process: the sandbox keeps no descriptor of it, so that the terminal hangs up when whoever holds its master goes away.
+// A container process's terminal, reached through the process: the sandbox keeps no descriptor of it, so that the terminal hangs up when
+// whoever holds its master goes away.
 #pragma once
 
 #include <sys/types.h>

@@ -1,5 +1,6 @@
-// offender: what a hostile container does. A static program of tests/offenders; each action is one way to hurt the node, the sandbox's guest or the front.
-// It says in one line what it could do ("done ..."), or that it was kept from it ("refused <errno name>"), and never fails.
+// offender: what a hostile container does. A static program of tests/offenders; each action is one way to hurt the node, the sandbox's
+// guest or the front. It says in one line what it could do ("done ..."), or that it was kept from it ("refused <errno name>"), and never
+// fails.
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -69,7 +70,9 @@ std::string frame(uint32_t channel, uint8_t type, const std::string& payload, ui
   out.append(3, '\0');
   return out + payload;
 }
-std::string frame(uint32_t channel, uint8_t type, const std::string& payload = "") { return frame(channel, type, payload, static_cast<uint32_t>(payload.size())); }
+std::string frame(uint32_t channel, uint8_t type, const std::string& payload = "") {
+  return frame(channel, type, payload, static_cast<uint32_t>(payload.size()));
+}
 
 // A ttrpc response: u32 big-endian length and stream, type 2, flags 0; {1: status, 2: payload}.
 std::string response(uint32_t stream, const std::string& payload) {
@@ -87,12 +90,12 @@ std::string forged_frames(std::mt19937_64& random) {
   for (uint32_t stream = 1; stream < 400; stream += 2) out += frame(0, 1, response(stream, lie));
   for (uint32_t channel : {1u, 2u, 3u, 77u, 0xffffffffu})
     for (uint8_t type = 0; type < 8; ++type) out += frame(channel, type, std::string(random() % 300, 'x'));
-  out += frame(1, 2, std::string("\xff\xff\xff\xff", 4));  // credit beyond all sense
+  out += frame(1, 2, std::string("\xff\xff\xff\xff", 4));                        // credit beyond all sense
   for (int i = 0; i < 200; ++i) out += frame(3, 1, std::string(64 << 10, 'F'));  // more than the credit
-  out += frame(0, 3);                                         // end of the control channel
-  out += frame(0, 4);                                         // reset it
-  out += frame(0, 0, "CAISSON1");                           // and again hello
-  out += frame(5, 1, "", 0xffffffff);                         // a payload of 4 GiB
+  out += frame(0, 3);                                                            // end of the control channel
+  out += frame(0, 4);                                                            // reset it
+  out += frame(0, 0, "CAISSON1");                                                // and again hello
+  out += frame(5, 1, "", 0xffffffff);                                            // a payload of 4 GiB
   return out;
 }
 
@@ -114,9 +117,12 @@ int forge(const char* kind) {
   // Blocking or not, for as long as the host takes it: the agent's own frames are between ours.
   for (size_t done = 0; done < bytes.size();) {
     ssize_t wrote = write(port, bytes.data() + done, bytes.size() - done);
-    if (wrote > 0) done += static_cast<size_t>(wrote);
-    else if (errno == EAGAIN) usleep(1000);
-    else break;
+    if (wrote > 0)
+      done += static_cast<size_t>(wrote);
+    else if (errno == EAGAIN)
+      usleep(1000);
+    else
+      break;
   }
   say("done " + std::string(kind));
   hold();
@@ -170,7 +176,8 @@ void probe(const std::string& folder, const std::string& canary) {
       ++seen;
       std::string name = entry->d_name;
       if (name == canary) say("FOUND " + at + "/" + name);
-      if (entry->d_type == DT_DIR && depth < 6 && name != "." && name != ".." && name != "proc" && name != "sys") folders.push_back({at + "/" + name, depth + 1});
+      if (entry->d_type == DT_DIR && depth < 6 && name != "." && name != ".." && name != "proc" && name != "sys")
+        folders.push_back({at + "/" + name, depth + 1});
     }
     closedir(directory);
   }
@@ -193,7 +200,8 @@ std::string first_line(const std::string& file) {
   return line;
 }
 
-// Every device with every file system, every kind of file system without a device, every shared folder by every tag that can be guessed or read.
+// Every device with every file system, every kind of file system without a device, every shared folder by every tag that can be guessed or
+// read.
 int mount_everything(const char* canary) {
   mkdir("/tmp/sys", 0755);
   mount("sysfs", "/tmp/sys", "sysfs", 0, nullptr);
@@ -212,14 +220,16 @@ int mount_everything(const char* canary) {
   if (DIR* bus = opendir("/tmp/sys/bus/virtio/devices")) {
     while (dirent* entry = readdir(bus))
       for (const char* file : {"/mount_tag", "/tag"})
-        if (std::string tag = first_line(std::string("/tmp/sys/bus/virtio/devices/") + entry->d_name + file); !tag.empty()) tags.insert(tag);
+        if (std::string tag = first_line(std::string("/tmp/sys/bus/virtio/devices/") + entry->d_name + file); !tag.empty())
+          tags.insert(tag);
     closedir(bus);
   }
   std::ifstream types("/proc/filesystems");
   for (std::string line; std::getline(types, line);) {
     bool nodev = line.starts_with("nodev");
     std::string type = line.substr(line.find('\t') + 1);
-    if (nodev) plain.push_back(type);
+    if (nodev)
+      plain.push_back(type);
     else
       for (const std::string& device : devices) try_mount(device, type, "", canary);
   }
@@ -311,8 +321,9 @@ int main(int argc, char** argv) {
   struct {
     const char* name;
     int (*action)(const char*);
-  } actions[] = {{"forge", forge}, {"kill-agent", kill_agent}, {"crash", crash}, {"mount-everything", mount_everything}, {"fill", fill}, {"descriptors", descriptors},
-                 {"fork-bomb", fork_bomb}, {"flood", flood}, {"hog", hog}};
+  } actions[] = {{"forge", forge}, {"kill-agent", kill_agent},   {"crash", crash},         {"mount-everything", mount_everything},
+                 {"fill", fill},   {"descriptors", descriptors}, {"fork-bomb", fork_bomb}, {"flood", flood},
+                 {"hog", hog}};
   for (const auto& each : actions)
     if (argc > 1 && strcmp(argv[1], each.name) == 0) return each.action(argc > 2 ? argv[2] : "");
   fputs("usage: offender ACTION [ARGUMENT]\n", stderr);
