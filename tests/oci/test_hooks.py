@@ -8,7 +8,6 @@ import pytest
 
 
 HOST_KINDS = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"]
-ALL_KINDS = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
 
 
 def script(folder, name, body):
@@ -31,7 +30,9 @@ def order(folder):
 def test_order_state_and_environment(container, folder, runtime):
     """Every kind of hook that runs on the host, at its time, with the state on stdin, its own arguments and only its own environment."""
     hooks = {}
-    for kind in HOST_KINDS:
+    # Refused for a micro-VM: its programs would be the node's, and its namespaces the guest's.
+    host_kinds = [kind for kind in HOST_KINDS if not (runtime.is_vm and kind == "createContainer")]
+    for kind in host_kinds:
         hooks[kind] = [{"path": recorder(folder, kind, index), "args": ["name-of-it", f"argument {index}"], "env": [f"OWN={kind}", "PATH=/usr/bin:/bin"], "timeout": 20} for index in (0, 1)]
     container.bundle.spec["hooks"] = hooks
     container.bundle.spec["annotations"] = {"org.example.hook": "yes"}
@@ -39,7 +40,7 @@ def test_order_state_and_environment(container, folder, runtime):
     container.create()
 
     def lines(kinds):
-        return [f"{kind}{index} argument {index}" for kind in kinds for index in (0, 1)]
+        return [f"{kind}{index} argument {index}" for kind in kinds if kind in host_kinds for index in (0, 1)]
     assert order(folder) == lines(["prestart", "createRuntime", "createContainer"])
     container.start()
     container.wait_output("ready")
@@ -49,7 +50,7 @@ def test_order_state_and_environment(container, folder, runtime):
     assert order(folder) == lines(["prestart", "createRuntime", "createContainer", "poststart"])
     container.delete()
     assert order(folder) == lines(HOST_KINDS)
-    for kind in HOST_KINDS:
+    for kind in host_kinds:
         state = json.loads((folder / f"{kind}0.state").read_text())
         assert state["id"] == container.id
         assert state["bundle"] == str(container.bundle.path)
@@ -100,7 +101,9 @@ def test_failing_create_hook(container, folder, kind, runtime):
     assert outcome.status != 0
     assert container.state() is None, "nothing remains"
     assert order(folder) == [], "the first failure ends it"
-    if runtime.is_caisson:
+    if runtime.is_vm and kind == "createContainer":
+        assert "hooks.createContainer" in outcome.stderr
+    elif runtime.is_caisson:
         assert f"hooks.{kind}[0]" in outcome.stderr and "reason for the failure" in outcome.stderr and "3" in outcome.stderr
 
 
