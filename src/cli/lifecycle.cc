@@ -79,6 +79,7 @@ ContainerState initial_state(const CreateRequest& request, const Bundle& bundle)
 Result<std::string> resolve_isolation(const Globals& globals, const oci::Spec& spec, const sandbox::RuntimeConfig& config) {
   std::string chosen = TRY(chosen_isolation(globals.isolation, spec, config.isolation));
   if (chosen == "auto") return microvm::resolve_auto(config);
+  if (chosen == "microvm") microvm::prove_accel(config);
   return chosen;
 }
 

@@ -132,19 +132,37 @@ Result<CheckReport> run_check(const sandbox::RuntimeConfig& config, bool progres
   return report;
 }
 
-Result<std::string> resolve_auto(const sandbox::RuntimeConfig& config) {
-  if (auto report = remembered_report(); report && !report->auto_isolation.empty()) return report->auto_isolation;
+namespace {
+
+// What is remembered, or else the KVM proof, made now and remembered.
+CheckReport kvm_report(const sandbox::RuntimeConfig& config, bool& made_now) {
+  made_now = false;
+  if (auto report = remembered_report(); report && !report->auto_isolation.empty()) return *report;
+  made_now = true;
   CheckReport report;
   report.rows.push_back(check_kvm(config.microvm));
   report.kvm_ok = report.rows.back().ok;
   choose_isolation(report);
   // That something is not installed yet says nothing of KVM.
   if (report.kvm_ok || (find_qemu(config.microvm) && find_guest_image(config.microvm))) remember(report);
-  if (!report.kvm_ok)
-    log::warning(
-        "isolation \"auto\" takes \"namespace\", which shares this node's kernel: no guest boots under KVM ({}); 'caisson check' says more",
-        report.rows.back().detail);
+  return report;
+}
+
+}  // namespace
+
+Result<std::string> resolve_auto(const sandbox::RuntimeConfig& config) {
+  bool made_now = false;
+  const CheckReport report = kvm_report(config, made_now);
+  if (made_now && !report.kvm_ok)
+    log::warning("isolation \"auto\" takes \"namespace\", which shares this node's kernel: no guest boots under KVM ({}); 'caisson check' says more", report.rows.back().detail);
   return report.auto_isolation;
+}
+
+void prove_accel(const sandbox::RuntimeConfig& config) {
+  bool made_now = false;
+  if (config.microvm.accel != "auto") return;
+  const CheckReport report = kvm_report(config, made_now);
+  if (made_now && !report.kvm_ok) log::info("guests run by emulation: {}", report.rows.back().detail);
 }
 
 }  // namespace caisson::microvm
