@@ -56,6 +56,11 @@ class Runtime:
         self.is_vm = name == "microvm"
         self.globals = []  # further global options
         self.env = {}
+        if self.is_vm:
+            # The tests share the machine's CPUs with others: a slow boot is not what they look for.
+            config = pathlib.Path(folder) / "microvm.toml"
+            config.write_text("[microvm]\nboot_timeout_seconds = 240\nagent_timeout_seconds = 60\n")
+            self.globals = ["--config", str(config)]
 
     @property
     def argv(self):
@@ -67,7 +72,7 @@ class Runtime:
             return [*prefix, "crun", *own]
         return [shutil.which(self.name) or self.name, *own]
 
-    def call(self, *args, check=True, text=True, timeout=120, stdin=subprocess.DEVNULL, input=None, cwd=None, fd3=None, **options):
+    def call(self, *args, check=True, text=True, timeout=300, stdin=subprocess.DEVNULL, input=None, cwd=None, fd3=None, **options):
         """Runs the runtime with args and returns its Outcome; fails the test when it fails, unless check is False. fd3: a descriptor of ours that it
         gets as its descriptor 3."""
         argv = [*self.argv, *map(str, args)]
