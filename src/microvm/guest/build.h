@@ -12,7 +12,8 @@ Result<ImageManifest> build_stock(ImageBuild& build, Progress& progress);
 // A kernel compiled from the distribution's source with guest.config: all that a sandbox needs built in, and nothing else.
 Result<ImageManifest> build_tuned(ImageBuild& build, Progress& progress, int jobs);
 
-// Names the configuration that build_tuned compiles with.
+// Name what build_stock and build_tuned make an image of (modules, configuration): an image with another is made again.
+std::string stock_recipe_hash();
 std::string tuned_config_hash();
 
 // The release ("6.12.0-caisson") in a kernel's own banner, "" where there is none.

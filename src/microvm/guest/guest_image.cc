@@ -76,7 +76,7 @@ Result<GuestImage> build_guest_image(const sandbox::MicrovmConfig& config, const
   // Made meanwhile by the build that we have waited for, or long ago.
   if (!options.force) {
     auto manifest = read_manifest(folder);
-    if (manifest && (!options.tuned || manifest->config_hash == tuned_config_hash())) {
+    if (manifest && manifest->config_hash == (options.tuned ? tuned_config_hash() : stock_recipe_hash())) {
       auto image = open_image(config.guest_cache, name);
       if (image) {
         progress.done(fmt::format("the {} guest image is there: {} ({})", name, folder, manifest->kernel_release));

@@ -78,6 +78,12 @@ std::string version_in(const std::string& deb) {
 
 }  // namespace
 
+std::string stock_recipe_hash() {
+  std::string recipe = kMetaPackage;
+  for (const WantedModule& module : kModules) recipe += " " + module.name;
+  return content_hash(recipe);
+}
+
 Result<ImageManifest> build_stock(ImageBuild& build, Progress& progress) {
   const std::string& scratch = build.scratch();
   const std::string log = scratch + "/log";

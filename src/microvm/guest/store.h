@@ -17,7 +17,7 @@ struct ImageManifest {
   std::string name;                       // "stock", "tuned"
   std::string kernel_release;             // "6.1.0-53-cloud-amd64"
   std::string source;                     // package and version that it was made from
-  std::string config_hash;                // tuned: of guest.config
+  std::string config_hash;                // of guest.config, or of the list of modules
   std::string made_at;                    // RFC 3339
   std::vector<std::string> modules;       // files below modules/, in the order in which they are loaded
   bool has_9p = false, has_mmio = false;  // as GuestImage
