@@ -228,7 +228,8 @@ Result<size_t> recv_with_fds(int socket, void* buffer, size_t size, std::vector<
       received.emplace_back(fd);
     }
   }
-  if ((message.msg_flags & MSG_CTRUNC) != 0) return make_error(EMSGSIZE, "more than {} descriptors came with one message", kMaxFds);
+  if ((message.msg_flags & MSG_CTRUNC) != 0)
+    return make_error(EMSGSIZE, "descriptors of a message are lost: more than {} came, or this process may open no more", kMaxFds);
   for (UniqueFd& fd : received) fds.push_back(std::move(fd));
   return static_cast<size_t>(count);
 }

@@ -14,10 +14,11 @@ namespace {
 using local::Core;
 using local::LocalContainer;
 
-// The id names files.
+// The id names files: <id>.leftovers.json.tmp.<pid> must not be longer than NAME_MAX, 255.
+constexpr size_t kMaxIdLength = 220;
 bool valid_id(std::string_view id) {
   constexpr std::string_view kAllowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-";
-  return !id.empty() && id.size() <= 200 && id != "." && id != ".." && id.find_first_not_of(kAllowed) == std::string_view::npos;
+  return !id.empty() && id.size() <= kMaxIdLength && id != "." && id != ".." && id.find_first_not_of(kAllowed) == std::string_view::npos;
 }
 
 class LocalSandbox : public Sandbox {
@@ -42,7 +43,8 @@ class LocalSandbox : public Sandbox {
 
   void CreateContainer(v1::CreateContainerRequest request, rpc::Descriptors fds, Reply<v1::CreateContainerResponse> reply) override {
     const std::string& id = request.container_id();
-    if (!valid_id(id)) return reply(make_error(EINVAL, "a container's id consists of letters, digits and _+.-, 200 characters at most"));
+    if (!valid_id(id))
+      return reply(make_error(EINVAL, "a container's id consists of letters, digits and _+.-, {} characters at most", kMaxIdLength));
     if (core_->containers.contains(id)) return reply(make_error(EEXIST, "container {} exists already", id));
     auto container = std::make_shared<LocalContainer>(core_, id);
     core_->containers[id] = container;
@@ -149,7 +151,7 @@ class LocalSandbox : public Sandbox {
   std::shared_ptr<LocalContainer> find(const Request& request, const Reply<Response>& reply) {
     auto found = core_->containers.find(request.container_id());
     if (found != core_->containers.end()) return found->second;
-    reply(make_error(ENOENT, "container {} does not exist", request.container_id().substr(0, 200)));
+    reply(make_error(ENOENT, "container {} does not exist", request.container_id().substr(0, kMaxIdLength)));
     return nullptr;
   }
 

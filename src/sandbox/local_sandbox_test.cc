@@ -371,6 +371,18 @@ TEST_F(LocalSandboxTest, PauseAndResume) {
   ASSERT_OK(remove());
 }
 
+TEST_F(LocalSandboxTest, PausedContainerIsDeletedByForce) {
+  spawn();
+  ASSERT_OK(create(spec_json(R"(["sleep","1000"])")));
+  ASSERT_OK(start());
+  v1::PauseContainerRequest pause;
+  pause.set_container_id("c1");
+  ASSERT_OK(client_->PauseContainer(pause));
+  EXPECT_EQ(remove().error().code(), EBUSY);
+  ASSERT_OK(remove(true));
+  EXPECT_TRUE(sandbox_ended());
+}
+
 TEST_F(LocalSandboxTest, StatisticsAndResources) {
   spawn();
   ASSERT_OK(create(spec_json(R"(["sleep","1000"])", R"(,"resources":{"memory":{"limit":67108864},"pids":{"limit":50}})")));

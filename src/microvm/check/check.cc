@@ -154,7 +154,9 @@ Result<std::string> resolve_auto(const sandbox::RuntimeConfig& config) {
   bool made_now = false;
   const CheckReport report = kvm_report(config, made_now);
   if (made_now && !report.kvm_ok)
-    log::warning("isolation \"auto\" takes \"namespace\", which shares this node's kernel: no guest boots under KVM ({}); 'caisson check' says more", report.rows.back().detail);
+    log::warning(
+        "isolation \"auto\" takes \"namespace\", which shares this node's kernel: no guest boots under KVM ({}); 'caisson check' says more",
+        report.rows.back().detail);
   return report.auto_isolation;
 }
 

@@ -22,7 +22,11 @@ class MemoryTest : public testing::Test {
   }
   ~MemoryTest() override { (void)host::remove_tree(folder); }
   std::string folder, file;
-  CheckReport report{.rows = {{.what = "microvm (qemu, kvm)", .ok = false, .required = false, .detail = "a \"reason\"\xff", .remedy = "a remedy"}}, .namespace_ok = true, .tcg_ok = true, .auto_isolation = "namespace"};
+  CheckReport report{
+      .rows = {{.what = "microvm (qemu, kvm)", .ok = false, .required = false, .detail = "a \"reason\"\xff", .remedy = "a remedy"}},
+      .namespace_ok = true,
+      .tcg_ok = true,
+      .auto_isolation = "namespace"};
 };
 
 TEST_F(MemoryTest, AReportIsRemembered) {

@@ -90,7 +90,7 @@ class LocalContainer : public std::enable_shared_from_this<LocalContainer> {
   void created(std::shared_ptr<Creation> creation, Result<host::WorkerOutput> output, Turn turn);
   Result<void> adopt(const Creation& creation, host::WorkerOutput output);
   void creation_failed(std::shared_ptr<Creation> creation, Error error, Turn turn);
-  void forget();
+  void forget(bool keep_leftovers = false);
 
   // exit.cc
   void init_ended(int wait_status);

@@ -140,20 +140,20 @@ void LocalContainer::creation_failed(std::shared_ptr<Creation> creation, Error e
         return host::WorkerOutput();
       },
       [this, creation, error, turn](Result<host::WorkerOutput> freed) {
-        // Its leftovers stay written down then.
         if (!freed) log::error("container {} could not be created, and not all of it could be freed: {}", id_, freed.error().message());
         init_.fail_waiters(make_error(ENOENT, "container {} could not be created", id_));
         const auto self = shared_from_this();
-        if (freed) forget();
+        // What could not be freed stays written down, for free_sandbox_folder.
+        forget(!freed.ok());
         creation->reply(error);
         if (core_->containers.empty() && !core_->options.keep) core_->ended();
       });
 }
 
 // Removes what was written down, and the container from its sandbox.
-void LocalContainer::forget() {
+void LocalContainer::forget(bool keep_leftovers) {
   gone_ = true;
-  if (!core_->options.dir.empty()) {
+  if (!core_->options.dir.empty() && !keep_leftovers) {
     unlink(record_file(core_->options.dir, id_).c_str());
     unlink(leftovers_file(core_->options.dir, id_).c_str());
   }
