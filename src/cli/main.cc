@@ -1,4 +1,5 @@
 // `caisson`: parses the global options, finds the command's row and calls its function.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -111,10 +112,20 @@ int run(int argc, char** argv) {
   return dispatch(invocation);
 }
 
+// A daemon may start us with 0, 1 and 2 closed. Nothing that we open may get one of these numbers: it would be taken for a standard stream
+// and passed on to the container.
+void fill_standard_streams() {
+  int fd;
+  do fd = open("/dev/null", O_RDWR);
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd > STDERR_FILENO) close(fd);
+}
+
 }  // namespace
 }  // namespace caisson::cli
 
 int main(int argc, char** argv) {
+  caisson::cli::fill_standard_streams();
   caisson::cli::remember_arguments(argc, argv);
   if (argc > 1 && std::string_view(argv[1]) == caisson::sandbox::kSandboxProcessCommand) return caisson::cli::sandbox_process(argc, argv);
   return caisson::cli::run(argc, argv);

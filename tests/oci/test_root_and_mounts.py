@@ -205,7 +205,8 @@ def test_recursive_options(container, folder):
         container.bundle.mount("/tree", "bind", source, ["rbind"])
         container.bundle.mount("/tree-rro", "bind", source, ["rbind", "rro"])
         container.bundle.mount("/tree-rnoexec", "bind", source, ["rbind", "rnoexec", "rnosuid", "rnodev"])
-        single, tree, top, recursive, mounts = container.ask("list /single/below", "list /tree/below", "create /tree-rro/x", "create /tree-rro/below/y", "mounts")
+        # In a micro-VM a mount below a shared folder appears in the table when it is first walked into.
+        single, tree, top, recursive, _, mounts = container.ask("list /single/below", "list /tree/below", "create /tree-rro/x", "create /tree-rro/below/y", "list /tree-rnoexec/below", "mounts")
         assert single == [], "bind does not take the mounts below along"
         assert tree == ["file"]
         assert error(top) == error(recursive) == "EROFS"

@@ -35,7 +35,8 @@ def test_default_action_with_errno(container):
         "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": errno.ENOSYS, "architectures": ["SCMP_ARCH_X86_64"],
         "syscalls": [{"names": """read write exit exit_group execve brk mmap munmap mprotect arch_prctl set_tid_address set_robust_list rseq prlimit64 readlink readlinkat getrandom newfstatat fstat
             rt_sigprocmask rt_sigaction futex clone clone3 fork wait4 pipe pipe2 close prctl openat open getppid capget capset setresuid setresgid setuid setgid setgroups chdir fchdir getdents64 fcntl epoll_ctl
-            epoll_pwait nanosleep getpid gettid tgkill madvise sigaltstack lseek statfs fstatfs uname access faccessat faccessat2 dup dup2 dup3 umask poll ppoll sendmsg sendto recvmsg recvfrom kill""".split(),
+            epoll_pwait nanosleep getpid gettid tgkill madvise sigaltstack lseek statfs fstatfs uname access faccessat faccessat2 dup dup2 dup3 umask poll ppoll sendmsg sendto recvmsg recvfrom kill
+            rt_sigreturn sched_yield restart_syscall clock_gettime clock_nanosleep gettimeofday sched_getaffinity sysinfo tkill eventfd2 epoll_create1 timer_create timer_settime timer_delete""".split(),
                       "action": "SCMP_ACT_ALLOW"}]}
     denied, allowed = container.ask(f"syscall {GETPRIORITY} 0 0", f"syscall {GETPPID}")
     assert denied == {"failed": "ENOSYS"}
