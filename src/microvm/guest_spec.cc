@@ -58,7 +58,8 @@ bool make_guest_shm(Json& mount, const std::string& source, bool in_pod) {
 
 void translate_mounts(Json& mounts, const std::string& bundle, const std::string& folder, bool in_pod, GuestSpec& guest) {
   size_t number = 0;
-  for (Json& mount : mounts) {
+  for (size_t index = 0; index < mounts.size(); ++index) {
+    Json& mount = mounts[index];
     if (!is_bind(mount)) continue;
     std::string source = absolute_below(bundle, mount.value("source", ""));
     if (make_guest_shm(mount, source, in_pod)) continue;
@@ -68,7 +69,8 @@ void translate_mounts(Json& mounts, const std::string& bundle, const std::string
                                            oci::excerpt(mount.value("destination", "")), oci::excerpt(source)));
       continue;
     }
-    Exposure exposure{.host_path = source,
+    Exposure exposure{.field = fmt::format("mounts[{}].source", index),
+                      .host_path = source,
                       .name = fmt::format("{}/m{}", folder, ++number),
                       .readonly = has_option(mount, {"ro", "rro"}),
                       .recursive = mount.value("type", "") == "bind" ? !has_option(mount, {"bind"}) || has_option(mount, {"rbind"})
@@ -102,7 +104,9 @@ Result<GuestSpec> translate_spec(std::string_view config_json, const std::string
   Json document = TRY(oci::parse_document(config_json, "config.json"));
   GuestSpec guest;
   try {
-    Exposure root{.host_path = absolute_below(bundle, document.at("root").at("path").get<std::string>()), .name = folder + "/rootfs"};
+    Exposure root{.field = "root.path",
+                  .host_path = absolute_below(bundle, document.at("root").at("path").get<std::string>()),
+                  .name = folder + "/rootfs"};
     document["root"]["path"] = fmt::format("{}/{}", kGuestShareFolder, root.name);
     guest.exposures.push_back(std::move(root));
     if (document.contains("mounts")) translate_mounts(document["mounts"], bundle, folder, in_pod, guest);

@@ -15,6 +15,7 @@ inline constexpr std::string_view kGuestShareFolder = "/run/caisson/share";
 
 // Something of the host that the guest must see.
 struct Exposure {
+  std::string field;  // of config.json, for messages: "root.path"
   std::string host_path;
   std::string name;  // below the shared tree
   bool readonly = false;

@@ -54,7 +54,7 @@ Result<void> VmContainer::expose_files(const Creation& creation) {
         machine_->share().expose(exposure.host_path, exposure.name, {.readonly = exposure.readonly, .recursive = exposure.recursive});
     if (exposed.ok()) continue;
     (void)machine_->share().remove(folder_);
-    return std::move(exposed).error().within(exposure.name.ends_with("/rootfs") ? "config.json: root.path" : "config.json: mounts");
+    return std::move(exposed).error().within("config.json: " + exposure.field);
   }
   return {};
 }

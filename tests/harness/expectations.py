@@ -32,9 +32,6 @@ EXPECTATIONS = {
     "test_bad_ids[with space]": {"crun": ("skip", "crun 1.8 takes it")},
     "test_bad_ids[\\xfc]": {"crun": ("skip", "crun 1.8 takes it")},
     # bad input
-    "test_broken_config[38-mounts[6]]": {"microvm": ("xfail", "a bind source that does not exist is named by its path, not by its place in mounts")},
-    "test_missing_parts_of_a_microvm[keys4-/bin/false]": {"microvm": ("xfail", "a program that is not QEMU is told by how it ended, not by its path")},
-    "test_missing_parts_of_a_microvm[keys7-/bin/false]": {"microvm": ("xfail", "a program that is not virtiofsd is told by how it ended, not by its path")},
     "test_preserve_fds": {"microvm": ("xfail", "refused by name: a descriptor cannot be passed into a virtual machine")},
     "test_preserved_descriptor": {"microvm": ("xfail", "refused by name: a descriptor cannot be passed into a virtual machine")},
     "test_additional_gids": {"crun": ("xfail", "crun 1.8 has no such flag")},

@@ -34,7 +34,7 @@ std::string last_lines(std::string_view text, size_t lines) {
 }
 
 Result<std::unique_ptr<JailedProcess>> JailedProcess::create(host::EventLoop& loop, JailSpec spec, Events events) {
-  std::unique_ptr<JailedProcess> process(new JailedProcess(loop, spec.what, std::move(events)));
+  std::unique_ptr<JailedProcess> process(new JailedProcess(loop, spec, std::move(events)));
   int output[2];
   if (pipe2(output, O_CLOEXEC | O_NONBLOCK) != 0) return errno_error("cannot make a pipe");
   process->output_.reset(output[0]);

@@ -31,9 +31,11 @@ class JailedProcess {
   pid_t pid() const { return pid_; }  // 0 after its end
   // The last it has printed, made harmless, without a line feed at the end.
   std::string output_tail() const;
+  const std::string& program() const { return program_; }  // its path
 
  private:
-  JailedProcess(host::EventLoop& loop, std::string what, Events events) : loop_(loop), what_(std::move(what)), events_(std::move(events)) {}
+  JailedProcess(host::EventLoop& loop, const JailSpec& spec, Events events)
+      : loop_(loop), what_(spec.what), program_(spec.arguments.empty() ? "" : spec.arguments[0]), events_(std::move(events)) {}
   Result<void> watch();
   void on_control();
   void on_output();
@@ -41,7 +43,7 @@ class JailedProcess {
   void forget();
 
   host::EventLoop& loop_;
-  std::string what_;
+  std::string what_, program_;
   Events events_;
   pid_t pid_ = 0;
   UniqueFd pidfd_, control_, output_;

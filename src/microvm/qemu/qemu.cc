@@ -225,7 +225,8 @@ class Qemu : public Hypervisor {
   void files_ended(int status) {
     const auto patience = status == 0 ? std::chrono::milliseconds(5000) : std::chrono::milliseconds(100);
     loop_.add_timer(patience, [this, weak = std::weak_ptr(alive_), status] {
-      if (weak.lock() && virtiofsd_) fail(program_ended("virtiofsd", status, virtiofsd_->output_tail()));
+      if (weak.lock() && virtiofsd_)
+        fail(program_ended(fmt::format("virtiofsd ({})", virtiofsd_->program()), status, virtiofsd_->output_tail()));
     });
   }
 
@@ -238,7 +239,7 @@ class Qemu : public Hypervisor {
       // What QEMU complains of may be the file server's fault.
       if (const std::string files = virtiofsd_ ? virtiofsd_->output_tail() : ""; !files.empty())
         output += fmt::format("{}virtiofsd: {}", output.empty() ? "" : "\n", files);
-      return program_ended("QEMU", status, output);
+      return program_ended(fmt::format("QEMU ({})", program_), status, output);
     }
     const std::string console = console_tail();
     return make_error(EIO, "the virtual machine has ended by itself; {}{}{}",

@@ -170,7 +170,7 @@ TEST_F(StartTest, MissingQemu) {
 TEST_F(StartTest, QemusOwnWordsAreTold) {
   if (!find_qemu({})) GTEST_SKIP() << "QEMU is not installed";
   const std::string text = failure();
-  EXPECT_TRUE(has(text, "QEMU exited with status 1")) << text;
+  EXPECT_TRUE(has(text, "QEMU (") && has(text, ") exited with status 1")) << text;
   EXPECT_TRUE(has(text, "kernel")) << text;
 }
 
@@ -179,7 +179,7 @@ TEST_F(StartTest, AVmmThatIsSilentIsGivenUp) {
   config.settings.hypervisor_path = "/usr/bin/sleep";
   config.settings.boot_timeout_seconds = 1;
   const std::string text = failure();
-  EXPECT_TRUE(has(text, "QEMU exited") || has(text, "not answered")) << text;
+  EXPECT_TRUE(has(text, "QEMU (/usr/bin/sleep) exited") || has(text, "not answered")) << text;
   EXPECT_EQ(machine.vm->pid(), 0);
 }
 
