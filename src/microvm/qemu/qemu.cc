@@ -171,10 +171,9 @@ class Qemu : public Hypervisor {
     spec.syscalls = qemu_syscalls({.kvm = config_.accel == Accel::Kvm, .files = serves_files, .network = !config_.networks.empty()});
     spec.confined = jail;
     log::debug("QEMU: {}", fmt::join(spec.arguments, " "));
-    qemu_ = TRY(JailedProcess::create(loop_, std::move(spec),
-                                      {.running = {},
-                                       .failed = [this](Error error) { fail(std::move(error)); },
-                                       .ended = [this](int status) { fail(vm_ended(status)); }}));
+    qemu_ = TRY(JailedProcess::create(
+        loop_, std::move(spec),
+        {.running = {}, .failed = [this](Error error) { fail(std::move(error)); }, .ended = [this](int status) { qemu_ended(status); }}));
     agent_ = std::move(agent.ours);
     TRY(watch_console(std::move(console.ours)));
     qmp_ =
@@ -217,16 +216,27 @@ class Qemu : public Hypervisor {
     qmp_->execute(name, std::move(done));
   }
 
-  static Error program_ended(const std::string& program, int status, const std::string& output) {
-    return make_error(EIO, "{} {}{}{}", program, host::describe_exit(status), output.empty() ? "" : ": ", output);
+  // One line: what a program prints in several is joined.
+  static Error program_ended(const char* what, const JailedProcess& process, int status) {
+    std::string output = process.output_tail();
+    for (size_t at = 0; (at = output.find('\n', at)) != output.npos;) output.replace(at, 1, "; ");
+    return make_error(EIO, "{} ({}) {}{}{}", what, process.program(), host::describe_exit(status), output.empty() ? "" : ": ", output);
   }
 
   // virtiofsd ends by itself, with status 0, when QEMU lets go of it: QEMU's end then follows, and says more.
   void files_ended(int status) {
+    files_status_ = status;
     const auto patience = status == 0 ? std::chrono::milliseconds(5000) : std::chrono::milliseconds(100);
     loop_.add_timer(patience, [this, weak = std::weak_ptr(alive_), status] {
-      if (weak.lock() && virtiofsd_)
-        fail(program_ended(fmt::format("virtiofsd ({})", virtiofsd_->program()), status, virtiofsd_->output_tail()));
+      if (weak.lock() && virtiofsd_) fail(program_ended("virtiofsd", *virtiofsd_, status));
+    });
+  }
+
+  // QEMU gives up at once when its file server has failed, which is then the cause, and may be reaped a moment later.
+  void qemu_ended(int status) {
+    if (status == 0 || !virtiofsd_ || files_status_) return fail(vm_ended(status));
+    loop_.add_timer(std::chrono::milliseconds(100), [this, weak = std::weak_ptr(alive_), status] {
+      if (weak.lock()) fail(vm_ended(status));
     });
   }
 
@@ -234,14 +244,11 @@ class Qemu : public Hypervisor {
   Error vm_ended(int status) {
     while (console_ && drain_console()) {
     }
-    std::string output = qemu_->output_tail();
     if (status != 0) {
-      // What QEMU complains of may be the file server's fault.
-      if (const std::string files = virtiofsd_ ? virtiofsd_->output_tail() : ""; !files.empty())
-        output += fmt::format("{}virtiofsd: {}", output.empty() ? "" : "\n", files);
-      return program_ended(fmt::format("QEMU ({})", program_), status, output);
+      if (virtiofsd_ && files_status_.value_or(0) != 0) return program_ended("virtiofsd", *virtiofsd_, *files_status_);
+      return program_ended("QEMU", *qemu_, status);
     }
-    const std::string console = console_tail();
+    const std::string output = qemu_->output_tail(), console = console_tail();
     return make_error(EIO, "the virtual machine has ended by itself; {}{}{}",
                       console.empty() ? "its console is empty" : "the last lines of its console:\n", console,
                       output.empty() ? "" : "\nQEMU says: " + output);
@@ -278,6 +285,7 @@ class Qemu : public Hypervisor {
   UniqueFd console_, agent_;
   std::string console_text_;
   host::EventLoop::TimerId deadline_ = 0;
+  std::optional<int> files_status_;  // of virtiofsd, when it has ended
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
