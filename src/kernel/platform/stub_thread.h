@@ -1,0 +1,129 @@
+// StubThread: the kernel's end of one guest thread's stub: the handoff, the frame with its registers, and work done on the kernel's behalf
+// inside the guest's memory. All of it is used by the task's own host thread, but interrupt().
+//
+// A slot's memory is shared with a hostile guest: every word is read once and checked; nothing read from it is used as an address or a
+// length of the kernel's.
+#pragma once
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "kernel/abi/signal.h"
+#include "kernel/errno.h"
+#include "kernel/memory.h"
+#include "kernel/stub/layout.h"
+
+namespace caisson::kernel {
+
+// The host process that runs a guest process's threads. Ends (SIGKILL) with the last reference.
+class StubProcess {
+ public:
+  // Takes over a child of the kernel process.
+  static Result<std::shared_ptr<StubProcess>> adopt(pid_t host_pid);
+  ~StubProcess();
+  StubProcess(const StubProcess&) = delete;
+  StubProcess& operator=(const StubProcess&) = delete;
+  pid_t pid() const { return pid_; }
+  int pidfd() const { return pidfd_.get(); }
+  void kill();
+  // Kills, waits for the end and reaps; usage of the host process. Once.
+  rusage reap();
+  bool dead() const { return dead_.load(std::memory_order_acquire); }
+
+ private:
+  friend class StubThread;
+  StubProcess() = default;
+  pid_t pid_ = 0;
+  UniqueFd pidfd_;
+  std::atomic<bool> dead_{false};
+  std::atomic<bool> reaped_{false};
+};
+
+// Why the stub gave the turn to the kernel.
+struct StubEvent {
+  enum Kind { Syscall, Interrupt, Fault, Dead } kind = Dead;
+  siginfo_t info{};  // Fault
+};
+
+// One call for the stub to make in the guest's memory.
+struct StubCall {
+  uint64_t number = 0;
+  uint64_t args[6] = {};
+  int fd_argument = -1;  // which argument the descriptor replaces
+  int fd = -1;           // the kernel's descriptor to be passed; borrowed
+  bool stop_on_error = true;
+};
+
+class StubThread {
+ public:
+  StubThread(std::shared_ptr<AddressSpace> memory, uint32_t slot, std::shared_ptr<StubProcess> process);
+  ~StubThread();
+
+  // Waits until the stub has given its turn away, and copies registers out of its frame.
+  StubEvent wait(abi::Registers& regs);
+  // Writes registers into the frame and lets the guest run.
+  void resume(const abi::Registers& regs);
+  // Makes the thread stop soon, wherever it is in the guest. Any thread, while the task is known to live (Kernel::tasks).
+  void interrupt();
+
+  // Runs the calls in the stub, one after the other; results[i] is call i's value or -errno. EIO, ESRCH: the stub misbehaves or has died.
+  Result<std::vector<int64_t>> run(const std::vector<StubCall>& calls);
+  // One call; its value, or its errno.
+  Result<uint64_t> run_one(const StubCall& call);
+
+  // A copy of this process with `memory` new (fork), this thread's registers and FP state in its slot.
+  Result<std::unique_ptr<StubThread>> fork(uint64_t extra_flags, uint64_t child_tid);
+  // A thread of the same process, or (process: true) another process with the same memory (vfork).
+  Result<std::unique_ptr<StubThread>> clone_shared(bool process, uint64_t extra_flags, uint64_t child_tid, uint64_t tls);
+  // Ends the host thread; robust futexes and clear_child_tid are the host's work. Does not wait.
+  void exit_thread();
+
+  void set_fs_base(uint64_t base);
+  // The FP state of the frame as the host laid it out, and back. Size: 0 where the frame has none or the guest has damaged it.
+  std::vector<uint8_t> fp_state();
+  Result<void> set_fp_state(const std::vector<uint8_t>& state);
+  void reset_fp_state();
+  size_t fp_state_size();
+
+  pid_t host_tid() const { return host_tid_; }
+  const std::shared_ptr<StubProcess>& process() const { return process_; }
+  const std::shared_ptr<AddressSpace>& memory() const { return memory_; }
+  uint32_t slot_index() const { return slot_; }
+  void adopt_tid(pid_t tid) { host_tid_ = tid; }
+
+ private:
+  StubSlot* slot() const { return static_cast<StubSlot*>(memory_->slot(slot_)); }
+  bool hand_over(uint32_t request);  // false: the stub is dead
+  bool await_turn();
+  bool read_frame();  // where the frame is; false: nonsense
+  char* frame() const { return reinterpret_cast<char*>(slot()) + frame_offset_; }
+
+  std::shared_ptr<AddressSpace> memory_;
+  uint32_t slot_;
+  std::shared_ptr<StubProcess> process_;
+  pid_t host_tid_ = 0;
+  uint64_t frame_offset_ = 0, info_offset_ = 0, fp_offset_ = 0, fp_size_ = 0;
+};
+
+// Makes stubs: the zygote, a small single-threaded process that was forked before the kernel's first thread, and a few stubs kept ready.
+class StubPool {
+ public:
+  static Result<std::unique_ptr<StubPool>> create();
+  ~StubPool();
+  // A fresh stub with nothing mapped but the blob and the vDSO, stopped in its first trap.
+  Result<std::unique_ptr<StubThread>> take();
+
+ private:
+  StubPool() = default;
+  Result<std::unique_ptr<StubThread>> make();
+  std::mutex lock_;
+  UniqueFd socket_;
+  pid_t zygote_ = 0;
+  std::vector<std::unique_ptr<StubThread>> ready_;
+};
+
+}  // namespace caisson::kernel

@@ -1,0 +1,333 @@
+// The stub blob: all of our code that runs in a guest process. No libc, no data, no FP registers; linked for STUB_BLOB.
+//
+// A thread lives in one of two states: in the guest's own code, or here, in the handler of a host signal on its slot's signal stack, with
+// all signals blocked. Here it gives the turn to the kernel, does what is asked, and returns by rt_sigreturn to a frame that the kernel may
+// have edited.
+//
+// Hostile guests can jump anywhere into this code and write the slots. That gains nothing: the seccomp filter (platform/filter.cc) allows
+// from here only what harms the guest process alone.
+#include "kernel/stub/layout.h"
+
+#define SYS_close 3
+#define SYS_mmap 9
+#define SYS_munmap 11
+#define SYS_rt_sigreturn 15
+#define SYS_recvmsg 47
+#define SYS_clone 56
+#define SYS_exit 60
+#define SYS_exit_group 231
+#define SYS_sigaltstack 131
+#define SYS_arch_prctl 158
+#define SYS_gettid 186
+#define SYS_futex 202
+
+#define FUTEX_WAIT 0
+#define FUTEX_WAKE 1
+#define ARCH_SET_FS 0x1002
+#define PROT_RW 3
+#define MAP_SHARED_FIXED 0x11
+
+typedef struct StubSlot Slot;
+
+static inline int64_t call6(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f) {
+  int64_t result;
+  register uint64_t r10 __asm__("r10") = d;
+  register uint64_t r8 __asm__("r8") = e;
+  register uint64_t r9 __asm__("r9") = f;
+  __asm__ volatile("syscall" : "=a"(result) : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+  return result;
+}
+#define call3(nr, a, b, c) call6(nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), 0, 0, 0)
+
+struct Iov {
+  void* base;
+  uint64_t length;
+};
+struct Message {
+  void* name;
+  uint32_t name_length;
+  uint32_t pad;
+  struct Iov* iov;
+  uint64_t iovs;
+  void* control;
+  uint64_t control_length;
+  int32_t flags;
+  int32_t pad2;
+};
+struct Control {
+  uint64_t length;
+  int32_t level;
+  int32_t type;
+  int32_t fds[STUB_MAX_FDS];
+};
+
+static inline Slot* slot_of_stack(void) {
+  uint64_t sp;
+  __asm__ volatile("mov %%rsp, %0" : "=r"(sp));
+  return (Slot*)(STUB_SLOTS + ((sp - STUB_SLOTS) & ~(STUB_SLOT_SIZE - 1)));
+}
+
+static void give_turn(Slot* slot) {
+  __atomic_store_n(&slot->turn, STUB_TURN_KERNEL, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&slot->kernel_sleeping, __ATOMIC_SEQ_CST)) call6(SYS_futex, (uint64_t)&slot->turn, FUTEX_WAKE, 1, 0, 0, 0);
+}
+
+static void await_turn(Slot* slot) {
+  for (uint32_t left = slot->spin; left > 0; --left) {
+    if (__atomic_load_n(&slot->turn, __ATOMIC_ACQUIRE) == STUB_TURN_GUEST) return;
+    __asm__ volatile("pause");
+  }
+  __atomic_store_n(&slot->sleeping, 1, __ATOMIC_SEQ_CST);
+  while (__atomic_load_n(&slot->turn, __ATOMIC_SEQ_CST) != STUB_TURN_GUEST)
+    call6(SYS_futex, (uint64_t)&slot->turn, FUTEX_WAIT, STUB_TURN_KERNEL, 0, 0, 0);
+  __atomic_store_n(&slot->sleeping, 0, __ATOMIC_RELAXED);
+}
+
+// Receives one message from `socket`; returns how many descriptors came (they are in fds), or -errno.
+static int64_t receive(uint32_t socket, int32_t* fds) {
+  uint8_t byte[8];
+  struct Iov iov = {byte, sizeof byte};
+  struct Control control;
+  struct Message message;
+  message.name = 0;
+  message.name_length = 0;
+  message.iov = &iov;
+  message.iovs = 1;
+  message.control = &control;
+  message.control_length = sizeof control;
+  message.flags = 0;
+  int64_t got = call3(SYS_recvmsg, socket, &message, 0x40000000 /* MSG_CMSG_CLOEXEC */);
+  if (got < 0) return got;
+  if (got == 0) return -104;
+  if (message.control_length < 16) return 0;
+  int64_t count = (int64_t)(control.length - 16) / 4;
+  for (int64_t i = 0; i < count && i < STUB_MAX_FDS; ++i) fds[i] = control.fds[i];
+  return count;
+}
+
+static void run_batch(Slot* slot) {
+  int32_t fds[STUB_MAX_FDS];
+  int64_t received = 0;
+  slot->executed = 0;
+  if (slot->receive != 0) received = receive(slot->socket, fds);
+  slot->received = (int32_t)received;
+  uint32_t count = slot->count;
+  if (count > STUB_MAX_OPS || received < 0) count = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    struct StubOp* op = &slot->ops[i];
+    uint64_t args[6];
+    for (int a = 0; a < 6; ++a) args[a] = op->args[a];
+    uint32_t which = op->fd_argument, index = op->fd_index;
+    if (which >= 1 && which <= 6 && index < STUB_MAX_FDS && (int64_t)index < received) args[which - 1] = (uint64_t)fds[index];
+    op->result = call6(op->number, args[0], args[1], args[2], args[3], args[4], args[5]);
+    slot->executed = i + 1;
+    if (op->stop_on_error && op->result < 0 && op->result > -4096) break;
+  }
+  for (int64_t i = 0; i < received && i < STUB_MAX_FDS; ++i) call3(SYS_close, fds[i], 0, 0);
+}
+
+__attribute__((noreturn)) static void serve(Slot* slot);
+
+// A new thread or process is here; its frame has been put into its slot.
+__attribute__((noreturn, used)) void stub_child(Slot* slot) {
+  uint64_t stack[3];
+  stack[0] = (uint64_t)slot + STUB_STACK_OFFSET;
+  stack[1] = 0;
+  stack[2] = STUB_SLOT_SIZE - STUB_STACK_OFFSET;
+  call3(SYS_sigaltstack, stack, 0, 0);
+  slot->host_tid = (uint32_t)call3(SYS_gettid, 0, 0, 0);
+  slot->event = STUB_EVENT_CHILD;
+  serve(slot);
+}
+
+// After a fork: the same slot address is other memory now.
+__attribute__((noreturn, used)) void stub_fork_child(Slot* slot, uint64_t new_slots, uint64_t new_socket, uint64_t old_socket) {
+  call3(SYS_close, old_socket, 0, 0);
+  call3(SYS_close, new_slots, 0, 0);
+  slot->socket = (uint32_t)new_socket;
+  stub_child(slot);
+}
+
+static void run_clone(Slot* slot) {
+  int32_t fds[STUB_MAX_FDS];
+  const uint64_t flags = slot->clone_flags, child_slot = slot->clone_slot, tid = slot->clone_child_tid, tls = slot->clone_tls;
+  // The child begins below the frame that the kernel has put into its slot.
+  const uint64_t stack = (child_slot + (slot->frame_offset & (STUB_SLOT_SIZE - 1)) - 512) & ~15ULL;
+  int64_t result;
+  if (slot->clone_new_memory) {
+    int64_t received = receive(slot->socket, fds);
+    if (received != 2) {
+      slot->clone_result = received < 0 ? received : -71;
+      return;
+    }
+    // In registers only until the child has memory of its own: the slot and the stack are shared with the parent until then.
+    register uint64_t r10 __asm__("r10") = tid;
+    register uint64_t r8 __asm__("r8") = 0;
+    register uint64_t r12 __asm__("r12") = (uint64_t)fds[0];
+    register uint64_t r13 __asm__("r13") = (uint64_t)fds[1];
+    register uint64_t r14 __asm__("r14") = slot->socket;
+    register uint64_t r15 __asm__("r15") = child_slot;
+    register uint64_t rbx __asm__("rbx") = stack;
+    __asm__ volatile(
+        "syscall\n\t"
+        "test %%rax, %%rax\n\t"
+        "jnz 1f\n\t"
+        "mov %%r12, %%r8\n\t"
+        "movabs %[slots], %%rdi\n\t"
+        "mov %[size], %%rsi\n\t"
+        "mov $3, %%edx\n\t"
+        "mov $0x11, %%r10d\n\t"
+        "xor %%r9d, %%r9d\n\t"
+        "mov $9, %%eax\n\t"
+        "syscall\n\t"
+        "test %%rax, %%rax\n\t"
+        "js 2f\n\t"
+        "mov %%rbx, %%rsp\n\t"
+        "mov %%r15, %%rdi\n\t"
+        "mov %%r12, %%rsi\n\t"
+        "mov %%r13, %%rdx\n\t"
+        "mov %%r14, %%rcx\n\t"
+        "xor %%ebp, %%ebp\n\t"
+        "movabs $stub_fork_child, %%rax\n\t"
+        "call *%%rax\n\t"
+        "2:\n\t"
+        "mov $1, %%edi\n\t"
+        "mov $231, %%eax\n\t"
+        "syscall\n\t"
+        "hlt\n\t"
+        "1:\n\t"
+        : "=a"(result), "+r"(r8)
+        : "a"(SYS_clone), "D"(flags), "S"(0), "d"(0), "r"(r10), "r"(r12), "r"(r13), "r"(r14), "r"(r15),
+          "r"(rbx), [slots] "i"(STUB_SLOTS), [size] "i"(STUB_SLOTS_SIZE)
+        : "rcx", "r11", "memory");
+    call3(SYS_close, fds[0], 0, 0);
+    call3(SYS_close, fds[1], 0, 0);
+  } else {
+    register uint64_t r10 __asm__("r10") = tid;
+    register uint64_t r8 __asm__("r8") = tls;
+    register uint64_t r15 __asm__("r15") = child_slot;
+    __asm__ volatile(
+        "syscall\n\t"
+        "test %%rax, %%rax\n\t"
+        "jnz 1f\n\t"
+        "mov %%r15, %%rdi\n\t"
+        "xor %%ebp, %%ebp\n\t"
+        "movabs $stub_child, %%rax\n\t"
+        "call *%%rax\n\t"
+        "hlt\n\t"
+        "1:\n\t"
+        : "=a"(result)
+        : "a"(SYS_clone), "D"(flags), "S"(stack), "d"(0), "r"(r10), "r"(r8), "r"(r15)
+        : "rcx", "r11", "memory");
+  }
+  slot->clone_result = result;
+}
+
+// Gives the turn to the kernel and does what it asks, until it asks to go on in the guest.
+__attribute__((noreturn)) static void serve(Slot* slot) {
+  for (;;) {
+    give_turn(slot);
+    await_turn(slot);
+    switch (slot->request) {
+      case STUB_RESUME: {
+        if (slot->set_fs) call3(SYS_arch_prctl, ARCH_SET_FS, slot->fs_base, 0);
+        const uint64_t frame = (uint64_t)slot + (slot->frame_offset & (STUB_SLOT_SIZE - 1));
+        __asm__ volatile(
+            "mov %0, %%rsp\n\t"
+            "mov $15, %%eax\n\t"
+            "syscall\n\t"
+            "hlt" ::"r"(frame)
+            : "memory");
+        __builtin_unreachable();
+      }
+      case STUB_BATCH:
+        run_batch(slot);
+        break;
+      case STUB_CLONE:
+        run_clone(slot);
+        break;
+      default:
+        call3(SYS_exit_group, 1, 0, 0);
+    }
+    slot->event = STUB_EVENT_DONE;
+  }
+}
+
+// Every host signal: SIGSYS for a call that is the kernel's, faults, and the kernel's interrupt.
+__attribute__((noreturn, used)) void stub_signal(int signal, void* info, void* context) {
+  Slot* slot = slot_of_stack();
+  if ((uint64_t)slot < STUB_SLOTS || (uint64_t)slot >= STUB_SLOTS + STUB_SLOTS_SIZE) call3(SYS_exit_group, 1, 0, 0);
+  slot->signal = (uint32_t)signal;
+  slot->frame_offset = (uint64_t)context - (uint64_t)slot;
+  slot->info_offset = (uint64_t)info - (uint64_t)slot;
+  slot->event = STUB_EVENT_SIGNAL;
+  serve(slot);
+}
+
+// The host calls this with its frame at rsp; the C function wants rsp + 8 aligned to 16, as after a call. Clears the direction flag.
+__asm__(
+    ".text\n.globl stub_handler\nstub_handler:\n\t"
+    "cld\n\t"
+    "movabs $stub_signal, %rax\n\t"
+    "jmp *%rax\n"
+    ".globl stub_restorer\nstub_restorer:\n\t"
+    "mov $15, %eax\n\t"
+    "syscall\n\t"
+    "hlt\n");
+
+// The new stub: maps its slots, and traps for its first frame.
+__attribute__((noreturn, used)) void stub_fresh(uint64_t slots_fd, uint64_t socket, uint64_t zygote_socket) {
+  call3(SYS_close, zygote_socket, 0, 0);
+  if (call6(SYS_mmap, STUB_SLOTS, STUB_SLOTS_SIZE, PROT_RW, MAP_SHARED_FIXED, slots_fd, 0) < 0) call3(SYS_exit_group, 2, 0, 0);
+  call3(SYS_close, slots_fd, 0, 0);
+  Slot* slot = (Slot*)STUB_SLOTS;
+  uint64_t stack[3];
+  stack[0] = (uint64_t)slot + STUB_STACK_OFFSET;
+  stack[1] = 0;
+  stack[2] = STUB_SLOT_SIZE - STUB_STACK_OFFSET;
+  call3(SYS_sigaltstack, stack, 0, 0);
+  slot->socket = (uint32_t)socket;
+  slot->host_tid = (uint32_t)call3(SYS_gettid, 0, 0, 0);
+  for (;;) call3(STUB_START_SYSCALL, 0, 0, 0);
+}
+
+// The zygote: has this blob and one page of stack, and one descriptor. Each request carries a new stub's slots and socket; the answer is
+// the new stub itself, which reports on its slot.
+__attribute__((noreturn, used)) void stub_zygote(uint64_t socket) {
+  for (;;) {
+    int32_t fds[STUB_MAX_FDS];
+    int64_t received = receive((uint32_t)socket, fds);
+    if (received == -4) continue;
+    if (received != 2) call3(SYS_exit_group, 0, 0, 0);
+    // CLONE_PARENT: the stub is the kernel's child. SIGCHLD.
+    int64_t child = call6(SYS_clone, 0x00008000 | 17, 0, 0, 0, 0, 0);
+    if (child == 0) stub_fresh((uint64_t)fds[0], (uint64_t)fds[1], socket);
+    call3(SYS_close, fds[0], 0, 0);
+    call3(SYS_close, fds[1], 0, 0);
+  }
+}
+
+// The zygote begins here, on its own stack: everything below and above the blob and the stack goes, but the vDSO (rsi to rdx) and what
+// belongs to it.
+__attribute__((noreturn, used)) void stub_zygote_start(uint64_t socket, uint64_t keep_from, uint64_t keep_to) {
+  call3(SYS_munmap, 0x1000, STUB_WINDOW - 0x1000, 0);
+  const uint64_t after_blob = STUB_BLOB + STUB_BLOB_SIZE;
+  call3(SYS_munmap, after_blob, STUB_ZYGOTE - after_blob, 0);
+  const uint64_t after_stack = STUB_ZYGOTE + STUB_ZYGOTE_SIZE;
+  const uint64_t top = 0x7ffffffff000ULL;
+  if (keep_from > after_stack && keep_to > keep_from && keep_to < top) {
+    call3(SYS_munmap, after_stack, keep_from - after_stack, 0);
+    call3(SYS_munmap, keep_to, top - keep_to, 0);
+  } else {
+    call3(SYS_munmap, after_stack, top - after_stack, 0);
+  }
+  stub_zygote(socket);
+}
+
+extern char stub_handler[], stub_restorer[];
+__attribute__((section(".header"), used)) static const struct StubHeader header = {
+    .magic = STUB_MAGIC,
+    .zygote_entry = (uint64_t)stub_zygote_start,
+    .signal_handler = (uint64_t)stub_handler,
+    .restorer = (uint64_t)stub_restorer,
+};

@@ -1,0 +1,110 @@
+/* What the kernel process and a stub process share: addresses and the slot of a guest thread. Read by the blob (C, freestanding) and by the
+ * kernel (C++). The guest can write all of a slot at any time: the kernel reads a word once and checks it. */
+#pragma once
+
+#ifdef __cplusplus
+#include <cstdint>
+extern "C" {
+#else
+#include <stdint.h>
+#endif
+
+/* The window: address space that guests must leave alone. Below where the host puts stacks and mappings, above what programs choose. */
+#define STUB_WINDOW 0x7e0000000000ULL
+#define STUB_BLOB STUB_WINDOW /* the blob, read and execute, 64 KiB */
+#define STUB_BLOB_SIZE 0x10000ULL
+#define STUB_ZYGOTE (STUB_WINDOW + 0x100000ULL) /* the zygote's own page and stack; unmapped in stubs */
+#define STUB_ZYGOTE_SIZE 0x8000ULL
+#define STUB_SLOTS (STUB_WINDOW + 0x10000000ULL)
+#define STUB_SLOT_SIZE 0x8000ULL /* 32 KiB: the words, then the signal stack, which must hold an AVX-512 and AMX frame */
+#define STUB_MAX_SLOTS 4096ULL
+#define STUB_SLOTS_SIZE (STUB_SLOT_SIZE * STUB_MAX_SLOTS)
+#define STUB_WINDOW_END (STUB_WINDOW + 0x40000000ULL)
+#define STUB_STACK_OFFSET 0x1000ULL /* the signal stack within a slot */
+
+#define STUB_INTERRUPT_SIGNAL 12     /* SIGUSR2: the kernel wants the thread's attention */
+#define STUB_START_SYSCALL 0xca155UL /* a number that no Linux has: a fresh stub traps with it to get its first frame */
+
+/* Values of StubSlot.turn, the futex word of the handoff. */
+enum { STUB_TURN_GUEST = 0, STUB_TURN_KERNEL = 1, STUB_TURN_DEAD = 2 };
+
+/* What the kernel asks when it gives the turn to the stub (StubSlot.request). */
+enum {
+  STUB_RESUME = 1, /* sigreturn to the frame at frame_offset */
+  STUB_BATCH = 2,  /* receive `receive` descriptors, run ops[0..count), close the descriptors, give the turn back */
+  STUB_CLONE = 3,  /* receive descriptors, clone as clone_* says, give the turn back; the child gives the turn back on its own slot */
+};
+
+/* What the stub reports when it gives the turn to the kernel (StubSlot.event). */
+enum {
+  STUB_EVENT_SIGNAL = 1, /* a host signal: `signal`, frame at frame_offset */
+  STUB_EVENT_DONE = 2,   /* a batch or a clone is done */
+  STUB_EVENT_CHILD = 3,  /* a new thread or process is here for the first time */
+};
+
+#define STUB_MAX_OPS 32
+#define STUB_MAX_FDS 16
+
+struct StubOp {
+  uint64_t number;
+  uint64_t args[6];
+  int64_t result;
+  uint32_t fd_argument; /* 1 + the index of the argument that received descriptor fd_index replaces; 0: none */
+  uint32_t fd_index;
+  uint32_t stop_on_error; /* a failure (-4095..-1) ends the batch; `executed` says how far it came */
+  uint32_t pad;
+};
+
+struct StubSlot {
+  uint32_t turn;
+  uint32_t request;
+  uint32_t event;
+  uint32_t signal;
+  uint64_t frame_offset; /* of the host's rt_sigframe within the slot: points at uc, 8 after the return address */
+  uint64_t info_offset;  /* of the siginfo within the slot */
+  uint32_t spin;         /* how often the stub looks at `turn` before it sleeps */
+  uint32_t socket;       /* the stub's descriptor for messages from the kernel */
+  uint32_t host_tid;
+  uint32_t cpu;
+  uint32_t sleeping; /* 1: the stub sleeps on `turn`, a wake-up is needed */
+  uint32_t kernel_sleeping;
+  uint32_t set_fs; /* with STUB_RESUME: 1: set the FS base to fs_base first */
+  uint32_t pad0;
+  uint64_t fs_base;
+  /* STUB_BATCH */
+  uint32_t count;
+  uint32_t receive;
+  uint32_t executed;
+  int32_t received; /* how many descriptors came, or a negative errno */
+  int32_t fds[STUB_MAX_FDS];
+  /* STUB_CLONE */
+  uint64_t clone_flags;
+  uint64_t clone_slot; /* address of the child's slot */
+  uint64_t clone_child_tid;
+  uint64_t clone_tls;
+  int64_t clone_result;
+  uint32_t clone_new_memory; /* 1: received descriptor 0 is the child's slots, 1 its socket */
+  uint32_t pad1;
+  struct StubOp ops[STUB_MAX_OPS];
+};
+
+/* At the start of the blob. All addresses are absolute. */
+struct StubHeader {
+  uint64_t magic;
+  uint64_t zygote_entry; /* never returns; rdi = socket, rsi = 0 */
+  uint64_t signal_handler;
+  uint64_t restorer;
+  uint64_t end;
+};
+#define STUB_MAGIC 0x6275747373696143ULL
+
+/* What the kernel tells the zygote, as one message with two descriptors: the new stub's slots and its socket. */
+struct ZygoteRequest {
+  uint32_t command; /* 1: make a stub */
+  uint32_t pad;
+};
+
+#ifdef __cplusplus
+}
+static_assert(sizeof(StubSlot) <= STUB_STACK_OFFSET);
+#endif

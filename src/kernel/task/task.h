@@ -1,0 +1,229 @@
+// Task: a guest thread; ThreadGroup: a guest process. Each Task is served by one host thread of the kernel process, straight-line.
+//
+// Lock order (never take an upper one while holding a lower one):
+//   Kernel::tasks           the task tree, process groups, sessions, all signal queues and masks, stops, exit states
+//     File::position_lock
+//       MountTable, Dentry, inodes, pipes, ttys (each documented in its header)
+//         FdTable, FsContext, SignalHandlers, AddressSpace   leaves; none is held while another of them is taken
+//           WaitQueue -> Waiter::notify
+// Nothing sleeps (Task::block) with any of these held, and none is held over an access to guest memory, which can fault for long.
+// What belongs to a task alone (registers, restart state, alternate stack) is touched by its own host thread only.
+#pragma once
+
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <chrono>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernel/abi/signal.h"
+#include "kernel/errno.h"
+#include "kernel/memory.h"
+#include "kernel/task/credentials.h"
+#include "kernel/task/signals.h"
+#include "kernel/task/wait.h"
+#include "kernel/user_ptr.h"
+#include "kernel/vfs/fd_table.h"
+
+namespace caisson::kernel {
+
+class Container;
+class Kernel;
+class StubThread;
+class Terminal;
+class ThreadGroup;
+
+// A point of CLOCK_MONOTONIC, or never.
+struct Deadline {
+  int64_t nanoseconds = -1;  // -1: never
+  static constexpr Deadline never() { return {}; }
+  static Deadline after(int64_t nanoseconds);  // from now
+  bool is_never() const { return nanoseconds < 0; }
+  // What is left, at least 0; only where it is not never.
+  int64_t left() const;
+};
+int64_t monotonic_now();  // nanoseconds
+int64_t realtime_now();
+
+// Root, working folder and umask (CLONE_FS shares it). Own lock, a leaf.
+class FsContext {
+ public:
+  FsContext(Path root, Path cwd, std::shared_ptr<MountTable> mounts)
+      : mounts(std::move(mounts)), root_(std::move(root)), cwd_(std::move(cwd)) {}
+  Path root() const;
+  Path cwd() const;
+  void set_root(Path path);
+  void set_cwd(Path path);
+  std::shared_ptr<FsContext> copy() const;
+  std::shared_ptr<MountTable> mounts;
+  std::atomic<mode_t> umask{022};
+
+ private:
+  mutable std::mutex lock_;
+  Path root_, cwd_;
+};
+
+// Names of a container: what uname and sethostname see.
+class UtsNames {
+ public:
+  std::string host() const;
+  std::string domain() const;
+  void set_host(std::string name);
+  void set_domain(std::string name);
+
+ private:
+  mutable std::mutex lock_;
+  std::string host_ = "localhost", domain_ = "(none)";
+};
+
+// Numbers of processes and threads. A container (or a pod) has one. Guarded by Kernel::tasks.
+class PidNamespace {
+ public:
+  pid_t allocate();
+  std::map<pid_t, Task*> tasks;                          // by tid
+  std::map<pid_t, std::shared_ptr<ThreadGroup>> groups;  // by pid; also zombies
+  std::weak_ptr<ThreadGroup> init;
+  bool dead = false;  // its init has ended: nothing new begins here
+
+ private:
+  pid_t last_ = 0;
+};
+
+// How a process ended, or what wait(2) has to tell of it.
+struct WaitStatus {
+  int code = 0;         // CLD_EXITED, CLD_KILLED, CLD_DUMPED, CLD_STOPPED, CLD_CONTINUED
+  int status = 0;       // exit status or signal
+  int encoded() const;  // as wait4(2) gives it
+};
+
+// A process. Guarded by Kernel::tasks but where said otherwise.
+class ThreadGroup : public std::enable_shared_from_this<ThreadGroup> {
+ public:
+  pid_t pid = 0, pgid = 0, sid = 0;
+  std::shared_ptr<PidNamespace> pids;
+  Container* container = nullptr;
+  std::weak_ptr<ThreadGroup> parent;
+  std::list<std::shared_ptr<ThreadGroup>> children;  // also zombies that nobody has waited for
+  std::vector<Task*> tasks;                          // living ones
+  Task* leader = nullptr;                            // may have exited before the others
+  int exit_signal = 17;                              // what the parent gets; 0: nothing
+  bool child_subreaper = false;
+
+  PendingSignals pending;
+  std::shared_ptr<SignalHandlers> handlers;
+  bool exiting = false;       // exit_group or a fatal signal: all threads leave
+  Task* executing = nullptr;  // one thread is in exec: the others leave
+  WaitStatus exit;            // how it ends
+  bool zombie = false;
+  bool stopped = false;              // job control
+  std::optional<WaitStatus> untold;  // a stop or continue that wait has not told yet
+  bool has_executed = false;         // setpgid by the parent is refused from then on
+  // exit() by a stub's own death, without the kernel's doing.
+  bool killed_by_host = false;
+
+  WaitQueue child_events;              // wait4 of this process's threads
+  WaitQueue exited;                    // pidfd, the control connection
+  std::shared_ptr<Terminal> terminal;  // controlling terminal
+
+  // Own lock: limits_lock, a leaf.
+  mutable std::mutex limits_lock;
+  std::array<rlimit, RLIM_NLIMITS> limits{};
+  rlimit limit(int resource) const;
+
+  struct Usage {
+    int64_t user_ns = 0, system_ns = 0;
+    long max_rss_kib = 0, minor_faults = 0, major_faults = 0;
+  };
+  Usage usage, children_usage;
+  int64_t start_time = 0;  // monotonic nanoseconds
+  int nice = 0;
+  int oom_score_adj = 0;
+};
+
+class Task {
+ public:
+  ~Task();
+  Task(const Task&) = delete;
+  Task& operator=(const Task&) = delete;
+
+  // Guest memory. EFAULT.
+  template <typename T>
+  Result<T> read(UserPtr<T> from) {
+    std::remove_const_t<T> value;
+    TRY(read_bytes(from.address(), &value, sizeof value));
+    return value;
+  }
+  template <typename T>
+  Result<void> write(UserPtr<T> to, const T& value) {
+    return write_bytes(to.address(), &value, sizeof value);
+  }
+  Result<void> read_bytes(uint64_t from, void* to, size_t length) { return read_guest(host_tid(), from, to, length); }
+  Result<void> write_bytes(uint64_t to, const void* from, size_t length) { return write_guest(host_tid(), to, from, length); }
+  // A text with a NUL within `most` bytes (the NUL counts); else ENAMETOOLONG.
+  Result<std::string> read_string(UserPtr<const char> from, size_t most = 4096);
+  // A row of pointers to texts that ends with a null pointer (argv). E2BIG beyond `most_bytes` in all.
+  Result<std::vector<std::string>> read_strings(UserPtr<const uint64_t> from, size_t most_bytes);
+  // readv's and writev's buffers: EINVAL for more than 1024 pieces or more than SSIZE_MAX bytes.
+  Result<IoBuffer> read_io_vectors(uint64_t vectors, int count);
+  IoBuffer buffer(uint64_t address, uint64_t length);
+  pid_t host_tid() const;
+
+  // Sleeps until somebody calls wake() after prepare_to_block(), or the deadline (ETIMEDOUT), or a signal that is to be handled now
+  // (kRestartSys). Usual use: register a TaskWaiter; loop { prepare_to_block(); look at the condition; block(); }.
+  void prepare_to_block();
+  Result<void> block(Deadline deadline = Deadline::never());
+  // From any thread, with any lock held.
+  void wake();
+  // A signal wants to be handled, or the group is leaving: block() would return at once. From the task's own thread.
+  bool interrupted();
+
+  // Identity; constant after creation but where exec gives the leader's tid to the thread that executes (under Kernel::tasks).
+  pid_t tid = 0;
+  std::shared_ptr<ThreadGroup> group;
+  Kernel& kernel;
+
+  // Shareable objects. Replaced by the task's own thread only, under Kernel::tasks so that others (proc) may copy the pointers with it
+  // held.
+  std::shared_ptr<AddressSpace> memory;
+  std::shared_ptr<FdTable> fds;
+  std::shared_ptr<FsContext> fs;
+  std::shared_ptr<UtsNames> uts;
+  CredentialsRef creds;
+
+  // Signals: under Kernel::tasks.
+  PendingSignals pending;
+  abi::SigSet blocked = 0;
+  std::optional<abi::SigSet> saved_mask;  // sigsuspend, ppoll...: restored when a handler returns, or at once if none runs
+  std::atomic<bool> attention{false};     // look at signals before the next return to the guest
+
+  // The task's own thread only.
+  abi::Registers regs{};
+  abi::SigStack alternate_stack;
+  std::unique_ptr<StubThread> stub;
+  bool in_syscall = false;
+  uint64_t syscall_number = 0, syscall_first_argument = 0;
+  uint64_t clear_child_tid = 0, robust_list = 0;
+  Deadline restart_deadline;  // of an interrupted call with a relative time
+  Deadline pdeath;
+  std::string name = "caisson";  // comm; under Kernel::tasks
+  int parent_death_signal = 0;
+  std::atomic<bool> leaving{false};     // this thread is to end (exec of another, exit_group)
+  std::atomic<const char*> state{"R"};  // for /proc
+
+  // The host thread's body: serves the stub until the task ends.
+  void run();
+
+  explicit Task(Kernel& k) : kernel(k) {}
+
+ private:
+  friend class Kernel;
+  std::atomic<uint32_t> awake_{0};
+};
+
+}  // namespace caisson::kernel

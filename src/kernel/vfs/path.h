@@ -1,0 +1,164 @@
+// Inode, Dentry, Mount, Path: names and what they stand for.
+//
+// Locks, in this order: MountTable::lock, Dentry::lock (parent before child), an inode's own. Dentry::lock guards children only, and is
+// never held over a host call.
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/statfs.h>
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "kernel/errno.h"
+
+namespace caisson::kernel {
+
+class Task;
+class File;
+class Inode;
+class Dentry;
+class Mount;
+class FileSystem;
+using InodeRef = std::shared_ptr<Inode>;
+using DentryRef = std::shared_ptr<Dentry>;
+using MountRef = std::shared_ptr<Mount>;
+using FileRef = std::shared_ptr<File>;
+
+// A place: a name in a mount.
+class Path {
+ public:
+  MountRef mount;
+  DentryRef dentry;
+  explicit operator bool() const { return dentry != nullptr; }
+  bool operator==(const Path&) const = default;
+  InodeRef inode() const;
+};
+
+// What setattr changes: statx's STATX_* bits say which members count.
+struct Attributes {
+  uint32_t mask = 0;  // STATX_MODE, STATX_UID, STATX_GID, STATX_SIZE, STATX_ATIME, STATX_MTIME
+  mode_t mode = 0;
+  uid_t uid = 0;
+  gid_t gid = 0;
+  off_t size = 0;
+  timespec atime{}, mtime{};  // tv_nsec may be UTIME_NOW
+};
+
+// A file, folder, link... in a file system. Defaults: ENOTDIR, EPERM and so on, as for a plain file of a read-only file system.
+// Permission: kernel file systems leave it to vfs (permission() below, by stat()); host folders leave it to the host, as the task's
+// identity.
+class Inode {
+ public:
+  explicit Inode(std::shared_ptr<FileSystem> fs) : fs_(std::move(fs)) {}
+  virtual ~Inode() = default;
+  virtual Result<struct statx> stat() = 0;
+  // S_IFMT part of the mode; cannot change.
+  virtual mode_t type() const = 0;
+
+  // Folders. Names are single components, never ".", ".." or "".
+  virtual Result<InodeRef> lookup(Task& task, std::string_view name);
+  // Makes and opens (O_CREAT: O_EXCL was or was not given in flags); where not overridden: mknod, then open.
+  virtual Result<InodeRef> make(Task& task, std::string_view name, mode_t mode_and_type, dev_t device);
+  virtual Result<InodeRef> make_link(Task& task, std::string_view name, std::string_view target);
+  virtual Result<void> link(Task& task, std::string_view name, const InodeRef& existing);
+  virtual Result<void> unlink(Task& task, std::string_view name);
+  virtual Result<void> remove_folder(Task& task, std::string_view name);
+  // flags are renameat2(2)'s. `to` is of the same file system.
+  virtual Result<void> rename(Task& task, std::string_view name, Inode& to, std::string_view new_name, unsigned flags);
+  // O_TMPFILE.
+  virtual Result<FileRef> make_unnamed(Task& task, const Path& path, int flags, mode_t mode);
+
+  virtual Result<std::string> read_link(Task& task);
+  // A magic link (/proc/PID/fd/N, exe, cwd): where it leads, without a text. Empty: an ordinary link.
+  virtual Result<Path> follow(Task& task);
+  virtual Result<FileRef> open(Task& task, const Path& path, int flags) = 0;
+  virtual Result<void> set_attributes(Task& task, const Attributes& attributes);
+  virtual Result<void> access(Task& task, int mode, bool effective);  // mode: R_OK | W_OK | X_OK
+
+  virtual Result<std::string> get_xattr(Task& task, const char* name);
+  virtual Result<void> set_xattr(Task& task, const char* name, std::string_view value, int flags);
+  virtual Result<void> remove_xattr(Task& task, const char* name);
+  virtual Result<std::string> list_xattr(Task& task);  // names with their NULs
+
+  // False: what a name stands for can change behind our back (host folders, /proc): every walk looks it up again.
+  virtual bool names_are_stable() const { return false; }
+  // An open O_PATH host descriptor, or -1.
+  virtual int host_fd() const { return -1; }
+  const std::shared_ptr<FileSystem>& fs() const { return fs_; }
+
+ private:
+  std::shared_ptr<FileSystem> fs_;
+};
+
+class FileSystem {
+ public:
+  virtual ~FileSystem() = default;
+  virtual const char* name() const = 0;  // third column of /proc/mounts
+  virtual Result<InodeRef> root() = 0;
+  virtual Result<struct statfs> stat_fs() = 0;
+  uint32_t device = 0;  // st_dev minor (major 0) of kernel file systems; given by the mount table
+};
+
+// A name in a folder, with what it stands for. Kept alive by who uses it, and by its children.
+class Dentry : public std::enable_shared_from_this<Dentry> {
+ public:
+  Dentry(std::string name, DentryRef parent, InodeRef inode)
+      : name_(std::move(name)), parent_(std::move(parent)), inode_(std::move(inode)) {}
+  std::string name() const;
+  DentryRef parent() const;
+  InodeRef inode() const;
+  void set_inode(InodeRef inode);
+  // The child that is in use under this name, or none.
+  DentryRef cached(std::string_view name);
+  // The child for this name and inode: the one in use if there is one (its inode is replaced), else a new one.
+  DentryRef child(std::string_view name, InodeRef inode);
+  // The name has gone (unlink): /proc says "(deleted)".
+  void forget(std::string_view name);
+  void moved(std::string_view name, const DentryRef& to, std::string_view new_name);
+  bool deleted() const { return deleted_.load(std::memory_order_relaxed); }
+  std::atomic<int> mounted{0};  // how many mounts sit on this dentry
+
+ private:
+  mutable std::mutex lock_;
+  std::string name_;
+  DentryRef parent_;
+  InodeRef inode_;
+  std::atomic<bool> deleted_{false};
+  std::map<std::string, std::weak_ptr<Dentry>, std::less<>> children_;
+};
+
+// A file system, or a part of one, at a place.
+class Mount {
+ public:
+  uint64_t id = 0;
+  std::shared_ptr<FileSystem> fs;
+  DentryRef root;           // what is seen at the mount point
+  Path point;               // where; empty for the root
+  unsigned long flags = 0;  // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME...
+  std::string source, options;
+  bool read_only() const { return flags & 1; }
+};
+
+// The mounts that a process sees (a mount namespace).
+class MountTable {
+ public:
+  // The topmost mount at a place, or none.
+  MountRef at(const Path& point) const;
+  Result<MountRef> add(std::shared_ptr<FileSystem> fs, DentryRef root, const Path& point, unsigned long flags, std::string source,
+                       std::string options);
+  Result<void> remove(const MountRef& mount);
+  std::vector<MountRef> all() const;  // oldest first
+
+ private:
+  mutable std::mutex lock_;
+  std::vector<MountRef> mounts_;
+};
+
+}  // namespace caisson::kernel
