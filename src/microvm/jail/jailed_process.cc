@@ -66,7 +66,10 @@ JailedProcess::~JailedProcess() {
 
 Result<void> JailedProcess::go() {
   const char byte = 1;
-  if (!control_ || send(control_.get(), &byte, 1, MSG_NOSIGNAL) != 1) return errno_error("cannot start {}", what_);
+  if (!control_) return make_error(ESRCH, "cannot start {}: it has ended", what_);
+  // EPIPE, ECONNRESET: its preparation has failed; why is on its way to events.failed.
+  if (send(control_.get(), &byte, 1, MSG_NOSIGNAL) != 1 && errno != EPIPE && errno != ECONNRESET)
+    return errno_error("cannot start {}", what_);
   return {};
 }
 

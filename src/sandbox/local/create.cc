@@ -146,6 +146,7 @@ void LocalContainer::creation_failed(std::shared_ptr<Creation> creation, Error e
         // What could not be freed stays written down, for free_sandbox_folder.
         forget(!freed.ok());
         creation->reply(error);
+        queue_.close();
         if (core_->containers.empty() && !core_->options.keep) core_->ended();
       });
 }

@@ -169,6 +169,23 @@ TEST_F(LoopTest, StatusOfAZombieAndOfAReapedProcess) {
   }
 }
 
+TEST_F(LoopTest, ClosedQueueHoldsNothingBack) {
+  auto queue = std::make_shared<OperationQueue>(*loop_);
+  std::weak_ptr<OperationQueue> alive = queue;
+  OperationQueue::Turn held;
+  int runs = 0;
+  queue->exclusive([&held](OperationQueue::Turn turn) { held = std::move(turn); });
+  queue->exclusive([&runs, queue](OperationQueue::Turn) { ++runs; });  // keeps its own queue alive, as a container's operations do
+  EXPECT_EQ(runs, 0);
+  queue->close();
+  EXPECT_EQ(runs, 1);
+  queue->shared([&runs](OperationQueue::Turn) { ++runs; });
+  EXPECT_EQ(runs, 2);
+  held.reset();
+  queue.reset();
+  EXPECT_TRUE(alive.expired());
+}
+
 TEST(StreamsTest, IndicesAreChecked) {
   rpc::Descriptors fds;
   fds.emplace_back(dup(0));

@@ -14,6 +14,7 @@ struct OperationQueue::State : std::enable_shared_from_this<State> {
   std::deque<Entry> waiting;
   int running = 0;
   bool exclusive_running = false;
+  bool closed = false;
 
   void start_next() {
     while (!waiting.empty() && !exclusive_running && (running == 0 || !waiting.front().exclusive)) {
@@ -39,7 +40,14 @@ struct OperationQueue::State : std::enable_shared_from_this<State> {
 
 OperationQueue::OperationQueue(host::EventLoop& loop) : state_(std::make_shared<State>(loop)) {}
 
+void OperationQueue::close() {
+  auto state = state_;
+  state->closed = true;
+  for (State::Entry& entry : std::exchange(state->waiting, {})) entry.operation(Turn());
+}
+
 void OperationQueue::add(Operation operation, bool exclusive) {
+  if (state_->closed) return operation(Turn());
   state_->waiting.push_back({std::move(operation), exclusive});
   // Kept alive: the operation may bring about the end of whoever owns the queue.
   auto state = state_;

@@ -19,6 +19,8 @@ class OperationQueue {
   explicit OperationQueue(host::EventLoop& loop);
   void exclusive(Operation operation) { add(std::move(operation), true); }
   void shared(Operation operation) { add(std::move(operation), false); }
+  // What they were waiting for has gone for good: operations still waiting, and later ones, run at once, to find that and say so.
+  void close();
 
  private:
   struct State;

@@ -65,6 +65,7 @@ void LocalContainer::removed(Reply<v1::DeleteResponse> reply) {
   forget();
   emit(v1::Event::DELETED, {}, init_.pid, init_.exit->status);
   reply(response_of(init_.exit));
+  queue_.close();
   if (core_->containers.empty() && !core_->options.keep) core_->ended();
 }
 
