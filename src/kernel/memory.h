@@ -15,7 +15,6 @@
 
 namespace caisson::kernel {
 
-struct StubSlotView;
 class Path;
 
 // Copies between the kernel and the memory of the host process `host_tid`. EFAULT where any byte cannot be had; then nothing is known about
@@ -36,12 +35,13 @@ class AddressSpace {
 
   // A slot for one more thread: its index. EAGAIN when there are STUB_MAX_SLOTS threads.
   Result<uint32_t> take_slot(int wanted = -1);
-  void free_slot(uint32_t index);
+  // The host thread host_tid of host_pid is leaving it: taken again only when that thread has gone.
+  void free_slot(uint32_t index, pid_t host_pid, pid_t host_tid);
   // The kernel's view of a slot; valid as long as this object.
   void* slot(uint32_t index) const { return static_cast<char*>(slots_) + static_cast<uint64_t>(index) * 0x8000; }
   // Gives the stub's ends away (to the zygote, or to a forking stub), or borrows them.
   int slots_fd() const { return slots_fd_.get(); }
-  UniqueFd take_stub_socket() { return std::move(stub_socket_); }
+  void close_stub_socket() { stub_socket_.reset(); }
   int stub_socket_fd() const { return stub_socket_.get(); }
   int socket() const { return kernel_socket_.get(); }
 
@@ -64,7 +64,12 @@ class AddressSpace {
   UniqueFd slots_fd_, stub_socket_, kernel_socket_;
   void* slots_ = nullptr;
   std::mutex slots_lock_;
+  struct Leaving {
+    uint32_t index;
+    pid_t host_pid, host_tid;
+  };
   std::vector<bool> taken_;
+  std::vector<Leaving> leaving_;
 };
 
 }  // namespace caisson::kernel

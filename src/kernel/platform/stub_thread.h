@@ -6,6 +6,7 @@
 #pragma once
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -60,7 +61,8 @@ struct StubCall {
 
 class StubThread {
  public:
-  StubThread(std::shared_ptr<AddressSpace> memory, uint32_t slot, std::shared_ptr<StubProcess> process);
+  // Waits for a new stub process that is to report on this slot, and takes it over.
+  static Result<std::unique_ptr<StubThread>> arrive(std::shared_ptr<AddressSpace> memory, uint32_t slot);
   ~StubThread();
 
   // Waits until the stub has given its turn away, and copies registers out of its frame.
@@ -93,12 +95,15 @@ class StubThread {
   const std::shared_ptr<StubProcess>& process() const { return process_; }
   const std::shared_ptr<AddressSpace>& memory() const { return memory_; }
   uint32_t slot_index() const { return slot_; }
-  void adopt_tid(pid_t tid) { host_tid_ = tid; }
+  // The process is dead: wait() returns. Any thread.
+  void wake_dead();
 
  private:
+  StubThread(std::shared_ptr<AddressSpace> memory, uint32_t slot, std::shared_ptr<StubProcess> process);
   StubSlot* slot() const { return static_cast<StubSlot*>(memory_->slot(slot_)); }
-  bool hand_over(uint32_t request);  // false: the stub is dead
-  bool await_turn();
+  void hand_over(uint32_t request);
+  bool await_turn();  // false: the stub is dead
+  void copy_frame_to(StubThread& child);
   bool read_frame();  // where the frame is; false: nonsense
   char* frame() const { return reinterpret_cast<char*>(slot()) + frame_offset_; }
 
@@ -114,6 +119,8 @@ class StubPool {
  public:
   static Result<std::unique_ptr<StubPool>> create();
   ~StubPool();
+  // Where the vDSO is in every stub; 0: nowhere.
+  uint64_t vdso() const { return vdso_; }
   // A fresh stub with nothing mapped but the blob and the vDSO, stopped in its first trap.
   Result<std::unique_ptr<StubThread>> take();
 
@@ -123,6 +130,7 @@ class StubPool {
   std::mutex lock_;
   UniqueFd socket_;
   pid_t zygote_ = 0;
+  uint64_t vdso_ = 0;
   std::vector<std::unique_ptr<StubThread>> ready_;
 };
 

@@ -8,6 +8,7 @@
 // from here only what harms the guest process alone.
 #include "kernel/stub/layout.h"
 
+#define SYS_write 1
 #define SYS_close 3
 #define SYS_mmap 9
 #define SYS_munmap 11
@@ -136,6 +137,8 @@ __attribute__((noreturn, used)) void stub_child(Slot* slot) {
   stack[2] = STUB_SLOT_SIZE - STUB_STACK_OFFSET;
   call3(SYS_sigaltstack, stack, 0, 0);
   slot->host_tid = (uint32_t)call3(SYS_gettid, 0, 0, 0);
+  // The kernel learns from the message's credentials, which nobody can forge, which process has come.
+  if (slot->announce) call3(SYS_write, slot->socket, slot, 1);
   slot->event = STUB_EVENT_CHILD;
   serve(slot);
 }
@@ -230,7 +233,10 @@ __attribute__((noreturn)) static void serve(Slot* slot) {
     await_turn(slot);
     switch (slot->request) {
       case STUB_RESUME: {
-        if (slot->set_fs) call3(SYS_arch_prctl, ARCH_SET_FS, slot->fs_base, 0);
+        if (slot->set_fs) {
+          slot->set_fs = 0;
+          call3(SYS_arch_prctl, ARCH_SET_FS, slot->fs_base, 0);
+        }
         const uint64_t frame = (uint64_t)slot + (slot->frame_offset & (STUB_SLOT_SIZE - 1));
         __asm__ volatile(
             "mov %0, %%rsp\n\t"
@@ -288,6 +294,7 @@ __attribute__((noreturn, used)) void stub_fresh(uint64_t slots_fd, uint64_t sock
   call3(SYS_sigaltstack, stack, 0, 0);
   slot->socket = (uint32_t)socket;
   slot->host_tid = (uint32_t)call3(SYS_gettid, 0, 0, 0);
+  call3(SYS_write, socket, slot, 1);
   for (;;) call3(STUB_START_SYSCALL, 0, 0, 0);
 }
 

@@ -84,7 +84,7 @@ struct StubSlot {
   uint64_t clone_tls;
   int64_t clone_result;
   uint32_t clone_new_memory; /* 1: received descriptor 0 is the child's slots, 1 its socket */
-  uint32_t pad1;
+  uint32_t announce;         /* the new thread is a process: it writes a byte to its socket */
   struct StubOp ops[STUB_MAX_OPS];
 };
 

@@ -1,0 +1,183 @@
+// StubPool: the zygote's birth, and fresh stubs.
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/rseq.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "kernel/klog.h"
+#include "kernel/platform/filter.h"
+#include "kernel/platform/host_calls.h"
+#include "kernel/platform/stub_thread.h"
+
+extern "C" const char caisson_stub_blob[], caisson_stub_blob_end[];
+
+namespace caisson::kernel {
+namespace {
+
+// The vDSO and the pages that it reads: stubs keep them, so that guests read clocks without a call.
+struct Range {
+  uint64_t from = 0, to = 0;
+};
+Range find_vdso() {
+  Range range;
+  FILE* maps = fopen("/proc/self/maps", "re");
+  if (maps == nullptr) return range;
+  char line[512];
+  while (fgets(line, sizeof line, maps) != nullptr) {
+    unsigned long from, to;
+    if (sscanf(line, "%lx-%lx", &from, &to) != 2) continue;
+    if (strstr(line, "[vvar") == nullptr && strstr(line, "[vdso]") == nullptr) continue;
+    if (range.from == 0) range.from = from;
+    range.to = to;
+  }
+  fclose(maps);
+  return range;
+}
+
+// As the host's kernel wants it; the C library would put its own restorer in.
+struct HostSigAction {
+  uint64_t handler, flags, restorer, mask;
+};
+
+int set_handlers(const StubHeader& header) {
+  for (int signal = 1; signal <= 64; ++signal) {
+    HostSigAction action{0, 0, 0, 0};
+    switch (signal) {
+      case SIGKILL:
+      case SIGSTOP:
+        continue;
+      case SIGSYS:
+      case SIGSEGV:
+      case SIGBUS:
+      case SIGFPE:
+      case SIGILL:
+      case SIGTRAP:
+      case STUB_INTERRUPT_SIGNAL:
+        action = {header.signal_handler, SA_SIGINFO | SA_ONSTACK | 0x04000000 /* SA_RESTORER */, header.restorer, ~0ULL};
+        if (signal == STUB_INTERRUPT_SIGNAL) action.flags |= SA_RESTART;
+    }
+    if (syscall(SYS_rt_sigaction, signal, &action, nullptr, 8) != 0) return errno;
+  }
+  const uint64_t none = 0;
+  return syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, 8) == 0 ? 0 : errno;
+}
+
+void drop_capabilities() {
+  struct {
+    uint32_t version;
+    int pid;
+  } header{0x20080522, 0};
+  uint32_t data[6] = {};
+  syscall(SYS_capset, &header, data);
+}
+
+// The C library has registered an area of the thread's own memory, which is about to go (rseq(2)).
+void unregister_rseq() {
+  if (__rseq_size == 0) return;
+  void* area = static_cast<char*>(__builtin_thread_pointer()) + __rseq_offset;
+  if (syscall(SYS_rseq, area, 32, 1 /* RSEQ_FLAG_UNREGISTER */, RSEQ_SIG) != 0)
+    klog(LogLevel::Error, "cannot unregister rseq: %s", strerrordesc_np(errno));
+}
+
+// The zygote's body: from a copy of the kernel process to one with nothing but the blob.
+[[noreturn]] void become_zygote(int socket, int blob, const std::vector<sock_filter>& filter, Range vdso) {
+  const auto fail = [](const char* what) {
+    klog(LogLevel::Error, "the zygote cannot start: %s: %s", what, strerrordesc_np(errno));
+    _exit(1);
+  };
+  if (dup2(socket, 0) < 0 || dup2(blob, 1) < 0) fail("dup2");
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_NAME, "caisson-guest");
+  void* code = mmap(reinterpret_cast<void*>(STUB_BLOB), STUB_BLOB_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED_NOREPLACE, 1, 0);
+  if (code != reinterpret_cast<void*>(STUB_BLOB)) fail("mapping the blob");
+  void* stack = mmap(reinterpret_cast<void*>(STUB_ZYGOTE), STUB_ZYGOTE_SIZE, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  if (stack != reinterpret_cast<void*>(STUB_ZYGOTE)) fail("mapping the stack");
+  StubHeader header;
+  memcpy(&header, code, sizeof header);
+  if (int error = set_handlers(header); error != 0) fail("rt_sigaction");
+  unregister_rseq();
+  drop_capabilities();
+  prctl(PR_SET_DUMPABLE, 1);
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("PR_SET_NO_NEW_PRIVS");
+  sock_fprog program{static_cast<unsigned short>(filter.size()), const_cast<sock_filter*>(filter.data())};
+  if (syscall(SYS_close_range, 1, ~0U, 0) != 0) fail("close_range");
+  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) _exit(1);
+  asm volatile(
+      "mov %0, %%rsp\n\t"
+      "xor %%ebp, %%ebp\n\t"
+      "call *%1\n\t"
+      "hlt" ::"r"(STUB_ZYGOTE + STUB_ZYGOTE_SIZE),
+      "r"(header.zygote_entry), "D"(0UL), "S"(vdso.from), "d"(vdso.to)
+      : "memory");
+  __builtin_unreachable();
+}
+
+Result<UniqueFd> blob_file() {
+  UniqueFd file(memfd_create("stub-blob", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!file) return host_errno();
+  const size_t size = caisson_stub_blob_end - caisson_stub_blob;
+  if (size > STUB_BLOB_SIZE) return Errno(E2BIG);
+  if (ftruncate(file.get(), STUB_BLOB_SIZE) != 0) return host_errno();
+  if (pwrite(file.get(), caisson_stub_blob, size, 0) != static_cast<ssize_t>(size)) return host_errno();
+  if (fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0) return host_errno();
+  return file;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<StubPool>> StubPool::create() {
+  std::unique_ptr<StubPool> pool(new StubPool);
+  UniqueFd blob = TRY(blob_file());
+  const std::vector<sock_filter> filter = make_stub_filter();
+  const Range vdso = find_vdso();
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return host_errno();
+  pool->socket_.reset(pair[0]);
+  UniqueFd theirs(pair[1]);
+  pool->zygote_ = fork();
+  if (pool->zygote_ < 0) return host_errno();
+  if (pool->zygote_ == 0) become_zygote(theirs.get(), blob.get(), filter, vdso);
+  if (vdso.from != 0) pool->vdso_ = getauxval(AT_SYSINFO_EHDR);
+  return pool;
+}
+
+StubPool::~StubPool() {
+  ready_.clear();
+  if (zygote_ > 0) {
+    ::kill(zygote_, SIGKILL);
+    waitpid(zygote_, nullptr, __WALL);
+  }
+}
+
+Result<std::unique_ptr<StubThread>> StubPool::make() {
+  std::shared_ptr<AddressSpace> memory = TRY(AddressSpace::create());
+  TRY(memory->take_slot(0));
+  const int fds[] = {memory->slots_fd(), memory->stub_socket_fd()};
+  {
+    std::lock_guard guard(lock_);
+    TRY(send_descriptors(socket_.get(), fds));
+  }
+  return StubThread::arrive(std::move(memory), 0);
+}
+
+Result<std::unique_ptr<StubThread>> StubPool::take() {
+  {
+    std::lock_guard guard(lock_);
+    if (!ready_.empty()) {
+      std::unique_ptr<StubThread> stub = std::move(ready_.back());
+      ready_.pop_back();
+      return stub;
+    }
+  }
+  return make();
+}
+
+}  // namespace caisson::kernel

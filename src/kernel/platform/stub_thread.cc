@@ -1,0 +1,330 @@
+#include "kernel/platform/stub_thread.h"
+
+#include <sched.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "kernel/klog.h"
+#include "kernel/platform/host_calls.h"
+
+namespace caisson::kernel {
+namespace {
+
+constexpr uint32_t kFpMagic = 0x46505853;  // FP_XSTATE_MAGIC1
+constexpr uint32_t kFpSoftware = 464;      // offset of struct _fpx_sw_bytes in the FP state
+constexpr uint32_t kSpin = 200;
+
+uint32_t load(const uint32_t& word) { return __atomic_load_n(&word, __ATOMIC_SEQ_CST); }
+void store(uint32_t& word, uint32_t value) { __atomic_store_n(&word, value, __ATOMIC_SEQ_CST); }
+
+}  // namespace
+
+Result<std::shared_ptr<StubProcess>> StubProcess::adopt(pid_t host_pid) {
+  std::shared_ptr<StubProcess> process(new StubProcess);
+  process->pid_ = host_pid;
+  process->pidfd_.reset(static_cast<int>(syscall(SYS_pidfd_open, host_pid, 0)));
+  if (!process->pidfd_) return host_errno();
+  return process;
+}
+
+StubProcess::~StubProcess() {
+  if (pidfd_) reap();
+}
+
+void StubProcess::kill() {
+  dead_.store(true, std::memory_order_release);
+  syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
+}
+
+rusage StubProcess::reap() {
+  rusage usage{};
+  if (reaped_.exchange(true)) return usage;
+  kill();
+  siginfo_t info{};
+  while (syscall(SYS_waitid, P_PIDFD, pidfd_.get(), &info, WEXITED | __WALL, &usage) != 0 && errno == EINTR) continue;
+  return usage;
+}
+
+StubThread::StubThread(std::shared_ptr<AddressSpace> memory, uint32_t slot, std::shared_ptr<StubProcess> process)
+    : memory_(std::move(memory)), slot_(slot), process_(std::move(process)) {}
+
+StubThread::~StubThread() {
+  if (process_) memory_->free_slot(slot_, process_->pid(), host_tid_);
+}
+
+Result<std::unique_ptr<StubThread>> StubThread::arrive(std::shared_ptr<AddressSpace> memory, uint32_t index) {
+  std::unique_ptr<StubThread> stub(new StubThread(memory, index, nullptr));
+  StubSlot* slot = stub->slot();
+  // The process may die before it reports; there is nobody to ask about that but its socket. (A process that shares it, after vfork, keeps
+  // it open.)
+  const timespec patience{10, 0};
+  store(slot->kernel_sleeping, 1);
+  const time_t begin = time(nullptr);
+  while (load(slot->turn) != STUB_TURN_KERNEL) {
+    if (time(nullptr) - begin > 30) return Errno(EAGAIN);
+    futex_wait(&slot->turn, STUB_TURN_GUEST, &patience);
+  }
+  store(slot->kernel_sleeping, 0);
+  const pid_t pid = TRY(receive_writer(memory->socket()));
+  stub->process_ = TRY(StubProcess::adopt(pid));
+  stub->host_tid_ = pid;
+  if (load(slot->event) == STUB_EVENT_SIGNAL && !stub->read_frame()) return Errno(EIO);
+  return stub;
+}
+
+bool StubThread::await_turn() {
+  StubSlot* slot = this->slot();
+  for (uint32_t left = kSpin; left > 0; --left) {
+    if (load(slot->turn) != STUB_TURN_GUEST) break;
+    __builtin_ia32_pause();
+  }
+  if (load(slot->turn) == STUB_TURN_GUEST) {
+    store(slot->kernel_sleeping, 1);
+    while (load(slot->turn) == STUB_TURN_GUEST && !process_->dead()) futex_wait(&slot->turn, STUB_TURN_GUEST);
+    store(slot->kernel_sleeping, 0);
+  }
+  return !process_->dead();
+}
+
+void StubThread::hand_over(uint32_t request) {
+  StubSlot* slot = this->slot();
+  slot->request = request;
+  slot->spin = kSpin;
+  store(slot->turn, STUB_TURN_GUEST);
+  if (load(slot->sleeping)) futex_wake(&slot->turn);
+}
+
+void StubThread::wake_dead() {
+  store(slot()->turn, STUB_TURN_DEAD);
+  futex_wake(&slot()->turn);
+}
+
+bool StubThread::read_frame() {
+  StubSlot* slot = this->slot();
+  const uint64_t frame = __atomic_load_n(&slot->frame_offset, __ATOMIC_RELAXED),
+                 info = __atomic_load_n(&slot->info_offset, __ATOMIC_RELAXED);
+  const auto inside = [](uint64_t offset, uint64_t size) {
+    return offset >= STUB_STACK_OFFSET + 1024 && offset % 8 == 0 && offset < STUB_SLOT_SIZE && size <= STUB_SLOT_SIZE - offset;
+  };
+  if (!inside(frame, sizeof(abi::UContext)) || !inside(info, sizeof(siginfo_t))) return false;
+  frame_offset_ = frame;
+  info_offset_ = info;
+  uint64_t fp;
+  memcpy(&fp, this->frame() + offsetof(abi::UContext, fpstate), sizeof fp);
+  fp_offset_ = fp - (STUB_SLOTS + slot_ * STUB_SLOT_SIZE);
+  fp_size_ = 0;
+  if (!inside(fp_offset_, 512)) return true;
+  uint32_t words[2];
+  memcpy(words, reinterpret_cast<char*>(slot) + fp_offset_ + kFpSoftware, sizeof words);
+  fp_size_ = words[0] == kFpMagic ? words[1] : 512;
+  if (fp_size_ < 512 || !inside(fp_offset_, fp_size_)) fp_size_ = 0;
+  return true;
+}
+
+StubEvent StubThread::wait(abi::Registers& regs) {
+  StubEvent event;
+  if (!await_turn()) return event;
+  StubSlot* slot = this->slot();
+  const uint32_t kind = load(slot->event), signal = load(slot->signal);
+  if (kind != STUB_EVENT_SIGNAL || !read_frame()) {
+    klog(LogLevel::Warning, "stub %d: nonsense in its slot; its process is killed", host_tid_);
+    process_->kill();
+    return event;
+  }
+  memcpy(&regs, frame() + offsetof(abi::UContext, regs), sizeof regs);
+  if (signal == STUB_INTERRUPT_SIGNAL) {
+    event.kind = StubEvent::Interrupt;
+  } else if (signal == SIGSYS) {
+    event.kind = StubEvent::Syscall;
+  } else {
+    event.kind = StubEvent::Fault;
+    memcpy(&event.info, reinterpret_cast<char*>(slot) + info_offset_, sizeof event.info);
+    event.info.si_signo = static_cast<int>(signal);
+  }
+  return event;
+}
+
+void StubThread::resume(const abi::Registers& regs) {
+  abi::Registers copy = regs;
+  copy.cs = 0x33;
+  copy.ss = 0x2b;
+  memcpy(frame() + offsetof(abi::UContext, regs), &copy, sizeof copy);
+  const abi::SigSet none = 0;
+  memcpy(frame() + offsetof(abi::UContext, mask), &none, sizeof none);
+  slot()->frame_offset = frame_offset_;
+  hand_over(STUB_RESUME);
+}
+
+void StubThread::interrupt() { syscall(SYS_tgkill, process_->pid(), host_tid_, STUB_INTERRUPT_SIGNAL); }
+
+Result<std::vector<int64_t>> StubThread::run(const std::vector<StubCall>& calls) {
+  if (calls.size() > STUB_MAX_OPS) return Errno(E2BIG);
+  StubSlot* slot = this->slot();
+  std::vector<int> fds;
+  for (size_t i = 0; i < calls.size(); ++i) {
+    const StubCall& call = calls[i];
+    StubOp& op = slot->ops[i];
+    op.number = call.number;
+    memcpy(op.args, call.args, sizeof op.args);
+    op.stop_on_error = call.stop_on_error;
+    op.fd_argument = 0;
+    if (call.fd_argument < 0 || call.fd < 0) continue;
+    size_t index = 0;
+    while (index < fds.size() && fds[index] != call.fd) ++index;
+    if (index == fds.size()) fds.push_back(call.fd);
+    op.fd_argument = call.fd_argument + 1;
+    op.fd_index = static_cast<uint32_t>(index);
+  }
+  if (fds.size() > STUB_MAX_FDS) return Errno(E2BIG);
+  std::unique_lock guard(memory_->descriptors_lock, std::defer_lock);
+  slot->count = static_cast<uint32_t>(calls.size());
+  slot->receive = fds.empty() ? 0 : 1;
+  if (!fds.empty()) {
+    guard.lock();
+    TRY(send_descriptors(memory_->socket(), fds));
+  }
+  hand_over(STUB_BATCH);
+  if (!await_turn()) return Errno(ESRCH);
+  if (__atomic_load_n(&slot->received, __ATOMIC_RELAXED) < 0) return Errno(EMFILE);
+  const uint32_t executed = load(slot->executed);
+  std::vector<int64_t> results(calls.size(), -ECANCELED);
+  for (size_t i = 0; i < calls.size() && i < executed; ++i) results[i] = __atomic_load_n(&slot->ops[i].result, __ATOMIC_RELAXED);
+  return results;
+}
+
+Result<uint64_t> StubThread::run_one(const StubCall& call) {
+  const std::vector<int64_t> results = TRY(run({call}));
+  if (results[0] < 0 && results[0] > -4096) return Errno(static_cast<int>(-results[0]));
+  return static_cast<uint64_t>(results[0]);
+}
+
+// The child begins with this thread's frame, whose addresses become those of its own slot.
+void StubThread::copy_frame_to(StubThread& child) {
+  const uint64_t from = frame_offset_ - 8;
+  memcpy(reinterpret_cast<char*>(child.slot()) + from, reinterpret_cast<char*>(slot()) + from, STUB_SLOT_SIZE - from);
+  child.frame_offset_ = frame_offset_;
+  child.info_offset_ = info_offset_;
+  child.fp_offset_ = fp_offset_;
+  child.fp_size_ = fp_size_;
+  const uint64_t address = STUB_SLOTS + child.slot_ * STUB_SLOT_SIZE;
+  const uint64_t fp = fp_size_ == 0 ? 0 : address + fp_offset_;
+  const abi::SigStack stack{address + STUB_STACK_OFFSET, 0, 0, STUB_SLOT_SIZE - STUB_STACK_OFFSET};
+  memcpy(child.frame() + offsetof(abi::UContext, fpstate), &fp, sizeof fp);
+  memcpy(child.frame() + offsetof(abi::UContext, stack), &stack, sizeof stack);
+  StubSlot* theirs = child.slot();
+  memset(theirs, 0, sizeof *theirs);
+  theirs->frame_offset = frame_offset_;
+  theirs->info_offset = info_offset_;
+  theirs->signal = STUB_INTERRUPT_SIGNAL;
+  theirs->spin = kSpin;
+  theirs->socket = slot()->socket;
+}
+
+Result<std::unique_ptr<StubThread>> StubThread::fork(uint64_t extra_flags, uint64_t child_tid) {
+  std::shared_ptr<AddressSpace> memory = TRY(AddressSpace::create());
+  TRY(memory->take_slot(static_cast<int>(slot_)));
+  StubThread blank(memory, slot_, nullptr);
+  copy_frame_to(blank);
+  blank.slot()->announce = 1;
+  const int fds[] = {memory->slots_fd(), memory->stub_socket_fd()};
+  StubSlot* slot = this->slot();
+  {
+    std::lock_guard guard(memory_->descriptors_lock);
+    TRY(send_descriptors(memory_->socket(), fds));
+    slot->clone_flags = CLONE_PARENT | SIGCHLD | extra_flags;
+    slot->clone_slot = STUB_SLOTS + slot_ * STUB_SLOT_SIZE;
+    slot->clone_child_tid = child_tid;
+    slot->clone_new_memory = 1;
+    hand_over(STUB_CLONE);
+    if (!await_turn()) return Errno(ESRCH);
+  }
+  const int64_t result = __atomic_load_n(&slot->clone_result, __ATOMIC_RELAXED);
+  if (result <= 0) return Errno(result < 0 && result > -4096 ? static_cast<int>(-result) : EAGAIN);
+  std::unique_ptr<StubThread> child = TRY(arrive(std::move(memory), slot_));
+  child->frame_offset_ = frame_offset_;
+  child->info_offset_ = info_offset_;
+  child->fp_offset_ = fp_offset_;
+  child->fp_size_ = fp_size_;
+  return child;
+}
+
+Result<std::unique_ptr<StubThread>> StubThread::clone_shared(bool process, uint64_t extra_flags, uint64_t child_tid, uint64_t tls) {
+  const uint32_t index = TRY(memory_->take_slot());
+  std::unique_ptr<StubThread> child(new StubThread(memory_, index, nullptr));
+  copy_frame_to(*child);
+  child->slot()->announce = process ? 1 : 0;
+  StubSlot* slot = this->slot();
+  slot->clone_flags = (process ? CLONE_PARENT | CLONE_VM | CLONE_FILES | SIGCHLD
+                               : CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM) |
+                      extra_flags;
+  slot->clone_slot = STUB_SLOTS + index * STUB_SLOT_SIZE;
+  slot->clone_child_tid = child_tid;
+  slot->clone_tls = tls;
+  slot->clone_new_memory = 0;
+  hand_over(STUB_CLONE);
+  if (!await_turn()) return Errno(ESRCH);
+  const int64_t result = __atomic_load_n(&slot->clone_result, __ATOMIC_RELAXED);
+  if (result <= 0) {
+    memory_->free_slot(index, process_->pid(), 0);
+    return Errno(result < 0 && result > -4096 ? static_cast<int>(-result) : EAGAIN);
+  }
+  if (process) {
+    std::unique_ptr<StubThread> other = TRY(arrive(memory_, index));
+    other->frame_offset_ = frame_offset_;
+    other->info_offset_ = info_offset_;
+    other->fp_offset_ = fp_offset_;
+    other->fp_size_ = fp_size_;
+    return other;
+  }
+  // The stub's word for it; a thread of another process it cannot be.
+  if (syscall(SYS_tgkill, process_->pid(), static_cast<pid_t>(result), 0) != 0) return Errno(EIO);
+  child->process_ = process_;
+  child->host_tid_ = static_cast<pid_t>(result);
+  if (!child->await_turn()) return Errno(ESRCH);
+  return child;
+}
+
+void StubThread::exit_thread() {
+  StubSlot* slot = this->slot();
+  slot->count = 1;
+  slot->receive = 0;
+  slot->ops[0] = {};
+  slot->ops[0].number = SYS_exit;
+  hand_over(STUB_BATCH);
+}
+
+void StubThread::set_fs_base(uint64_t base) {
+  slot()->fs_base = base;
+  slot()->set_fs = 1;
+}
+
+size_t StubThread::fp_state_size() { return fp_size_; }
+
+std::vector<uint8_t> StubThread::fp_state() {
+  std::vector<uint8_t> state(fp_size_);
+  memcpy(state.data(), reinterpret_cast<char*>(slot()) + fp_offset_, state.size());
+  return state;
+}
+
+Result<void> StubThread::set_fp_state(const std::vector<uint8_t>& state) {
+  if (fp_size_ == 0 || state.size() != fp_size_) return Errno(EINVAL);
+  char* place = reinterpret_cast<char*>(slot()) + fp_offset_;
+  // The software part says what the host saved; it stays as the host wrote it.
+  memcpy(place, state.data(), kFpSoftware);
+  memcpy(place + 512, state.data() + 512, state.size() - 512);
+  return {};
+}
+
+void StubThread::reset_fp_state() {
+  if (fp_size_ < 576) return;
+  char* place = reinterpret_cast<char*>(slot()) + fp_offset_;
+  memset(place, 0, kFpSoftware);
+  const uint16_t control = 0x37f;
+  const uint32_t mxcsr = 0x1f80;
+  memcpy(place, &control, sizeof control);
+  memcpy(place + 24, &mxcsr, sizeof mxcsr);
+  memset(place + 512, 0, 16);  // XSTATE_BV: every component in its initial state; and XCOMP_BV
+}
+
+}  // namespace caisson::kernel
