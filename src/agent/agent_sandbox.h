@@ -26,6 +26,7 @@ class AgentSandbox : public sandbox::Sandbox {
 
 #define CAISSON_METHOD(Name) void Name(v1::Name##Request request, rpc::Descriptors fds, Reply<v1::Name##Response> reply) override;
   CAISSON_SANDBOX_METHODS(CAISSON_METHOD)
+  CAISSON_SANDBOX_OPTIONAL_METHODS(CAISSON_METHOD)
 #undef CAISSON_METHOD
 
  private:

@@ -96,6 +96,8 @@ Result<void> Machine::start(const oci::Spec& spec, bool systemd_cgroup) {
 void Machine::boot(VmConfig config, sandbox::v1::ConfigureRequest configure, PodNetwork network) {
   for (const NetworkDevice& device : network.devices) config.networks.push_back({device.tap.get(), device.mac});
   if (network.description.interfaces_size() > 0) *configure.mutable_network() = network.description;
+  if (network.local_connections)
+    port_forward_ = std::make_unique<PortForward>(loop, std::move(*network.local_connections), *link_, next_channel);
   link_->start(config, std::move(configure),
                [dir = context.dir](const sandbox::Leftovers& leftovers) { return sandbox::save_leftovers(dir, kVmLeftovers, leftovers); });
 }
@@ -188,6 +190,7 @@ void Machine::free_resources() {
 
 void Machine::end() {
   if (std::exchange(ended_, true)) return;
+  port_forward_.reset();
   if (link_) link_->kill();
   free_resources();
   events.close();

@@ -11,6 +11,7 @@
 #include "host/cgroup.h"
 #include "microvm/guest_link.h"
 #include "microvm/pod_network.h"
+#include "microvm/port_forward.h"
 #include "microvm/share.h"
 #include "oci/pod.h"
 #include "oci/spec.h"
@@ -79,6 +80,7 @@ class Machine : public std::enable_shared_from_this<Machine> {
   std::function<void()> on_end_;
   std::optional<Share> share_;
   std::unique_ptr<GuestLink> link_;
+  std::unique_ptr<PortForward> port_forward_;
   uint64_t memory_mib_ = 0;
   int pod_init_ = 0;
   host::CgroupPaths cgroup_;

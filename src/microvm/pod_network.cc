@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "host/namespaces.h"
 #include "host/network.h"
 #include "host/worker.h"
@@ -37,16 +38,25 @@ Result<host::WorkerOutput> take_over(const std::string& path) {
     output.fds.push_back(TRY(host::create_tap(tap, network.interfaces[i].mtu)));
     TRY(host::redirect_between(network.interfaces[i].name, tap));
   }
+  if (auto caught = host::catch_connections(); caught.ok()) {
+    output.fds.push_back(std::move(caught->listener));
+    output.fds.push_back(std::move(caught->link));
+  } else {
+    log::warning("ports of the pod cannot be forwarded (crictl port-forward): {}", caught.error().message());
+  }
   output.payload = sandbox::network_to_message(network).SerializeAsString();
   return output;
 }
 
 Result<PodNetwork> unpack(host::WorkerOutput output) {
   PodNetwork network;
-  if (!network.description.ParseFromString(output.payload) ||
-      static_cast<size_t>(network.description.interfaces_size()) != output.fds.size())
+  const bool parsed = network.description.ParseFromString(output.payload);
+  const size_t devices = static_cast<size_t>(network.description.interfaces_size());
+  if (!parsed || (output.fds.size() != devices && output.fds.size() != devices + 2))
     return make_error(EPROTO, "the description of the pod's network got lost on its way");
-  for (size_t i = 0; i < output.fds.size(); ++i)
+  if (output.fds.size() > devices)
+    network.local_connections = host::CaughtConnections{std::move(output.fds[devices]), std::move(output.fds[devices + 1])};
+  for (size_t i = 0; i < devices; ++i)
     network.devices.push_back({std::move(output.fds[i]), network.description.interfaces(static_cast<int>(i)).mac()});
   return network;
 }

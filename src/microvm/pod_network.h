@@ -3,12 +3,14 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "host/event_loop.h"
+#include "host/socket_lookup.h"
 #include "sandbox.pb.h"
 
 namespace caisson::microvm {
@@ -23,6 +25,8 @@ struct NetworkDevice {
 struct PodNetwork {
   sandbox::v1::Network description;
   std::vector<NetworkDevice> devices;  // as many as description.interfaces, in their order
+  // Connections made in the namespace itself, for PortForward. Nothing where the node's kernel cannot do it; a warning has told why.
+  std::optional<host::CaughtConnections> local_connections;
 };
 
 // Reads the network namespace at path, makes a tap for each of its interfaces that is up (but loopback) and redirects one to the other.

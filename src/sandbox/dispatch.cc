@@ -37,6 +37,7 @@ void dispatch(Sandbox& sandbox, rpc::Call call) {
 #define CAISSON_METHOD(Name) \
   if (call.method == #Name) return invoke(sandbox, &Sandbox::Name, std::move(call));
   CAISSON_SANDBOX_METHODS(CAISSON_METHOD)
+  CAISSON_SANDBOX_OPTIONAL_METHODS(CAISSON_METHOD)
 #undef CAISSON_METHOD
   call.respond(make_error(ENOSYS, "there is no method {} here", call.method.substr(0, 100)));
 }

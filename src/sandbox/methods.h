@@ -20,3 +20,6 @@
   X(Events)                        \
   X(Ping)                          \
   X(Shutdown)
+
+// What not every sandbox has: one that does not implement a row answers it with ENOTSUP.
+#define CAISSON_SANDBOX_OPTIONAL_METHODS(X) X(Connect)

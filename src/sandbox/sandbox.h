@@ -23,6 +23,12 @@ class Sandbox {
 #define CAISSON_METHOD(Name) virtual void Name(v1::Name##Request request, rpc::Descriptors fds, Reply<v1::Name##Response> reply) = 0;
   CAISSON_SANDBOX_METHODS(CAISSON_METHOD)
 #undef CAISSON_METHOD
+#define CAISSON_METHOD(Name)                                                                \
+  virtual void Name(v1::Name##Request, rpc::Descriptors, Reply<v1::Name##Response> reply) { \
+    reply(make_error(ENOTSUP, "this sandbox does not support the method " #Name));          \
+  }
+  CAISSON_SANDBOX_OPTIONAL_METHODS(CAISSON_METHOD)
+#undef CAISSON_METHOD
 };
 
 // Decodes a ttrpc call, calls the sandbox, encodes the reply. For rpc::Server's handler.

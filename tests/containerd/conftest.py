@@ -1,8 +1,10 @@
 """Fixtures: one containerd per run of these tests, and images made here."""
 
 import itertools
+import json
 import os
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -10,7 +12,9 @@ import pytest
 sys.path.insert(0, os.path.dirname(__file__))
 
 import images  # noqa: E402
-from node import RUNTIME_TYPES, Crictl, Node, crictl_binary  # noqa: E402
+from harness.waiting import wait_for  # noqa: E402
+from node import Crictl, Node, crictl_binary  # noqa: E402
+from pods import Pod  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +53,46 @@ def crictl(clean):
     if crictl_binary() is None:
         pytest.skip("crictl is not here: scripts/build-crictl makes it where a Go toolchain and the module are")
     return Crictl(clean)
+
+
+@pytest.fixture
+def make_pod(crictl, runtime_name, name, folder, request):
+    pods = []
+
+    def make(**options):
+        pods.append(Pod(crictl, runtime_name, f"{name}p{len(pods)}", folder, **options))
+        return pods[-1]
+
+    yield make
+    for pod in pods:
+        pod.remove()
+
+
+# A pod on the node's own network has no place in a virtual machine: tests without a network plug-in give it one of its own.
+@pytest.fixture
+def network(node):
+    conf = {
+        "cniVersion": "0.4.0", "name": "caissontest",
+        "plugins": [{"type": "bridge", "bridge": "caissonct0", "isGateway": True, "ipMasq": False,
+                     "ipam": {"type": "host-local", "dataDir": str(node.folder / "ipam"),
+                              "ranges": [[{"subnet": "10.213.7.0/24"}], [{"subnet": "fd00:213:7::/64"}]],
+                              "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}},
+                    {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}, {"type": "further"}],
+    }
+    if not os.path.exists("/usr/lib/cni/bridge"):
+        pytest.skip("CNI plug-ins are not installed (Debian package containernetworking-plugins)")
+    path = node.folder / "cni/10-test.conflist"
+    if not path.exists():
+        path.write_text(json.dumps(conf))
+        wait_for(lambda: '"NetworkReady"' in node_status(node) and network_ready(node), "containerd to load the network configuration")
+    yield
+    subprocess.run(["ip", "link", "del", "caissonct0"], capture_output=True)
+
+
+def node_status(node):
+    return Crictl(node).call("info").stdout
+
+
+def network_ready(node):
+    conditions = json.loads(node_status(node))["status"]["conditions"]
+    return any(row["type"] == "NetworkReady" and row["status"] for row in conditions)

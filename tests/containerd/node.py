@@ -35,7 +35,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
   stream_server_port = "0"
   disable_apparmor = true
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
+    bin_dir = "{folder}/cnibin"
     conf_dir = "{folder}/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     default_runtime_name = "runc"
@@ -46,6 +46,21 @@ HANDLER = """
       runtime_type = "{type}"
       pod_annotations = ["io.caisson.*"]
       container_annotations = ["io.caisson.*"]
+"""
+
+# A CNI plug-in for the end of a chain: runs the shell script that a test has put into the node's folder, with the pod's namespace as $CNI_NETNS.
+FURTHER_PLUGIN = """#!/usr/bin/python3
+import json, os, subprocess, sys
+config = json.load(sys.stdin)
+if os.environ["CNI_COMMAND"] == "VERSION":
+    print(json.dumps({{"cniVersion": "0.4.0", "supportedVersions": ["0.3.1", "0.4.0"]}}))
+elif os.environ["CNI_COMMAND"] == "ADD":
+    if os.path.exists("{folder}/further"):
+        done = subprocess.run(["sh", "-eu", "{folder}/further"], capture_output=True, text=True)
+        if done.returncode != 0:
+            print(json.dumps({{"cniVersion": "0.4.0", "code": 100, "msg": done.stderr}}))
+            sys.exit(1)
+    print(json.dumps(config["prevResult"]))
 """
 
 
@@ -67,6 +82,12 @@ class Node:
             text += HANDLER.format(name=name, type=runtime_type)
         (self.folder / "config.toml").write_text(text)
         (self.folder / "cni").mkdir()
+        plugins = self.folder / "cnibin"
+        plugins.mkdir()
+        for plugin in pathlib.Path("/usr/lib/cni").glob("*"):
+            (plugins / plugin.name).symlink_to(plugin)
+        (plugins / "further").write_text(FURTHER_PLUGIN.format(folder=self.folder))
+        (plugins / "further").chmod(0o755)
         self.process = None
         self.log_path = self.folder / "containerd.log"
 
@@ -149,9 +170,12 @@ class Crictl:
         self.node = node
         self.binary = crictl_binary()
 
-    def call(self, *args, check=True, timeout=60, input=None):
+    def argv(self, *args):
         endpoint = f"unix://{self.node.address}"
-        argv = [self.binary, "--runtime-endpoint", endpoint, "--image-endpoint", endpoint, "--timeout", "60s", *map(str, args)]
+        return [self.binary, "--runtime-endpoint", endpoint, "--image-endpoint", endpoint, "--timeout", "60s", *map(str, args)]
+
+    def call(self, *args, check=True, timeout=60, input=None):
+        argv = self.argv(*args)
         done = subprocess.run(argv, text=True, timeout=timeout, input=input, stdin=None if input is not None else subprocess.DEVNULL, capture_output=True)
         outcome = Outcome(argv, done.returncode, done.stdout, done.stderr)
         assert not check or outcome.ok, f"failed: {outcome}\ncontainerd's log ends:\n{self.node.log_tail()}"

@@ -2,118 +2,12 @@
 
 import json
 import os
-import pathlib
 import subprocess
 
 import pytest
 from harness.waiting import wait_for
-from images import BUSYBOX
 
 ALL = pytest.mark.runtimes("runc", "namespace", "microvm")
-
-
-class Pod:
-    def __init__(self, crictl, runtime, name, folder, namespaces=None, **linux):
-        self.crictl, self.runtime, self.name = crictl, runtime, name
-        self.folder = pathlib.Path(folder) / name
-        self.folder.mkdir()
-        self.logs = self.folder / "logs"
-        self.logs.mkdir()
-        self.config = {
-            "metadata": {"name": name, "uid": name, "namespace": "default", "attempt": 1},
-            "hostname": f"host-{name}"[:60],
-            "log_directory": str(self.logs),
-            "dns_config": {"servers": ["192.0.2.53"], "searches": ["example.test"]},
-            "linux": {"cgroup_parent": f"/{name}", "security_context": {"namespace_options": namespaces or {}}, **linux},
-        }
-        self.path = self.folder / "pod.json"
-        self.path.write_text(json.dumps(self.config))
-        self.id = crictl.call("runp", "--runtime", runtime, self.path).stdout.strip()
-        self.containers = 0
-
-    def create(self, command, mounts=(), resources=None, tty=False, stdin=False):
-        self.containers += 1
-        config = {
-            "metadata": {"name": f"{self.name}-c{self.containers}", "attempt": 1},
-            "image": {"image": BUSYBOX},
-            "command": command,
-            "log_path": f"c{self.containers}.log",
-            "mounts": list(mounts),
-            "tty": tty,
-            "stdin": stdin,
-            "linux": {"resources": resources or {}},
-        }
-        path = self.folder / f"container{self.containers}.json"
-        path.write_text(json.dumps(config))
-        return self.crictl.call("create", self.id, path, self.path).stdout.strip()
-
-    def start(self, *args, **options):
-        container = self.create(*args, **options)
-        self.crictl.call("start", container)
-        return container
-
-    def exec(self, container, *command, check=True):
-        return self.crictl.call("exec", container, *command, check=check)
-
-    def remove(self):
-        self.crictl.call("stopp", self.id)
-        self.crictl.call("rmp", "-f", self.id)
-        # The pod's own cgroup is the kubelet's to remove. Not what is below it: that is the runtime's.
-        for folder in pathlib.Path("/sys/fs/cgroup").glob(f"*/{self.name}"):
-            wait_for(lambda: remove_folder(folder), f"{folder} to be empty", deadline=5)
-
-
-def remove_folder(path):
-    try:
-        path.rmdir()
-    except FileNotFoundError:
-        pass
-    except OSError:
-        return False
-    return True
-
-
-@pytest.fixture
-def make_pod(crictl, runtime_name, name, folder, request):
-    pods = []
-
-    def make(**options):
-        pods.append(Pod(crictl, runtime_name, f"{name}p{len(pods)}", folder, **options))
-        return pods[-1]
-
-    yield make
-    for pod in pods:
-        pod.remove()
-
-
-# A pod on the node's own network has no place in a virtual machine: tests without a network plug-in give it one of its own.
-@pytest.fixture
-def network(node):
-    conf = {
-        "cniVersion": "0.4.0", "name": "caissontest",
-        "plugins": [{"type": "bridge", "bridge": "caissonct0", "isGateway": True, "ipMasq": False,
-                     "ipam": {"type": "host-local", "dataDir": str(node.folder / "ipam"),
-                              "ranges": [[{"subnet": "10.213.7.0/24"}], [{"subnet": "fd00:213:7::/64"}]],
-                              "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}],
-    }
-    if not os.path.exists("/usr/lib/cni/bridge"):
-        pytest.skip("CNI plug-ins are not installed (Debian package containernetworking-plugins)")
-    path = node.folder / "cni/10-test.conflist"
-    if not path.exists():
-        path.write_text(json.dumps(conf))
-        wait_for(lambda: '"NetworkReady"' in node_status(node) and network_ready(node), "containerd to load the network configuration")
-    yield
-    subprocess.run(["ip", "link", "del", "caissonct0"], capture_output=True)
-
-
-def node_status(node):
-    from node import Crictl
-    return Crictl(node).call("info").stdout
-
-
-def network_ready(node):
-    conditions = json.loads(node_status(node))["status"]["conditions"]
-    return any(row["type"] == "NetworkReady" and row["status"] for row in conditions)
 
 
 @ALL

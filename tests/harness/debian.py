@@ -1,0 +1,70 @@
+"""A Debian made by debootstrap, for tests with real programs: made once, kept as an archive in /var/cache/caisson/test."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+CACHE = pathlib.Path("/var/cache/caisson/test")
+# What nothing in a container needs.
+UNNEEDED = ["var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"]
+SERVERS = ["nginx-light", "redis-server", "postgresql", "iperf3"]
+
+
+def run(*argv, timeout=900, **options):
+    done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, **options)
+    assert done.returncode == 0, f"{' '.join(map(str, argv))} failed: {done.stdout[-1500:]} {done.stderr[-800:]}"
+
+
+def keep(tree, archive):
+    """Packs tree into archive, which appears by rename, and removes the tree."""
+    for name in UNNEEDED:
+        shutil.rmtree(tree / name, ignore_errors=True)
+    run("tar", "-C", tree, "-cf", f"{archive}.new", ".")
+    os.rename(f"{archive}.new", archive)
+    shutil.rmtree(tree)
+
+
+def fresh_tree(name):
+    if os.environ.get("CAISSON_TEST_OFFLINE") == "1":
+        pytest.skip("debootstrap needs the network, and CAISSON_TEST_OFFLINE=1 is set")
+    tree = CACHE / name
+    CACHE.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(tree, ignore_errors=True)
+    return tree
+
+
+def debian_archive():
+    """A minimal Debian with Python."""
+    done = CACHE / "bookworm.tar"
+    if not done.exists():
+        tree = fresh_tree("bookworm")
+        run("debootstrap", "--variant=minbase", "--include=python3-minimal", "bookworm", tree)
+        keep(tree, done)
+    return done
+
+
+def server_archive():
+    """The same with nginx, redis, PostgreSQL and iperf3."""
+    done = CACHE / "bookworm-servers.tar"
+    if not done.exists():
+        base = debian_archive()
+        tree = fresh_tree("bookworm-servers")
+        tree.mkdir()
+        run("tar", "-C", tree, "-xf", base)
+        shutil.copy("/etc/resolv.conf", tree / "etc/resolv.conf")
+        for proxy in ("/etc/apt/apt.conf.d",):
+            for setting in pathlib.Path(proxy).glob("*proxy*"):
+                shutil.copy(setting, tree / "etc/apt/apt.conf.d")
+        # No service may start because it is installed.
+        policy = tree / "usr/sbin/policy-rc.d"
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+        script = "apt-get -q update && apt-get -q -y --no-install-recommends install " + " ".join(SERVERS)
+        run("unshare", "--mount", "--pid", "--fork", "sh", "-c", 'mount -t proc proc "$0/proc" && exec chroot "$0" sh -c "$1"', tree, script,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"})
+        policy.unlink()
+        keep(tree, done)
+    return done
