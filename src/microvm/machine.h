@@ -1,6 +1,7 @@
 // Machine: what the containers of one micro-VM sandbox share: the virtual machine, its share and cgroup, events.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -48,6 +49,8 @@ class Machine : public std::enable_shared_from_this<Machine> {
   bool alive() const { return link_ && !link_->death(); }
   GuestLink& link() { return *link_; }
   Share& share() { return *share_; }
+  // The VMM's process; 0 where there is none.
+  pid_t vmm_pid() const { return alive() ? std::max(link_->hypervisor().pid(), 0) : 0; }
   uint64_t memory_mib() const { return memory_mib_; }
   const sandbox::v1::ConfigureResponse& guest() const { return guest_; }
 

@@ -118,6 +118,7 @@ void VmSandbox::Ping(v1::PingRequest, rpc::Descriptors, Reply<v1::PingResponse> 
   response.set_kernel_release(machine_->guest().kernel_release());
   response.set_kernel_version(machine_->guest().kernel_version());
   response.set_sandbox_pid(getpid());
+  response.set_machine_pid(machine_->vmm_pid());
   for (const auto& [id, container] : machine_->containers) response.add_container_ids(id);
   reply(std::move(response));
 }

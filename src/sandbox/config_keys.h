@@ -26,6 +26,7 @@ struct ConfigKey {
 };
 
 inline constexpr std::string_view kHypervisorValues[] = {"qemu"};
+inline constexpr std::string_view kHostNetworkValues[] = {"namespace", "refuse"};
 inline constexpr std::string_view kMachineValues[] = {"auto", "microvm", "q35"};
 inline constexpr std::string_view kAccelValues[] = {"auto", "kvm", "tcg"};
 inline constexpr std::string_view kGuestValues[] = {"auto", "stock", "tuned"};
@@ -38,6 +39,8 @@ inline constexpr uint64_t kMaxTimeoutSeconds = 3600;
 inline constexpr ConfigKey kConfigKeys[] = {
     {.section = "", .name = "isolation", .member = &RuntimeConfig::isolation, .values = oci::kIsolationValues,
      .meaning = "The isolation of sandboxes where neither --isolation nor the annotation io.caisson.isolation says. `auto` is `microvm` where a guest has booted under KVM (`caisson check`), else `namespace`, with a warning."},
+    {.section = "", .name = "host_network", .member = &RuntimeConfig::host_network, .values = kHostNetworkValues,
+     .meaning = "What becomes of a pod on the node's own network (hostNetwork) where the isolation is `microvm`, which cannot have it: it is refused, or runs with isolation `namespace`."},
     {.section = "microvm", .name = "hypervisor", .member = &MicrovmConfig::hypervisor, .values = kHypervisorValues,
      .meaning = "The virtual machine monitor."},
     {.section = "microvm", .name = "hypervisor_path", .member = &MicrovmConfig::hypervisor_path, .path = true,

@@ -26,8 +26,14 @@ uint64_t fnv1a(std::string_view text, uint64_t basis) {
 BootstrapRequest read_bootstrap(std::string_view input, const std::string& id, const std::string& namespace_) {
   BootstrapRequest request;
   containerd::BootstrapParams params;
-  if (input.empty() || !params.ParseFromArray(input.data(), static_cast<int>(input.size()))) return request;
-  if (params.instance_id() != id || params.namespace_() != namespace_) return request;
+  if (input.empty()) return request;
+  const bool parsed = params.ParseFromArray(input.data(), static_cast<int>(input.size()));
+  if (!parsed || params.instance_id() != id || params.namespace_() != namespace_) {
+    containerd::Any options;
+    if (options.ParseFromArray(input.data(), static_cast<int>(input.size())) && !options.type_url().empty())
+      request.runtime_options = std::string(input);
+    return request;
+  }
   request.form = BootstrapForm::Binary;
   request.ttrpc_address = params.containerd_ttrpc_address();
   request.debug = params.log_level() < 0;

@@ -17,6 +17,7 @@ struct BootstrapRequest {
   BootstrapForm form = BootstrapForm::Address;
   std::string ttrpc_address;  // where events go, when the request says; else the environment's TTRPC_ADDRESS
   bool debug = false;
+  std::string runtime_options;  // the handler's, an encoded Any; "" none
 };
 
 // Tells from standard input's bytes which form it is: binary BootstrapParams have our own id and namespace in fields 1 and 2; a bare Any of

@@ -7,10 +7,13 @@
 #include "base/log.h"
 #include "host/files.h"
 #include "sandbox/leftovers.h"
-#include "shim/task_service.h"
+#include "shim/sandbox_service.h"
 
 namespace caisson::shim {
 namespace {
+
+constexpr const char* kOptionsFile = "/runtime-options";
+constexpr const char* kPodFolder = "/pod";
 
 // containerd reads the bundle's fifo "log". Without a reader (containerd is restarting) lines are lost, and nothing waits for it.
 void log_to_bundle() {
@@ -31,8 +34,14 @@ Result<void> serve(DaemonOptions& options, const sandbox::SandboxFactory& factor
   auto stopped = [&] { publisher.flush([&] { loop->post([&] { loop->stop(); }); }); };
   TRY(host::mkdir_p(service_options.sandbox_dir, 0700));
   UniqueFd lock = TRY(sandbox::take_lock(service_options.sandbox_dir));
-  TaskService service(*loop, service_options, publisher, factory, stopped);
-  rpc::Server server(*loop, [&](rpc::Call call) { service.handle(std::move(call)); });
+  if (auto kept = host::read_file(service_options.sandbox_dir + kOptionsFile); kept.ok())
+    if (!service_options.runtime_options.ParseFromString(*kept)) return make_error(EINVAL, "the runtime's options cannot be decoded");
+  TaskService tasks(*loop, service_options, publisher, factory, stopped);
+  SandboxService pod(*loop, service_options.sandbox_dir + kPodFolder, tasks);
+  rpc::Server server(*loop, [&](rpc::Call call) {
+    if (call.service == SandboxService::kName) return pod.handle(std::move(call));
+    tasks.handle(std::move(call));
+  });
   TRY(server.add_listener(std::move(options.listener)));
   Result<void> outcome = loop->run();
   server.close();
@@ -40,6 +49,12 @@ Result<void> serve(DaemonOptions& options, const sandbox::SandboxFactory& factor
 }
 
 }  // namespace
+
+Result<void> keep_runtime_options(const std::string& folder, const BootstrapRequest& request) {
+  if (request.runtime_options.empty()) return {};
+  TRY(host::mkdir_p(folder, 0700));
+  return host::write_file_atomic(folder + kOptionsFile, request.runtime_options, 0600);
+}
 
 std::string sandbox_folder(const std::string& namespace_, const std::string& group) {
   return fmt::format("/run/caisson/shim/{}/{}", namespace_, group);

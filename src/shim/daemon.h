@@ -6,6 +6,7 @@
 #include "base/result.h"
 #include "sandbox/process.h"
 #include "shim/arguments.h"
+#include "shim/bootstrap.h"
 
 namespace caisson::shim {
 
@@ -20,6 +21,9 @@ struct DaemonOptions {
 
 // Serves; returns the exit status.
 int run_daemon(DaemonOptions options, const sandbox::SandboxFactory& factory);
+
+// Leaves the handler's options for the daemon to find in its folder.
+Result<void> keep_runtime_options(const std::string& folder, const BootstrapRequest& request);
 
 // The folder of a pod's sandbox.
 std::string sandbox_folder(const std::string& namespace_, const std::string& group);

@@ -22,6 +22,7 @@
 #include "shim/bootstrap.h"
 #include "shim/daemon.h"
 #include "shim/options.h"
+#include "shim/pod_spec.h"
 #include "shim/publisher.h"
 #include "shim/rootfs.h"
 
@@ -117,13 +118,16 @@ Result<void> start(const Arguments& arguments, char** argv) {
   if (arguments.id.empty()) return make_error(EINVAL, "flag -id is required");
   std::string bundle = bundle_of(arguments);
   BootstrapRequest request = read_bootstrap(read_stdin(), arguments.id, arguments.namespace_);
-  std::string config = TRY(host::read_file(bundle + "/config.json"));
-  std::string group = group_of(config, arguments.id);
+  // A pod by the Sandbox API has none.
+  Result<std::string> config = host::read_file(bundle + "/config.json");
+  if (!config.ok() && config.error().code() != ENOENT) return std::move(config).error();
+  std::string group = config.ok() ? group_of(*config, arguments.id) : arguments.id;
   TRY(host::mkdir_p(kSocketFolder, 0711));
   std::string path = socket_path(kSocketFolder, arguments.address, arguments.namespace_, group);
   std::string address = "unix://" + path;
   if (!is_alive(path)) {
     std::string events = request.ttrpc_address.empty() ? environment("TTRPC_ADDRESS") : request.ttrpc_address;
+    TRY(keep_runtime_options(sandbox_folder(arguments.namespace_, group), request));
     TRY(spawn_daemon(arguments, group, events, TRY(listen_at(path)), argv));
   }
   TRY(host::write_file_atomic(bundle + "/address", address, 0600));
@@ -193,6 +197,7 @@ Result<int> run(const std::vector<std::string>& words, char** argv) {
 }  // namespace caisson::shim
 
 int main(int argc, char** argv) {
+  if (argc == 1 && strcmp(argv[0], caisson::shim::kPauseProgram) == 0) return caisson::shim::run_pause();
   auto status = caisson::shim::run({argv + 1, argv + argc}, argv);
   if (status.ok()) return *status;
   fmt::print(stderr, "{}: {}\n", argv[0], status.error().message());

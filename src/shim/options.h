@@ -11,8 +11,10 @@ namespace caisson::shim {
 // file.
 Result<sandbox::RuntimeConfig> config_from_options(const containerd::Any& options);
 
-// "auto" becomes what this node can do; a name that is not an isolation is EINVAL.
-Result<std::string> resolve_isolation(const sandbox::RuntimeConfig& config);
+// The isolation of a pod whose first container's config.json is spec: the program's name says it, else the annotation io.caisson.isolation,
+// else the configuration, where "auto" becomes what this node can do. A pod on the node's network gets `namespace` in place of `microvm`
+// where the configuration says so (host_network), else ENOTSUP. A name that is not an isolation is EINVAL.
+Result<std::string> choose_isolation(const sandbox::RuntimeConfig& config, const std::string& program_isolation, const std::string& spec);
 
 // The isolation that a shim's program name asks for: containerd-shim-caisson-vm-v2 is "microvm"; "" for containerd-shim-caisson-v2.
 std::string isolation_of_program(const std::string& argv0);

@@ -5,10 +5,9 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "host/cgroup.h"
 #include "host/files.h"
 #include "host/worker.h"
-#include "shim/metrics.h"
+#include "shim/calls.h"
 #include "shim/options.h"
 #include "shim/rootfs.h"
 
@@ -20,27 +19,6 @@ namespace v1 = sandbox::v1;
 namespace {
 
 constexpr const char* kServices[] = {"containerd.task.v2.Task", "containerd.task.v3.Task"};
-constexpr const char* kExecDetailsType = "containerd.runc.v1.ProcessDetails";
-
-// Decodes the call's request, calls method(request, reply), encodes its reply.
-template <typename Request, typename Response, typename Method>
-void decode_and_call(rpc::Call& call, Method method) {
-  Request request;
-  if (!request.ParseFromString(call.payload)) return call.respond(make_error(EINVAL, "{}: malformed request", call.method));
-  method(std::move(request), [respond = call.respond](Result<Response> response) {
-    if (!response.ok()) return respond(std::move(response).error());
-    respond(response->SerializeAsString());
-  });
-}
-
-// A reply for a sandbox call whose answer carries nothing: passes success or the error on.
-template <typename SandboxResponse>
-Reply<SandboxResponse> as_empty(Reply<containerd::Empty> reply) {
-  return [reply = std::move(reply)](Result<SandboxResponse> done) {
-    if (!done.ok()) return reply(std::move(done).error());
-    reply(containerd::Empty());
-  };
-}
 
 v1::Stream* attach(rpc::Descriptors& fds, int fd, v1::Stream* stream) {
   stream->set_descriptor(static_cast<uint32_t>(fds.size()));
@@ -56,19 +34,6 @@ v1::Streams pass_streams(const Streams& streams, rpc::Descriptors& fds) {
   if (streams.out() >= 0) attach(fds, streams.out(), passed.mutable_stdout());
   if (streams.err() >= 0) attach(fds, streams.err(), passed.mutable_stderr());
   return passed;
-}
-
-containerd::TaskStatus task_status(const Task& task, const Process& process) {
-  switch (process.phase) {
-    case Process::Phase::Created:
-    case Process::Phase::Starting:
-      return containerd::CREATED;
-    case Process::Phase::Exited:
-      return containerd::STOPPED;
-    case Process::Phase::Running:
-      return task.paused ? containerd::PAUSED : containerd::RUNNING;
-  }
-  return containerd::UNKNOWN;
 }
 
 }  // namespace
@@ -116,12 +81,11 @@ Result<std::shared_ptr<Process>> TaskService::find_process(const std::string& id
   return task->find(exec_id);
 }
 
-Result<void> TaskService::ensure_sandbox(const containerd::Any& options) {
-  if (sandbox_) return {};
+Result<sandbox::Sandbox*> TaskService::ensure_sandbox(const containerd::Any& options, const std::string& spec) {
+  if (sandbox_) return sandbox_.get();
   sandbox::SandboxContext context;
-  context.config = TRY(config_from_options(options));
-  if (!options_.isolation.empty()) context.config.isolation = options_.isolation;
-  context.isolation = TRY(resolve_isolation(context.config));
+  context.config = TRY(config_from_options(options.type_url().empty() ? options_.runtime_options : options));
+  context.isolation = isolation_ = TRY(choose_isolation(context.config, options_.isolation, spec));
   context.dir = options_.sandbox_dir;
   context.id = options_.sandbox_id;
   context.debug = options_.debug;
@@ -129,7 +93,15 @@ Result<void> TaskService::ensure_sandbox(const containerd::Any& options) {
   TRY(host::mkdir_p(context.dir, 0700));
   sandbox_ = TRY(factory_(loop_, context, [] {}));
   poll_events(0);
-  return {};
+  return sandbox_.get();
+}
+
+// A process in a guest has no pid on the node: what its task has is that of the machine it runs in.
+void TaskService::with_host_pid(int pid, std::function<void(uint32_t)> use) {
+  if (isolation_ != "microvm") return use(static_cast<uint32_t>(pid));
+  sandbox_->Ping({}, {}, [alive = alive_, use = std::move(use)](Result<v1::PingResponse> answer) {
+    if (*alive) use(static_cast<uint32_t>(answer.ok() && answer->machine_pid() > 0 ? answer->machine_pid() : getpid()));
+  });
 }
 
 void TaskService::Create(containerd::CreateTaskRequest request, Reply<containerd::CreateTaskResponse> reply) {
@@ -138,7 +110,7 @@ void TaskService::Create(containerd::CreateTaskRequest request, Reply<containerd
     return reply(make_error(ENOTSUP, "container {}: starting from a checkpoint is not supported", request.id()));
   Result<std::string> spec = host::read_file(request.bundle() + "/config.json");
   if (!spec.ok()) return reply(std::move(spec).error());
-  if (Result<void> ready = ensure_sandbox(request.options()); !ready.ok()) return reply(std::move(ready).error());
+  if (auto ready = ensure_sandbox(request.options(), *spec); !ready.ok()) return reply(std::move(ready).error());
   StreamNames names{request.stdin(), request.stdout(), request.stderr(), request.terminal()};
   auto streams = Streams::open(loop_, names, {request.id(), options_.namespace_});
   if (!streams.ok()) return reply(std::move(streams).error());
@@ -202,23 +174,28 @@ void TaskService::create_in_sandbox(const containerd::CreateTaskRequest& request
           return reply(created.ok() ? make_error(ECANCELED, "container {} was deleted while it was created", request.id())
                                     : std::move(created).error());
         }
-        Process& init = *row->second->init;
-        init.pid = static_cast<uint32_t>(created->pid());
-        containerd::TaskCreate event;
-        event.set_container_id(request.id());
-        event.set_bundle(request.bundle());
-        *event.mutable_rootfs() = request.rootfs();
-        event.mutable_io()->set_stdin(request.stdin());
-        event.mutable_io()->set_stdout(request.stdout());
-        event.mutable_io()->set_stderr(request.stderr());
-        event.mutable_io()->set_terminal(request.terminal());
-        event.set_pid(init.pid);
-        publisher_.publish("/tasks/create", "containerd.events.TaskCreate", event);
-        wait_for(row->second->init);
-        containerd::CreateTaskResponse response;
-        response.set_pid(init.pid);
-        reply(std::move(response));
+        with_host_pid(created->pid(), [this, request, init = row->second->init, reply](uint32_t pid) {
+          init->pid = pid;
+          publish_created(request, pid);
+          wait_for(init);
+          containerd::CreateTaskResponse response;
+          response.set_pid(pid);
+          reply(std::move(response));
+        });
       });
+}
+
+void TaskService::publish_created(const containerd::CreateTaskRequest& request, uint32_t pid) {
+  containerd::TaskCreate event;
+  event.set_container_id(request.id());
+  event.set_bundle(request.bundle());
+  *event.mutable_rootfs() = request.rootfs();
+  event.mutable_io()->set_stdin(request.stdin());
+  event.mutable_io()->set_stdout(request.stdout());
+  event.mutable_io()->set_stderr(request.stderr());
+  event.mutable_io()->set_terminal(request.terminal());
+  event.set_pid(pid);
+  publisher_.publish("/tasks/create", "containerd.events.TaskCreate", event);
 }
 
 void TaskService::wait_for(std::shared_ptr<Process> process) {
@@ -321,17 +298,19 @@ void TaskService::start_exec(std::shared_ptr<Process> process, Reply<containerd:
     sandbox_->ExecProcess(std::move(exec), std::move(fds), [this, alive, process, reply, fail](Result<v1::ExecProcessResponse> executed) {
       if (!*alive) return;
       if (!executed.ok()) return fail(std::move(executed).error());
-      process->pid = static_cast<uint32_t>(executed->pid());
-      process->phase = Process::Phase::Running;
-      containerd::TaskExecStarted event;
-      event.set_container_id(process->container_id);
-      event.set_exec_id(process->exec_id);
-      event.set_pid(process->pid);
-      publisher_.publish("/tasks/exec-started", "containerd.events.TaskExecStarted", event);
-      containerd::StartResponse response;
-      response.set_pid(process->pid);
-      reply(std::move(response));
-      wait_for(process);
+      with_host_pid(executed->pid(), [this, process, reply](uint32_t pid) {
+        process->pid = pid;
+        process->phase = Process::Phase::Running;
+        containerd::TaskExecStarted event;
+        event.set_container_id(process->container_id);
+        event.set_exec_id(process->exec_id);
+        event.set_pid(process->pid);
+        publisher_.publish("/tasks/exec-started", "containerd.events.TaskExecStarted", event);
+        containerd::StartResponse response;
+        response.set_pid(process->pid);
+        reply(std::move(response));
+        wait_for(process);
+      });
     });
   });
 }
@@ -408,197 +387,6 @@ void TaskService::delete_init(Task& task, Reply<containerd::DeleteResponse> repl
     response.set_exit_status(task->init->exit_status);
     *response.mutable_exited_at() = timestamp(task->init->exited_at_unix_nanos);
     reply(std::move(response));
-  });
-}
-
-void TaskService::State(containerd::StateRequest request, Reply<containerd::StateResponse> reply) {
-  auto task = find_task(request.id());
-  if (!task.ok()) return reply(std::move(task).error());
-  auto process = (*task)->find(request.exec_id());
-  if (!process.ok()) return reply(std::move(process).error());
-  containerd::StateResponse response;
-  response.set_id(request.id());
-  response.set_exec_id(request.exec_id());
-  response.set_bundle((*task)->bundle);
-  response.set_pid((*process)->pid);
-  response.set_status(task_status(**task, **process));
-  response.set_stdin((*process)->names.in);
-  response.set_stdout((*process)->names.out);
-  response.set_stderr((*process)->names.err);
-  response.set_terminal((*process)->names.terminal);
-  if ((*process)->phase == Process::Phase::Exited) {
-    response.set_exit_status((*process)->exit_status);
-    *response.mutable_exited_at() = timestamp((*process)->exited_at_unix_nanos);
-  }
-  reply(std::move(response));
-}
-
-void TaskService::Wait(containerd::WaitRequest request, Reply<containerd::WaitResponse> reply) {
-  auto process = find_process(request.id(), request.exec_id());
-  if (!process.ok()) return reply(std::move(process).error());
-  if ((*process)->phase != Process::Phase::Exited) return (*process)->waiters.push_back(std::move(reply));
-  containerd::WaitResponse response;
-  response.set_exit_status((*process)->exit_status);
-  *response.mutable_exited_at() = timestamp((*process)->exited_at_unix_nanos);
-  reply(std::move(response));
-}
-
-void TaskService::Kill(containerd::KillRequest request, Reply<containerd::Empty> reply) {
-  auto process = find_process(request.id(), request.exec_id());
-  if (!process.ok()) return reply(std::move(process).error());
-  if ((*process)->phase == Process::Phase::Exited) return reply(make_error(ENOENT, "process already finished: not found"));
-  if (!request.exec_id().empty() && (*process)->phase == Process::Phase::Created)
-    return reply(make_error(EBUSY, "exec process {} has not been started", request.exec_id()));
-  v1::SignalProcessRequest signal;
-  signal.set_container_id(request.id());
-  signal.set_exec_id(request.exec_id());
-  signal.set_signal(static_cast<int32_t>(request.signal()));
-  signal.set_all(request.all());
-  sandbox_->SignalProcess(std::move(signal), {}, [reply](Result<v1::SignalProcessResponse> done) {
-    if (done.ok()) return reply(containerd::Empty());
-    int code = done.error().code();
-    reply(code == ESRCH ? make_error(ENOENT, "process already finished: not found") : std::move(done).error());
-  });
-}
-
-void TaskService::Pids(containerd::PidsRequest request, Reply<containerd::PidsResponse> reply) {
-  auto task = find_task(request.id());
-  if (!task.ok()) return reply(std::move(task).error());
-  v1::ListProcessesRequest list;
-  list.set_container_id(request.id());
-  sandbox_->ListProcesses(std::move(list), {}, [reply](Result<v1::ListProcessesResponse> listed) {
-    if (!listed.ok()) return reply(std::move(listed).error());
-    containerd::PidsResponse response;
-    for (const auto& process : listed->processes()) {
-      containerd::ProcessInfo* info = response.add_processes();
-      info->set_pid(static_cast<uint32_t>(process.pid()));
-      if (process.exec_id().empty()) continue;
-      // ProcessDetails { string exec_id = 1; } has the encoding of any message whose first field is a string.
-      containerd::StartRequest details;
-      details.set_id(process.exec_id());
-      info->mutable_info()->set_type_url(kExecDetailsType);
-      info->mutable_info()->set_value(details.SerializeAsString());
-    }
-    reply(std::move(response));
-  });
-}
-
-void TaskService::Pause(containerd::PauseRequest request, Reply<containerd::Empty> reply) {
-  auto task = find_task(request.id());
-  if (!task.ok()) return reply(std::move(task).error());
-  v1::PauseContainerRequest pause;
-  pause.set_container_id(request.id());
-  sandbox_->PauseContainer(std::move(pause), {}, [this, alive = alive_, id = request.id(), reply](Result<v1::PauseContainerResponse> done) {
-    if (!*alive) return;
-    if (!done.ok()) return reply(std::move(done).error());
-    if (auto task = find_task(id); task.ok()) (*task)->paused = true;
-    containerd::TaskPaused event;
-    event.set_container_id(id);
-    publisher_.publish("/tasks/paused", "containerd.events.TaskPaused", event);
-    reply(containerd::Empty());
-  });
-}
-
-void TaskService::Resume(containerd::ResumeRequest request, Reply<containerd::Empty> reply) {
-  auto task = find_task(request.id());
-  if (!task.ok()) return reply(std::move(task).error());
-  v1::ResumeContainerRequest resume;
-  resume.set_container_id(request.id());
-  sandbox_->ResumeContainer(std::move(resume), {},
-                            [this, alive = alive_, id = request.id(), reply](Result<v1::ResumeContainerResponse> done) {
-                              if (!*alive) return;
-                              if (!done.ok()) return reply(std::move(done).error());
-                              if (auto task = find_task(id); task.ok()) (*task)->paused = false;
-                              containerd::TaskResumed event;
-                              event.set_container_id(id);
-                              publisher_.publish("/tasks/resumed", "containerd.events.TaskResumed", event);
-                              reply(containerd::Empty());
-                            });
-}
-
-void TaskService::Checkpoint(containerd::CheckpointTaskRequest request, Reply<containerd::Empty> reply) {
-  reply(make_error(ENOTSUP, "container {}: checkpoints are not supported", request.id()));
-}
-
-void TaskService::ResizePty(containerd::ResizePtyRequest request, Reply<containerd::Empty> reply) {
-  auto process = find_process(request.id(), request.exec_id());
-  if (!process.ok()) return reply(std::move(process).error());
-  v1::ResizePtyRequest resize;
-  resize.set_container_id(request.id());
-  resize.set_exec_id(request.exec_id());
-  resize.set_rows(request.height());
-  resize.set_columns(request.width());
-  sandbox_->ResizePty(std::move(resize), {}, as_empty<v1::ResizePtyResponse>(std::move(reply)));
-}
-
-void TaskService::CloseIO(containerd::CloseIORequest request, Reply<containerd::Empty> reply) {
-  auto process = find_process(request.id(), request.exec_id());
-  if (!process.ok()) return reply(std::move(process).error());
-  if (request.stdin() && (*process)->streams) (*process)->streams->close_stdin();
-  reply(containerd::Empty());
-}
-
-void TaskService::Update(containerd::UpdateTaskRequest request, Reply<containerd::Empty> reply) {
-  auto task = find_task(request.id());
-  if (!task.ok()) return reply(std::move(task).error());
-  v1::UpdateContainerRequest update;
-  update.set_container_id(request.id());
-  update.set_resources(request.resources().value());
-  sandbox_->UpdateContainer(std::move(update), {}, as_empty<v1::UpdateContainerResponse>(std::move(reply)));
-}
-
-void TaskService::Stats(containerd::StatsRequest request, Reply<containerd::StatsResponse> reply) {
-  auto task = find_task(request.id());
-  if (!task.ok()) return reply(std::move(task).error());
-  auto layout = host::cgroup_layout();
-  if (!layout.ok()) return reply(std::move(layout).error());
-  v1::StatsRequest stats;
-  stats.set_container_id(request.id());
-  sandbox_->Stats(std::move(stats), {}, [reply, version = layout->version](Result<v1::StatsResponse> sampled) {
-    if (!sampled.ok()) return reply(std::move(sampled).error());
-    containerd::StatsResponse response;
-    *response.mutable_stats() = metrics_of(*sampled, version);
-    reply(std::move(response));
-  });
-}
-
-void TaskService::Connect(containerd::ConnectRequest request, Reply<containerd::ConnectResponse> reply) {
-  containerd::ConnectResponse response;
-  response.set_shim_pid(static_cast<uint32_t>(getpid()));
-  if (auto task = find_task(request.id()); task.ok()) response.set_task_pid((*task)->init->pid);
-  response.set_version("v2");
-  reply(std::move(response));
-}
-
-void TaskService::Shutdown(containerd::ShutdownRequest request, Reply<containerd::Empty> reply) {
-  reply(containerd::Empty());
-  if (!tasks_.empty() && !request.now()) return;
-  if (!sandbox_) return stopped_();
-  v1::ShutdownRequest shutdown;
-  shutdown.set_force(true);
-  sandbox_->Shutdown(std::move(shutdown), {}, [this, alive = alive_](Result<v1::ShutdownResponse> done) {
-    if (!*alive) return;
-    if (!done.ok()) log::warning("shutdown of the sandbox: {}", done.error().message());
-    stopped_();
-  });
-}
-
-void TaskService::poll_events(uint64_t after) {
-  v1::EventsRequest request;
-  request.set_after_sequence(after);
-  sandbox_->Events(std::move(request), {}, [this, alive = alive_, after](Result<v1::EventsResponse> answer) {
-    if (!*alive || !answer.ok()) return;
-    uint64_t last = after;
-    for (const v1::Event& event : answer->events()) {
-      last = std::max(last, event.sequence());
-      if (event.kind() != v1::Event::OOM) continue;
-      containerd::TaskOOM oom;
-      oom.set_container_id(event.container_id());
-      publisher_.publish("/tasks/oom", "containerd.events.TaskOOM", oom);
-    }
-    loop_.post([this, alive, last] {
-      if (*alive) poll_events(last);
-    });
   });
 }
 

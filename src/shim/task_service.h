@@ -38,8 +38,9 @@ class TaskService {
  public:
   struct Options {
     std::string namespace_;
-    std::string isolation;    // "" takes the configuration's
-    std::string sandbox_dir;  // the sandbox's own folder; made at the first Create
+    std::string isolation;            // "" takes the configuration's
+    containerd::Any runtime_options;  // of the handler, for a Create that brings none
+    std::string sandbox_dir;          // the sandbox's own folder; made at the first Create
     std::string sandbox_id;
     bool debug = false;
   };
@@ -50,6 +51,17 @@ class TaskService {
   // Answers a call of either service name; others get ENOTSUP (Unimplemented).
   void handle(rpc::Call call);
 
+  // The pod's sandbox, made for its first container, whose config.json spec is; options: of the runtime, as Create has them.
+  Result<sandbox::Sandbox*> ensure_sandbox(const containerd::Any& options, const std::string& spec);
+  sandbox::Sandbox* sandbox() { return sandbox_.get(); }
+  bool has_tasks() const { return !tasks_.empty(); }
+  // Calls use with a pid that means something on the node, for a process that the sandbox calls pid.
+  void with_host_pid(int pid, std::function<void(uint32_t)> use);
+  // The daemon outlives its last task: the Sandbox API ends it.
+  void keep_alive() { kept_alive_ = true; }
+  // Ends the sandbox with all that is in it, and then the daemon.
+  void shut_down();
+
  private:
 #define CAISSON_METHOD(Name, Request, Response) void Name(containerd::Request request, sandbox::Reply<containerd::Response> reply);
   CAISSON_TASK_METHODS(CAISSON_METHOD)
@@ -57,9 +69,9 @@ class TaskService {
 
   Result<Task*> find_task(const std::string& id);
   Result<std::shared_ptr<Process>> find_process(const std::string& id, const std::string& exec_id);
-  Result<void> ensure_sandbox(const containerd::Any& options);
   void create_in_sandbox(const containerd::CreateTaskRequest& request, std::string spec, std::unique_ptr<Streams> streams,
                          sandbox::Reply<containerd::CreateTaskResponse> reply);
+  void publish_created(const containerd::CreateTaskRequest& request, uint32_t pid);
   void start_init(std::shared_ptr<Process> process, sandbox::Reply<containerd::StartResponse> reply);
   void start_exec(std::shared_ptr<Process> process, sandbox::Reply<containerd::StartResponse> reply);
   void delete_init(Task& task, sandbox::Reply<containerd::DeleteResponse> reply);
@@ -74,6 +86,8 @@ class TaskService {
   sandbox::SandboxFactory factory_;
   std::function<void()> stopped_;
   std::unique_ptr<sandbox::Sandbox> sandbox_;
+  std::string isolation_;  // of sandbox_
+  bool kept_alive_ = false;
   std::map<std::string, std::unique_ptr<Task>> tasks_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // callbacks outlive us: they look here first
 };
