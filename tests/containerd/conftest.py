@@ -60,7 +60,7 @@ def make_pod(crictl, runtime_name, name, folder, request):
     pods = []
 
     def make(**options):
-        pods.append(Pod(crictl, runtime_name, f"{name}p{len(pods)}", folder, **options))
+        pods.append(Pod(crictl, options.pop("handler", runtime_name), f"{name}p{len(pods)}", folder, **options))
         return pods[-1]
 
     yield make

@@ -48,6 +48,20 @@ HANDLER = """
       container_annotations = ["io.caisson.*"]
 """
 
+# Handlers of one runtime type that differ by their configuration.
+CONFIGURED = {
+    "configured-vm": 'isolation = "microvm"\n[microvm]\ndefault_memory_mib = 400\nboot_timeout_seconds = 240\n',
+    "configured-namespace": 'isolation = "namespace"\n',
+    "configured-either": 'isolation = "microvm"\nhost_network = "namespace"\n[microvm]\nboot_timeout_seconds = 240\n',
+}
+CONFIGURED_HANDLER = """
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}]
+      runtime_type = "io.containerd.caisson.v2"
+      pod_annotations = ["io.caisson.*"]
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}.options]
+        ConfigPath = "{folder}/{name}.toml"
+"""
+
 # A CNI plug-in for the end of a chain: runs the shell script that a test has put into the node's folder, with the pod's namespace as $CNI_NETNS.
 FURTHER_PLUGIN = """#!/usr/bin/python3
 import json, os, subprocess, sys
@@ -80,6 +94,9 @@ class Node:
         text = CONFIGURATION.format(folder=self.folder, pause_image=pause_image)
         for name, runtime_type in RUNTIME_TYPES.items():
             text += HANDLER.format(name=name, type=runtime_type)
+        for name, configuration in CONFIGURED.items():
+            (self.folder / f"{name}.toml").write_text(configuration)
+            text += CONFIGURED_HANDLER.format(name=name, folder=self.folder)
         (self.folder / "config.toml").write_text(text)
         (self.folder / "cni").mkdir()
         plugins = self.folder / "cnibin"

@@ -16,7 +16,7 @@ class Pod:
         self.logs.mkdir()
         self.config = {
             "metadata": {"name": name, "uid": name, "namespace": "default", "attempt": 1},
-            "hostname": f"host-{name}"[:60],
+            "hostname": "" if (namespaces or {}).get("network") == 2 else f"host-{name}"[:60],  # as a kubelet has it
             "log_directory": str(self.logs),
             "dns_config": dns or {"servers": ["192.0.2.53"], "searches": ["example.test"]},
             "port_mappings": [{"protocol": 0, "container_port": inside, "host_port": outside} for outside, inside in ports],
