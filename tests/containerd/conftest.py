@@ -57,10 +57,10 @@ def crictl(clean):
 
 @pytest.fixture
 def make_pod(crictl, runtime_name, name, folder, request):
-    pods = []
+    pods, numbers = [], itertools.count()
 
     def make(**options):
-        pods.append(Pod(crictl, options.pop("handler", runtime_name), f"{name}p{len(pods)}", folder, **options))
+        pods.append(Pod(crictl, options.pop("handler", runtime_name), f"{name}p{next(numbers)}", folder, **options))
         return pods[-1]
 
     yield make
