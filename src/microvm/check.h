@@ -30,7 +30,7 @@ inline constexpr const char* kCheckCache = "/var/lib/caisson/check.json";
 
 // What `auto` means here: the remembered report if it was made by this version on this boot of this kernel, else a KVM boot proof made now
 // if /dev/kvm opens (bounded to 10 s) and remembered. "microvm" only where a guest booted under KVM, else "namespace" (until appkernel
-// exists) with a warning, once, that this is the node's own kernel.
+// exists) with a warning that this is the node's own kernel.
 Result<std::string> resolve_auto(const sandbox::RuntimeConfig& config);
 // For `microvm` with accel "auto": makes the proof that choose_platform goes by (remembered_kvm), unless one is remembered; bounded to 10
 // s. Before a sandbox is started, since it blocks.

@@ -140,3 +140,13 @@ def test_several_containers_one_after_the_other(make_container):
         container = make_container()
         made, listed = container.ask(f"create /dev/shm/file{number}", "list /dev/shm")
         assert (error(made), listed) == (None, [f"file{number}"])
+
+
+@pytest.mark.runtimes("namespace")
+def test_auto_says_each_time_that_the_kernel_is_the_nodes(runtime):
+    """Whoever asks for a sandbox must not get the node's kernel in silence."""
+    for _ in range(2):
+        outcome = subprocess.run([caisson_binary(), "--isolation", "auto", "do", "--", "uname", "-r"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        assert outcome.returncode == 0, outcome
+        shared = outcome.stdout.strip() == os.uname().release
+        assert ("shares this node's kernel" in outcome.stderr) == shared
