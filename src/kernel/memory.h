@@ -50,14 +50,14 @@ class AddressSpace {
 
   // What exec has put where; for brk and /proc. Under `lock`.
   struct Layout {
-    uint64_t start_code = 0, end_code = 0, start_data = 0, end_data = 0, start_brk = 0, brk = 0, brk_mapped = 0, start_stack = 0;
+    uint64_t start_code = 0, end_code = 0, start_data = 0, end_data = 0, start_brk = 0, brk = 0, brk_mapped = 0, start_stack = 0,
+             stack_low = 0, stack_high = 0;
     uint64_t arg_start = 0, arg_end = 0, env_start = 0, env_end = 0;
     std::vector<uint64_t> auxv;
   };
   std::mutex lock;
   Layout layout;
   std::shared_ptr<Path> executable;  // /proc/self/exe
-  bool dumpable = true;
 
  private:
   AddressSpace() = default;

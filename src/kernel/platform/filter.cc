@@ -57,6 +57,7 @@ const std::vector<NativeCall>& blob_calls() {
       {"sigaltstack", SYS_sigaltstack, "", "its own registers"},
       {"arch_prctl", SYS_arch_prctl, "", "its own registers"},
       {"gettid", SYS_gettid, "", "a number"},
+      {"set_tid_address", SYS_set_tid_address, "", "its own memory, when its thread ends"},
       {"exit", SYS_exit, "", "ends its own thread"},
       {"exit_group", SYS_exit_group, "", "ends its own process"},
   };

@@ -7,6 +7,7 @@
 
 #include "kernel/klog.h"
 #include "kernel/platform/host_calls.h"
+#include "kernel/platform/watcher.h"
 
 namespace caisson::kernel {
 namespace {
@@ -29,6 +30,7 @@ Result<std::shared_ptr<StubProcess>> StubProcess::adopt(pid_t host_pid) {
 }
 
 StubProcess::~StubProcess() {
+  if (watcher_ != nullptr) watcher_->remove(watch_, pidfd_.get());
   if (pidfd_) reap();
 }
 

@@ -20,6 +20,8 @@
 
 namespace caisson::kernel {
 
+class HostWatcher;
+
 // The host process that runs a guest process's threads. Ends (SIGKILL) with the last reference.
 class StubProcess {
  public:
@@ -33,6 +35,12 @@ class StubProcess {
   void kill();
   // Kills, waits for the end and reaps; usage of the host process. Once.
   rusage reap();
+  void mark_dead() { dead_.store(true, std::memory_order_release); }
+  // The watcher's registration, undone with this object.
+  void watched_as(HostWatcher& watcher, uint64_t id) {
+    watcher_ = &watcher;
+    watch_ = id;
+  }
   bool dead() const { return dead_.load(std::memory_order_acquire); }
 
  private:
@@ -42,6 +50,8 @@ class StubProcess {
   UniqueFd pidfd_;
   std::atomic<bool> dead_{false};
   std::atomic<bool> reaped_{false};
+  HostWatcher* watcher_ = nullptr;
+  uint64_t watch_ = 0;
 };
 
 // Why the stub gave the turn to the kernel.

@@ -4,7 +4,7 @@
 //     Result<long> sys_umask(Task& task, mode_t mask)
 // whose parameters are integers, UserPtr<T> or Fd, at most six, and a row in the family's table at the end of that file
 //     SYSCALL(umask, 95, Full, "")
-// A new family: a line in syscalls/table.cc.
+// A new family: a line in syscalls/families.h.
 #pragma once
 
 #include <array>

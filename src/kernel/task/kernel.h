@@ -1,6 +1,7 @@
 // Kernel: the one object of a kernel process: containers, tasks, the zygote and the watcher of host descriptors.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -10,8 +11,13 @@
 
 namespace caisson::kernel {
 
+// What uname(2) says. The release is one that programs know how to take.
+inline constexpr const char* kKernelRelease = "6.1.0-caisson";
+inline constexpr const char* kKernelVersion = "#1 Caisson application kernel";
+
 class StubPool;
 class HostWatcher;
+class StubProcess;
 
 // A container: a root file system, names, and the processes that started here.
 class Container {
@@ -21,7 +27,8 @@ class Container {
   std::shared_ptr<MountTable> mounts;
   std::shared_ptr<UtsNames> uts;
   Path root;
-  std::shared_ptr<ThreadGroup> init;
+  std::shared_ptr<ThreadGroup> init;  // set by the first start()
+  std::shared_ptr<Terminal> console;  // /dev/console: the terminal of its first process, or none
 };
 
 // A process to be started from outside (create, exec).
@@ -44,6 +51,9 @@ class Kernel {
   // Guards what task.h says it does.
   std::mutex tasks;
 
+  // One for the life of the process.
+  Kernel(const Kernel&) = delete;
+  Kernel& operator=(const Kernel&) = delete;
   StubPool& stubs() { return *stubs_; }
   HostWatcher& watcher() { return *watcher_; }
 
@@ -55,7 +65,24 @@ class Kernel {
   };
   Result<Started> start(Container& container, StartProcess process);
 
+  // Notices when a stub's process ends by itself, and has its tasks end.
+  void watch(const std::shared_ptr<StubProcess>& process);
+  // Tasks that one container may have.
+  size_t most_tasks = 32768;
+  // Host threads of tasks; shutdown() waits until there are none.
+  void thread_began();
+  void thread_ended();
+  // Blocks the calling thread (no task's) until the process is a zombie.
+  void wait_for_end(ThreadGroup& group);
+  // Ends every process. Afterwards the object may be destroyed.
+  void shutdown();
+
  private:
+  void stub_died(const std::shared_ptr<StubProcess>& process);
+  std::mutex threads_lock_;
+  std::condition_variable threads_gone_;
+  size_t threads_ = 0;
+  std::list<std::shared_ptr<PidNamespace>> namespaces_;  // under tasks
   Kernel() = default;
   std::unique_ptr<StubPool> stubs_;
   std::unique_ptr<HostWatcher> watcher_;

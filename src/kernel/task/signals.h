@@ -5,6 +5,7 @@
 
 #include <array>
 #include <list>
+#include <memory>
 #include <mutex>
 
 #include "kernel/abi/signal.h"

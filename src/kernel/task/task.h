@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -35,6 +36,7 @@ namespace caisson::kernel {
 
 class Container;
 class Kernel;
+class ProcessTimers;
 class StubThread;
 class Terminal;
 class ThreadGroup;
@@ -67,6 +69,16 @@ class FsContext {
  private:
   mutable std::mutex lock_;
   Path root_, cwd_;
+};
+
+// A vfork parent waits here until its child has another memory, or none.
+struct VforkWait {
+  std::atomic<bool> done{false};
+  WaitQueue queue;
+  void finish() {
+    done = true;
+    queue.wake(~0U);
+  }
 };
 
 // Names of a container: what uname and sethostname see.
@@ -124,11 +136,11 @@ class ThreadGroup : public std::enable_shared_from_this<ThreadGroup> {
   bool stopped = false;              // job control
   std::optional<WaitStatus> untold;  // a stop or continue that wait has not told yet
   bool has_executed = false;         // setpgid by the parent is refused from then on
-  // exit() by a stub's own death, without the kernel's doing.
-  bool killed_by_host = false;
 
   WaitQueue child_events;              // wait4 of this process's threads
   WaitQueue exited;                    // pidfd, the control connection
+  WaitQueue signal_events;             // signalfd, sigtimedwait
+  WaitQueue thread_left;               // exec waits for the other threads
   std::shared_ptr<Terminal> terminal;  // controlling terminal
 
   // Own lock: limits_lock, a leaf.
@@ -141,9 +153,13 @@ class ThreadGroup : public std::enable_shared_from_this<ThreadGroup> {
     long max_rss_kib = 0, minor_faults = 0, major_faults = 0;
   };
   Usage usage, children_usage;
-  int64_t start_time = 0;  // monotonic nanoseconds
+  int64_t start_time = 0;                 // monotonic nanoseconds
+  std::shared_ptr<ProcessTimers> timers;  // interval and POSIX timers (time/process_timers.h); null: none yet
   int nice = 0;
   int oom_score_adj = 0;
+  bool dumpable = true;         // prctl(PR_SET_DUMPABLE)
+  uid_t last_uid = 0;           // of the last task
+  int parent_death_signal = 0;  // prctl(PR_SET_PDEATHSIG)
 };
 
 class Task {
@@ -180,8 +196,11 @@ class Task {
   Result<void> block(Deadline deadline = Deadline::never());
   // From any thread, with any lock held.
   void wake();
+  // The same, ended only by what ends the process or the thread (kRestartSys).
+  Result<void> block_killable(Deadline deadline = Deadline::never());
   // A signal wants to be handled, or the group is leaving: block() would return at once. From the task's own thread.
   bool interrupted();
+  bool dying() const { return leaving.load(); }
 
   // Identity; constant after creation but where exec gives the leader's tid to the thread that executes (under Kernel::tasks).
   pid_t tid = 0;
@@ -200,6 +219,9 @@ class Task {
   PendingSignals pending;
   abi::SigSet blocked = 0;
   std::optional<abi::SigSet> saved_mask;  // sigsuspend, ppoll...: restored when a handler returns, or at once if none runs
+  abi::SigSet waited_for = 0;             // sigtimedwait: these wake the task although they are blocked
+  bool forced_fatal = false;              // the next fault signal ends the process
+  std::atomic<bool> in_guest{false};      // the stub has the turn: only a host signal reaches it
   std::atomic<bool> attention{false};     // look at signals before the next return to the guest
 
   // The task's own thread only.
@@ -208,22 +230,25 @@ class Task {
   std::unique_ptr<StubThread> stub;
   bool in_syscall = false;
   uint64_t syscall_number = 0, syscall_first_argument = 0;
-  uint64_t clear_child_tid = 0, robust_list = 0;
-  Deadline restart_deadline;  // of an interrupted call with a relative time
-  Deadline pdeath;
-  std::string name = "caisson";  // comm; under Kernel::tasks
-  int parent_death_signal = 0;
-  std::atomic<bool> leaving{false};     // this thread is to end (exec of another, exit_group)
-  std::atomic<const char*> state{"R"};  // for /proc
+  std::function<Result<long>(Task&)> restart;  // what restart_syscall does
+  std::shared_ptr<VforkWait> vfork_wait;       // the parent waits for our exec or end
+  Deadline restart_deadline;                   // of an interrupted call with a relative time
+  std::string name = "caisson";                // comm; under Kernel::tasks
+  int exit_status = 0;                         // of exit(2)
+  std::atomic<bool> leaving{false};            // this thread is to end (exec of another, exit_group)
+  std::atomic<const char*> state{"R"};         // for /proc
 
   // The host thread's body: serves the stub until the task ends.
   void run();
 
-  explicit Task(Kernel& k) : kernel(k) {}
+  explicit Task(Kernel& k);
 
  private:
   friend class Kernel;
-  std::atomic<uint32_t> awake_{0};
+  void finish();
+  void handle_event(const struct StubEvent& event);
+  Result<void> sleep(Deadline deadline, bool killable);
+  uint32_t awake_ = 0;  // futex word
 };
 
 }  // namespace caisson::kernel

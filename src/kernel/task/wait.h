@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <list>
+#include <memory>
 #include <mutex>
 
 namespace caisson::kernel {
@@ -24,8 +25,17 @@ class Waiter {
 
 class WaitQueue {
  public:
-  void add(Waiter& waiter);
-  void remove(Waiter& waiter);
+  // What is left of a queue for those who are still registered when its owner has gone (an epoll's items).
+  struct State {
+    std::mutex lock;
+    std::list<Waiter*> waiters;
+    void add(Waiter& waiter);
+    void remove(Waiter& waiter);
+  };
+
+  void add(Waiter& waiter) { state_->add(waiter); }
+  void remove(Waiter& waiter) { state_->remove(waiter); }
+  const std::shared_ptr<State>& state() const { return state_; }
   // Notifies every waiter that is interested in any of `events`.
   void wake(Events events);
   // Notifies at most `count` waiters, the longest waiting first; returns how many.
@@ -33,8 +43,7 @@ class WaitQueue {
   bool empty() const;
 
  private:
-  mutable std::mutex lock_;
-  std::list<Waiter*> waiters_;
+  std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 // Wakes a task from Task::block. Registers with a queue for its lifetime.

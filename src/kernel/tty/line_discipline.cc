@@ -308,12 +308,23 @@ size_t LineDiscipline::output(std::string_view bytes, Effects& effects) {
   return used;
 }
 
+void LineDiscipline::output_whole(std::string_view bytes, Effects& effects) {
+  for (const char c : bytes) process(static_cast<uint8_t>(c), output_);
+  effects.output = true;
+}
+
 std::string LineDiscipline::take_output(size_t most, Effects&) {
   if (stopped_) return {};
   if (most >= output_.size()) return std::exchange(output_, {});
   std::string taken = output_.substr(0, most);
   output_.erase(0, most);
   return taken;
+}
+
+size_t LineDiscipline::input_room() const {
+  if (canonical() && lines_.empty()) return kMostInput;
+  const size_t used = buffered();
+  return used >= kMostInput ? 0 : kMostInput - used;
 }
 
 size_t LineDiscipline::readable() const {

@@ -43,6 +43,8 @@ class LineDiscipline {
 
   // Typed at the other end: takes as many bytes as there is room for; returns how many.
   size_t input(std::string_view bytes, Effects& effects);
+  // How many bytes input() takes now for certain.
+  size_t input_room() const;
   // How many bytes a read gives now. A line that is empty but for its end-of-file key counts as readable: see ready().
   size_t readable() const;
   // A read would not wait: by the settings (a line; VMIN bytes, or fewer where the reader wants fewer).
@@ -54,6 +56,8 @@ class LineDiscipline {
 
   // A program's output: as much as there is room for, processed; returns how many bytes of `bytes` were taken.
   size_t output(std::string_view bytes, Effects& effects);
+  // The same, all of it: for who has asked output_full() before and must not keep a rest.
+  void output_whole(std::string_view bytes, Effects& effects);
   bool output_full() const { return output_.size() >= kMostOutput; }
   size_t output_pending() const { return output_.size(); }
   // Takes at most `most` processed bytes for the other end; nothing while output is stopped (^S).

@@ -12,7 +12,9 @@ template <typename Operation>
 auto blocking_op(Task& task, File& file, Events events, Operation&& operation, bool dont_wait = false,
                  Deadline deadline = Deadline::never()) -> decltype(operation()) {
   auto result = operation();
-  if (result.ok() || result.error() != Errno(EAGAIN) || dont_wait || file.nonblocking() || file.wait_queue() == nullptr) return result;
+  if (result.ok() || result.error() != Errno(EAGAIN) || dont_wait || file.nonblocking() || file.sleeps_itself() ||
+      file.wait_queue() == nullptr)
+    return result;
   TaskWaiter waiter(task, *file.wait_queue(), events | POLLERR | POLLHUP);
   for (;;) {
     task.prepare_to_block();

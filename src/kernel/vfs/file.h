@@ -42,6 +42,9 @@ struct DirEntry {
 // False: no room; the entry is to be given again by the next call.
 using DirSink = std::function<bool(const DirEntry&)>;
 
+// In the flags of Inode::open: the right to do so has been found out (exec), or comes with having made the file. Not an O_* bit of Linux.
+inline constexpr int kOpenTrusted = 0x40000000;
+
 class File {
  public:
   File(Path path, int flags) : path_(std::move(path)), flags_(flags) {}
@@ -62,10 +65,14 @@ class File {
   // What is ready now, and where to wait for changes. A file without a queue is always ready.
   virtual Events poll() { return POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM; }
   virtual WaitQueue* wait_queue() { return nullptr; }
+  // read and write wait by themselves (a socket's timeouts): EAGAIN is an answer.
+  virtual bool sleeps_itself() const { return false; }
   // Called before sleeping on wait_queue(): a file that stands for a host descriptor has it watched.
   virtual void arm(Events events) { (void)events; }
 
   virtual Result<long> ioctl(Task& task, unsigned command, uint64_t argument);
+  // fcntl(2) commands that are not about the descriptor or the flags: locks, seals, pipe sizes. Default (vfs/file.cc): EINVAL.
+  virtual Result<long> control(Task& task, int command, uint64_t argument);
   // prot and flags are mmap(2)'s.
   virtual Result<MapSource> map(uint64_t offset, uint64_t length, int prot, int flags);
   virtual Result<void> read_dir(Task& task, int64_t& position, const DirSink& sink);

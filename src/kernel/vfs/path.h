@@ -87,6 +87,8 @@ class Inode {
   virtual Result<void> remove_xattr(Task& task, const char* name);
   virtual Result<std::string> list_xattr(Task& task);  // names with their NULs
 
+  // Two inode objects with the same identity stand for the same file.
+  virtual std::pair<uint64_t, uint64_t> identity() const { return {0, reinterpret_cast<uint64_t>(this)}; }
   // False: what a name stands for can change behind our back (host folders, /proc): every walk looks it up again.
   virtual bool names_are_stable() const { return false; }
   // An open O_PATH host descriptor, or -1.
@@ -114,15 +116,15 @@ class Dentry : public std::enable_shared_from_this<Dentry> {
   std::string name() const;
   DentryRef parent() const;
   InodeRef inode() const;
-  void set_inode(InodeRef inode);
   // The child that is in use under this name, or none.
   DentryRef cached(std::string_view name);
-  // The child for this name and inode: the one in use if there is one (its inode is replaced), else a new one.
+  // The child for this name and inode: the one in use if it stands for the same file, else a new one (the old is deleted, then).
   DentryRef child(std::string_view name, InodeRef inode);
   // The name has gone (unlink): /proc says "(deleted)".
   void forget(std::string_view name);
   void moved(std::string_view name, const DentryRef& to, std::string_view new_name);
   bool deleted() const { return deleted_.load(std::memory_order_relaxed); }
+  void mark_deleted() { deleted_ = true; }
   std::atomic<int> mounted{0};  // how many mounts sit on this dentry
 
  private:
@@ -132,6 +134,7 @@ class Dentry : public std::enable_shared_from_this<Dentry> {
   InodeRef inode_;
   std::atomic<bool> deleted_{false};
   std::map<std::string, std::weak_ptr<Dentry>, std::less<>> children_;
+  size_t sweep_at_ = 64;
 };
 
 // A file system, or a part of one, at a place.

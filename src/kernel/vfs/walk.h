@@ -11,12 +11,11 @@ namespace caisson::kernel {
 
 class Task;
 
-enum WalkFlags : unsigned {
-  kWalkNoFollow = 1,   // do not follow a link in the last place
-  kWalkFolder = 2,     // the last place must be a folder (ENOTDIR)
-  kWalkEmptyPath = 4,  // "" is the starting place (AT_EMPTY_PATH)
-  kWalkNoMagicLinks = 8,
-};
+// Flags of a walk.
+inline constexpr unsigned kWalkNoFollow = 1;   // do not follow a link in the last place
+inline constexpr unsigned kWalkFolder = 2;     // the last place must be a folder (ENOTDIR)
+inline constexpr unsigned kWalkEmptyPath = 4;  // "" is the starting place (AT_EMPTY_PATH)
+inline constexpr unsigned kWalkNoMagicLinks = 8;
 
 // The starting place for a relative path: AT_FDCWD or a descriptor. EBADF, ENOTDIR.
 Result<Path> walk_start(Task& task, int dirfd, std::string_view path);

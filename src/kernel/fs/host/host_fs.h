@@ -1,0 +1,30 @@
+// Files of the host below a folder: the container's root file system, volumes. Every access goes through a descriptor and one name without
+// a slash, so that nothing outside of the folder can be reached, whatever others do to it at the same time.
+#pragma once
+
+#include <memory>
+
+#include "base/unique_fd.h"
+#include "kernel/vfs/file.h"
+#include "kernel/vfs/path.h"
+
+namespace caisson::kernel {
+
+class HostFileSystem : public FileSystem, public std::enable_shared_from_this<HostFileSystem> {
+ public:
+  // root: an O_PATH descriptor of a folder or a file; `type`: what /proc/mounts says.
+  static Result<std::shared_ptr<HostFileSystem>> create(UniqueFd root, std::string type = "caissonfs");
+  const char* name() const override { return type_.c_str(); }
+  Result<InodeRef> root() override;
+  Result<struct statfs> stat_fs() override;
+
+ private:
+  HostFileSystem(UniqueFd root, std::string type) : root_(std::move(root)), type_(std::move(type)) {}
+  UniqueFd root_;
+  std::string type_;
+};
+
+// A full descriptor for what an O_PATH descriptor stands for, with open(2)'s flags.
+Result<UniqueFd> reopen(int path_fd, int flags);
+
+}  // namespace caisson::kernel

@@ -1,0 +1,54 @@
+#include "kernel/fs/host/identity.h"
+
+#include <linux/capability.h>
+#include <sys/fsuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace caisson::kernel {
+namespace {
+
+constexpr uint64_t kFileCapabilities = 1ULL << kCapChown | 1ULL << kCapDacOverride | 1ULL << kCapDacReadSearch | 1ULL << kCapFowner |
+                                       1ULL << kCapFsetid | 1ULL << kCapSetfcap | 1ULL << kCapMknod;
+
+struct Identity {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::vector<gid_t> groups;
+  uint64_t capabilities = kFileCapabilities;
+};
+thread_local Identity t_now;
+int g_proc = -1;
+
+// Of the effective set, only what concerns files changes; what is not permitted to the kernel process cannot come back.
+void set_capabilities(uint64_t wanted) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2];
+  if (syscall(SYS_capget, &header, data) != 0) return;
+  const uint64_t permitted = data[0].permitted | static_cast<uint64_t>(data[1].permitted) << 32;
+  uint64_t effective = data[0].effective | static_cast<uint64_t>(data[1].effective) << 32;
+  effective = (effective & ~kFileCapabilities) | (wanted & permitted);
+  data[0].effective = static_cast<uint32_t>(effective);
+  data[1].effective = static_cast<uint32_t>(effective >> 32);
+  syscall(SYS_capset, &header, data);
+}
+
+void take(uid_t uid, gid_t gid, const std::vector<gid_t>& groups, uint64_t capabilities) {
+  if (t_now.uid == uid && t_now.gid == gid && t_now.capabilities == capabilities && t_now.groups == groups) return;
+  // The raw calls are about this thread only; the C library's would change every thread.
+  if (t_now.groups != groups) syscall(SYS_setgroups, groups.size(), groups.data());
+  if (t_now.gid != gid) syscall(SYS_setfsgid, gid);
+  if (t_now.uid != uid) syscall(SYS_setfsuid, uid);
+  set_capabilities(capabilities);
+  t_now = {uid, gid, groups, capabilities};
+}
+
+}  // namespace
+
+void act_as(const Credentials& creds) { take(creds.fsuid, creds.fsgid, creds.groups, creds.effective & kFileCapabilities); }
+void act_as_kernel() { take(0, 0, {}, kFileCapabilities); }
+
+void set_proc_folder(int fd) { g_proc = fd; }
+int proc_folder() { return g_proc; }
+
+}  // namespace caisson::kernel

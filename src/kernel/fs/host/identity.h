@@ -1,0 +1,18 @@
+// The host's file systems check permissions themselves: for them the host thread takes on the task's file-system identity.
+#pragma once
+
+#include "kernel/task/credentials.h"
+
+namespace caisson::kernel {
+
+// While it lives, this host thread's fsuid, fsgid, groups and file capabilities are those of `creds`. Costs nothing while they do not
+// change from call to call.
+void act_as(const Credentials& creds);
+// The kernel process's own again: all rights on the container's files.
+void act_as_kernel();
+
+// A descriptor of /proc for the kernel process itself: how O_PATH descriptors are opened in full. Set once, before the first thread.
+void set_proc_folder(int fd);
+int proc_folder();
+
+}  // namespace caisson::kernel

@@ -1,0 +1,182 @@
+#include "kernel/fs/registry.h"
+
+#include <sys/mount.h>
+
+#include <array>
+
+#include "kernel/fs/dev/devices.h"
+#include "kernel/fs/devpts/devpts.h"
+#include "kernel/fs/proc/proc.h"
+#include "kernel/fs/sysfs/sysfs.h"
+#include "kernel/fs/tmpfs/tmpfs.h"
+#include "kernel/task/kernel.h"
+#include "kernel/task/task.h"
+#include "kernel/vfs/walk.h"
+
+namespace caisson::kernel {
+namespace {
+
+using Maker = Result<std::shared_ptr<FileSystem>> (*)(Task& task, std::string_view options);
+
+Result<std::shared_ptr<FileSystem>> make_tmpfs(Task&, std::string_view options) {
+  return std::shared_ptr<FileSystem>(Tmpfs::create(TRY(Tmpfs::parse(options))));
+}
+
+Result<std::shared_ptr<FileSystem>> make_ramfs(Task&, std::string_view options) {
+  return std::shared_ptr<FileSystem>(Tmpfs::create(TRY(Tmpfs::parse(options)), "ramfs"));
+}
+
+Result<std::shared_ptr<FileSystem>> make_devtmpfs(Task& task, std::string_view options) {
+  Tmpfs::Options parsed = TRY(Tmpfs::parse(options));
+  if (options.find("mode=") == options.npos) parsed.mode = 0755;
+  const std::shared_ptr<Tmpfs> fs = Tmpfs::create(parsed, "devtmpfs");
+  const InodeRef root = TRY(fs->root());
+  fs->keep_root();
+  TRY(make_default_devices(task, {nullptr, std::make_shared<Dentry>("", nullptr, root)}));
+  return std::shared_ptr<FileSystem>(fs);
+}
+
+Result<std::shared_ptr<FileSystem>> make_mqueue(Task&, std::string_view) {
+  return std::shared_ptr<FileSystem>(Tmpfs::create({.mode = 01777}, "mqueue"));
+}
+
+Result<std::shared_ptr<FileSystem>> make_devpts(Task&, std::string_view options) {
+  return std::shared_ptr<FileSystem>(Devpts::create(TRY(Devpts::parse(options))));
+}
+
+Result<std::shared_ptr<FileSystem>> make_proc(Task& task, std::string_view) {
+  return std::shared_ptr<FileSystem>(ProcFileSystem::create(task.kernel, task.group->pids));
+}
+
+Result<std::shared_ptr<FileSystem>> make_sysfs(Task&, std::string_view) { return make_sysfs_file_system(); }
+Result<std::shared_ptr<FileSystem>> make_cgroup2(Task&, std::string_view) { return make_cgroup_file_system(); }
+
+struct Type {
+  const char* name;
+  Maker make;
+};
+constexpr Type kTypes[] = {{"sysfs", make_sysfs},   {"tmpfs", make_tmpfs},   {"proc", make_proc},       {"cgroup2", make_cgroup2},
+                           {"devtmpfs", make_devtmpfs}, {"ramfs", make_ramfs},   {"devpts", make_devpts},   {"mqueue", make_mqueue}};
+
+struct FlagWord {
+  const char* word;
+  unsigned long set, clear;
+};
+constexpr FlagWord kFlagWords[] = {
+    {"ro", MS_RDONLY, 0},           {"rw", 0, MS_RDONLY},           {"nosuid", MS_NOSUID, 0},     {"suid", 0, MS_NOSUID},
+    {"nodev", MS_NODEV, 0},         {"dev", 0, MS_NODEV},           {"noexec", MS_NOEXEC, 0},     {"exec", 0, MS_NOEXEC},
+    {"sync", MS_SYNCHRONOUS, 0},    {"async", 0, MS_SYNCHRONOUS},   {"noatime", MS_NOATIME, 0},   {"atime", 0, MS_NOATIME},
+    {"nodiratime", MS_NODIRATIME, 0}, {"diratime", 0, MS_NODIRATIME}, {"relatime", MS_RELATIME, 0}, {"norelatime", 0, MS_RELATIME},
+    {"strictatime", MS_STRICTATIME, MS_RELATIME}, {"nostrictatime", 0, MS_STRICTATIME}, {"dirsync", MS_DIRSYNC, 0},
+    {"remount", MS_REMOUNT, 0},     {"bind", MS_BIND, 0},           {"rbind", MS_BIND | MS_REC, 0}, {"defaults", 0, 0},
+    {"private", MS_PRIVATE, 0},     {"rprivate", MS_PRIVATE | MS_REC, 0}, {"slave", MS_SLAVE, 0}, {"rslave", MS_SLAVE | MS_REC, 0},
+    {"shared", MS_SHARED, 0},       {"rshared", MS_SHARED | MS_REC, 0}, {"unbindable", MS_UNBINDABLE, 0}};
+
+Result<Path> make_folders(Task& setup, std::string_view path) {
+  Path at = setup.fs->root();
+  while (!path.empty()) {
+    while (path.starts_with('/')) path.remove_prefix(1);
+    const std::string name(path.substr(0, path.find('/')));
+    path.remove_prefix(name.size());
+    if (name.empty() || name == ".") continue;
+    if (name == "..") return Errno(EINVAL);
+    Result<Path> next = walk_from(setup, at, name);
+    if (!next && next.error() == Errno(ENOENT)) {
+      (void)TRY(at.inode()->make(setup, name, S_IFDIR | 0755, 0));
+      next = walk_from(setup, at, name);
+    }
+    at = TRY(std::move(next));
+  }
+  return at;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<FileSystem>> make_file_system(Task& task, std::string_view type, std::string_view options) {
+  for (const Type& known : kTypes)
+    if (type == known.name) return known.make(task, options);
+  return Errno(ENODEV);
+}
+
+std::string file_system_types() {
+  std::string text;
+  for (const Type& known : kTypes) text += std::string("nodev\t") + known.name + "\n";
+  return text;
+}
+
+Result<MountRef> mount_file_system(Task& task, const Path& point, std::string_view type, std::string source, unsigned long flags,
+                                   std::string options) {
+  const std::shared_ptr<FileSystem> fs = TRY(make_file_system(task, type, options));
+  const auto root = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
+  return task.fs->mounts->add(fs, root, point, flags, std::move(source), std::move(options));
+}
+
+std::unique_ptr<Task> make_setup_task(Kernel& kernel, Container& container) {
+  auto task = std::make_unique<Task>(kernel);
+  task->group = std::make_shared<ThreadGroup>();
+  task->group->pids = container.pids;
+  task->group->container = &container;
+  task->group->handlers = std::make_shared<SignalHandlers>();
+  task->fds = std::make_shared<FdTable>();
+  task->fs = std::make_shared<FsContext>(container.root, container.root, container.mounts);
+  task->fs->umask = 0;
+  task->uts = container.uts;
+  auto creds = std::make_shared<Credentials>();
+  creds->permitted = creds->effective = creds->bounding = kAllCapabilities;
+  task->creds = creds;
+  return task;
+}
+
+unsigned long split_mount_options(std::string_view text, std::string* rest) {
+  unsigned long flags = 0;
+  while (!text.empty()) {
+    const std::string_view word = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), word.size() + 1));
+    if (word.empty()) continue;
+    bool known = false;
+    for (const FlagWord& each : kFlagWords) {
+      if (word != each.word) continue;
+      flags = (flags & ~each.clear) | each.set;
+      known = true;
+    }
+    if (!known && rest != nullptr) *rest += (rest->empty() ? "" : ",") + std::string(word);
+  }
+  return flags;
+}
+
+std::string mount_flags_text(unsigned long flags) {
+  std::string text = (flags & MS_RDONLY) != 0 ? "ro" : "rw";
+  for (const auto& [flag, word] : std::initializer_list<std::pair<unsigned long, const char*>>{{MS_NOSUID, "nosuid"},
+                                                                                              {MS_NODEV, "nodev"},
+                                                                                              {MS_NOEXEC, "noexec"},
+                                                                                              {MS_SYNCHRONOUS, "sync"},
+                                                                                              {MS_NOATIME, "noatime"},
+                                                                                              {MS_NODIRATIME, "nodiratime"},
+                                                                                              {MS_RELATIME, "relatime"}})
+    if ((flags & flag) != 0) text += std::string(",") + word;
+  return text;
+}
+
+Result<MountRef> mount_in_container(Task& setup, std::string_view path, std::string_view type, std::string source, std::string_view options) {
+  const Path point = TRY(make_folders(setup, path));
+  std::string rest;
+  const unsigned long flags = split_mount_options(options, &rest) & ~(MS_REMOUNT | MS_BIND | MS_REC | MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE);
+  return mount_file_system(setup, point, type, std::move(source), flags, std::move(rest));
+}
+
+Result<void> mount_usual(Task& setup) {
+  struct Usual {
+    const char *path, *type, *options;
+  };
+  static constexpr Usual kUsual[] = {{"/proc", "proc", "nosuid,nodev,noexec"},
+                                     {"/dev", "devtmpfs", "nosuid,mode=755,size=64k"},
+                                     {"/dev/pts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"},
+                                     {"/dev/shm", "tmpfs", "nosuid,nodev,noexec,mode=1777"},
+                                     {"/dev/mqueue", "mqueue", "nosuid,nodev,noexec"},
+                                     {"/sys", "sysfs", "ro,nosuid,nodev,noexec"},
+                                     {"/sys/fs/cgroup", "cgroup2", "ro,nosuid,nodev,noexec"}};
+  for (const Usual& each : kUsual) (void)TRY(mount_in_container(setup, each.path, each.type, each.type, each.options));
+  return {};
+}
+
+}  // namespace caisson::kernel

@@ -1,0 +1,298 @@
+#include "kernel/net/host_socket.h"
+
+#include <linux/netlink.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "kernel/net/host_options.h"
+#include "kernel/platform/watcher.h"
+#include "kernel/task/kernel.h"
+
+namespace caisson::kernel {
+namespace {
+
+constexpr int kCapNetAdmin = 12, kCapNetRaw = 13;
+// What one send of a stream copies; a datagram is never larger than kMostDatagram.
+constexpr size_t kPiece = 262'144, kMostDatagram = 1 << 20, kMostControl = 1024;
+constexpr int kSendFlags = MSG_OOB | MSG_DONTROUTE | MSG_EOR | MSG_CONFIRM | MSG_MORE | MSG_FASTOPEN;
+constexpr int kReceiveFlags = MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_ERRQUEUE;
+constexpr int kTold = MSG_EOR | MSG_TRUNC | MSG_CTRUNC | MSG_OOB | MSG_ERRQUEUE;
+
+// Which sockets a guest may ask for. Kernel features behind other families are no part of a container.
+Result<void> check_kind(Task& task, int family, int type, int protocol) {
+  const bool raw = task.creds->has(kCapNetRaw);
+  switch (family) {
+    case AF_INET:
+    case AF_INET6:
+      if (type == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP)) return {};
+      if (type == SOCK_STREAM) return Errno(EPROTONOSUPPORT);
+      if (type == SOCK_DGRAM) {
+        if (protocol == 0 || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE || protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6) return {};
+        return Errno(EPROTONOSUPPORT);
+      }
+      if (type == SOCK_RAW) return raw ? Result<void>() : Result<void>(Errno(EPERM));
+      return Errno(ESOCKTNOSUPPORT);
+    case AF_NETLINK:
+      if (type != SOCK_RAW && type != SOCK_DGRAM) return Errno(ESOCKTNOSUPPORT);
+      if (protocol == NETLINK_ROUTE || protocol == NETLINK_SOCK_DIAG) return {};
+      return Errno(EPROTONOSUPPORT);
+    case AF_PACKET: return raw ? Result<void>() : Result<void>(Errno(EPERM));
+    default: return Errno(EAFNOSUPPORT);
+  }
+}
+
+}  // namespace
+
+Result<std::shared_ptr<HostSocket>> HostSocket::create(Task& task, int family, int type, int protocol, int flags) {
+  TRY(check_kind(task, family, type, protocol));
+  UniqueFd fd(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+  if (!fd) return host_errno();
+  int real = protocol;
+  socklen_t length = sizeof real;
+  getsockopt(fd.get(), SOL_SOCKET, SO_PROTOCOL, &real, &length);
+  return std::make_shared<HostSocket>(std::move(fd), task.kernel, family, type, real, flags);
+}
+
+HostSocket::HostSocket(UniqueFd fd, Kernel& kernel, int family, int type, int protocol, int flags)
+    : Socket(family, type, protocol, flags), fd_(std::move(fd)), kernel_(kernel) {}
+
+HostSocket::~HostSocket() {
+  if (watch_ != 0) kernel_.watcher().remove(watch_, fd_.get());
+}
+
+void HostSocket::arm(Events) {
+  std::lock_guard guard(watch_lock_);
+  if (watch_ != 0) return;
+  auto added = kernel_.watcher().add_edges(fd_.get(), [shared = shared_](Events events) { shared->queue.wake(events); });
+  if (added) watch_ = *added;
+}
+
+Events HostSocket::poll() {
+  pollfd entry{fd_.get(), POLLIN | POLLPRI | POLLOUT | POLLRDNORM | POLLRDBAND | POLLWRNORM | POLLWRBAND | POLLRDHUP, 0};
+  if (::poll(&entry, 1, 0) <= 0) return 0;
+  return static_cast<uint16_t>(entry.revents);
+}
+
+Result<void> HostSocket::bind(Task& task, const SocketAddress& address) {
+  if (family() == AF_INET || family() == AF_INET6) {
+    uint16_t port = 0;
+    // The port lies at the same place in both.
+    if (address.length >= 4) memcpy(&port, reinterpret_cast<const char*>(&address.storage) + 2, 2);
+    port = ntohs(port);
+    if (port > 0 && port < 1024 && type() != SOCK_RAW && !task.creds->has(kCapNetBindService)) return Errno(EACCES);
+  }
+  TRY(host_result(::bind(fd_.get(), address.get(), address.length)));
+  return {};
+}
+
+Result<void> HostSocket::connect(Task& task, const SocketAddress& address) {
+  if (::connect(fd_.get(), address.get(), address.length) == 0) {
+    shared_->queue.wake(POLLOUT);
+    return {};
+  }
+  // EALREADY: this call goes on with what an interrupted one began.
+  const int error = errno;
+  if (error != EINPROGRESS && !(error == EALREADY && !nonblocking())) return Errno(error);
+  if (nonblocking()) return Errno(EINPROGRESS);
+  const Result<void> done = wait_on(
+      task, shared_->queue, POLLOUT, false, send_deadline(),
+      [&]() -> Result<void> {
+        if ((poll() & (POLLOUT | POLLERR | POLLHUP)) == 0) return Errno(EAGAIN);
+        int result = 0;
+        socklen_t length = sizeof result;
+        getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &result, &length);
+        if (result != 0) return Errno(result == EAGAIN ? ETIMEDOUT : result);
+        return {};
+      },
+      [&] { arm(POLLOUT); });
+  if (!done && done.error() == Errno(EAGAIN)) return Errno(EINPROGRESS);
+  return done;
+}
+
+Result<void> HostSocket::listen(Task&, int backlog) {
+  TRY(host_result(::listen(fd_.get(), backlog)));
+  return {};
+}
+
+Result<FileRef> HostSocket::accept(Task& task, int flags, SocketAddress* peer) {
+  SocketAddress from;
+  const long fd = TRY(wait_on(
+      task, shared_->queue, POLLIN, nonblocking(), receive_deadline(),
+      [&]() -> Result<long> {
+        from.length = sizeof from.storage;
+        return host_result(::accept4(fd_.get(), reinterpret_cast<sockaddr*>(&from.storage), &from.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+      },
+      [&] { arm(POLLIN); }));
+  if (peer != nullptr) *peer = from;
+  return FileRef(std::make_shared<HostSocket>(UniqueFd(static_cast<int>(fd)), kernel_, family(), type(), protocol(), flags));
+}
+
+Result<SocketAddress> HostSocket::name() {
+  SocketAddress address;
+  address.length = sizeof address.storage;
+  TRY(host_result(::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address.storage), &address.length)));
+  return address;
+}
+
+Result<SocketAddress> HostSocket::peer_name() {
+  SocketAddress address;
+  address.length = sizeof address.storage;
+  TRY(host_result(::getpeername(fd_.get(), reinterpret_cast<sockaddr*>(&address.storage), &address.length)));
+  return address;
+}
+
+Result<void> HostSocket::shutdown(int how) {
+  TRY(host_result(::shutdown(fd_.get(), how)));
+  shared_->queue.wake(POLLIN | POLLOUT | POLLHUP | POLLRDHUP);
+  return {};
+}
+
+Result<size_t> HostSocket::send_once(const OutgoingMessage& message, const void* bytes, size_t size, std::string& control) {
+  iovec vector{const_cast<void*>(bytes), size};
+  msghdr header{};
+  header.msg_iov = &vector;
+  header.msg_iovlen = 1;
+  if (message.to) {
+    header.msg_name = const_cast<sockaddr*>(message.to->get());
+    header.msg_namelen = message.to->length;
+  }
+  if (!control.empty()) {
+    header.msg_control = control.data();
+    header.msg_controllen = control.size();
+  }
+  return static_cast<size_t>(TRY(host_result(::sendmsg(fd_.get(), &header, (message.flags & kSendFlags) | MSG_DONTWAIT | MSG_NOSIGNAL))));
+}
+
+Result<size_t> HostSocket::send(Task& task, IoBuffer& data, OutgoingMessage& message) {
+  if (!message.files.empty()) return Errno(EINVAL);
+  TRY(check_host_control(message.control));
+  const bool stream = type() == SOCK_STREAM;
+  if (!stream && data.left() > kMostDatagram) return Errno(EMSGSIZE);
+  const bool dont_wait = nonblocking() || (message.flags & MSG_DONTWAIT) != 0;
+  const Deadline deadline = send_deadline();
+  const size_t size = std::min(data.left(), stream ? kPiece : kMostDatagram);
+  char small[4096];
+  std::unique_ptr<char[]> large;
+  if (size > sizeof small) large.reset(new char[size]);
+  char* bytes = large ? large.get() : small;
+  size_t done = 0;
+  do {
+    // A copy: what the host does not take is not lost.
+    IoBuffer ahead = data;
+    const size_t piece = TRY(ahead.take(bytes, size));
+    if (piece < std::min(size, data.left()) && !stream) return Errno(EFAULT);
+    if (family() == AF_NETLINK)
+      TRY(check_netlink(protocol(), std::string_view(bytes, piece), task.creds->has(kCapNetAdmin)));
+    const Result<size_t> sent = wait_on(
+        task, shared_->queue, POLLOUT, dont_wait, deadline, [&] { return send_once(message, bytes, piece, message.control); },
+        [&] { arm(POLLOUT); });
+    if (!sent) {
+      if (done > 0) return done;
+      return sent.error();
+    }
+    data.skip(*sent);
+    done += *sent;
+    if (!stream || (dont_wait && *sent < piece)) break;
+  } while (!data.empty());
+  return done;
+}
+
+Result<void> HostSocket::receive_once(IoBuffer& data, IncomingMessage& message, int flags) {
+  const size_t size = std::min(data.left(), type() == SOCK_STREAM ? kPiece : kMostDatagram);
+  char small[4096];
+  std::unique_ptr<char[]> large;
+  if (size > sizeof small) large.reset(new char[size]);
+  char* bytes = large ? large.get() : small;
+  iovec vector{bytes, size};
+  alignas(cmsghdr) char control[kMostControl];
+  msghdr header{};
+  header.msg_iov = &vector;
+  header.msg_iovlen = 1;
+  header.msg_name = &message.from.storage;
+  header.msg_namelen = sizeof message.from.storage;
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  const size_t got = static_cast<size_t>(TRY(host_result(::recvmsg(fd_.get(), &header, (flags & kReceiveFlags) | MSG_DONTWAIT | MSG_CMSG_CLOEXEC))));
+  message.from.length = std::min<socklen_t>(header.msg_namelen, sizeof message.from.storage);
+  message.flags = header.msg_flags & kTold;
+  for (cmsghdr* each = CMSG_FIRSTHDR(&header); each != nullptr; each = CMSG_NXTHDR(&header, each)) {
+    if (!passes_host_control(each->cmsg_level, each->cmsg_type)) continue;
+    const size_t end = message.control.size();
+    message.control.append(reinterpret_cast<const char*>(each), each->cmsg_len);
+    message.control.resize(end + CMSG_ALIGN(each->cmsg_len));
+  }
+  const size_t put = std::min(got, size);
+  message.length += got;
+  if (type() == SOCK_STREAM && (flags & MSG_TRUNC) != 0) return {};  // tcp(7): discarded
+  if (TRY(data.put(bytes, put)) < put) return Errno(EFAULT);
+  return {};
+}
+
+Result<void> HostSocket::receive(Task& task, IoBuffer& data, IncomingMessage& message) {
+  const int flags = message.flags;
+  const bool dont_wait = nonblocking() || (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) != 0;
+  const bool all = (flags & MSG_WAITALL) != 0 && type() == SOCK_STREAM && (flags & MSG_PEEK) == 0;
+  const Deadline deadline = receive_deadline();
+  message.length = 0;
+  do {
+    const size_t before = message.length;
+    const Result<void> got = wait_on(
+        task, shared_->queue, POLLIN, dont_wait, deadline, [&] { return receive_once(data, message, flags); }, [&] { arm(POLLIN); });
+    if (!got) {
+      if (before > 0) return {};
+      return got.error();
+    }
+    if (message.length == before) break;
+  } while (all && !data.empty());
+  return {};
+}
+
+Result<std::string> HostSocket::option(Task& task, int level, int name, size_t room) {
+  const HostOption* row = find_host_option(level, name);
+  if (row == nullptr || !row->get) return Socket::option(task, level, name, room);
+  std::string value(std::min(room, row->most), '\0');
+  socklen_t length = static_cast<socklen_t>(value.size());
+  TRY(host_result(::getsockopt(fd_.get(), level, name, value.data(), &length)));
+  value.resize(std::min<size_t>(length, value.size()));
+  return value;
+}
+
+Result<void> HostSocket::set_option(Task& task, int level, int name, std::string_view value) {
+  const HostOption* row = find_host_option(level, name);
+  if (row == nullptr || !row->set) return Socket::set_option(task, level, name, value);
+  if (row->capability >= 0 && !task.creds->has(row->capability)) return Errno(EPERM);
+  std::string copy(value.substr(0, row->most));
+  TRY(host_result(::setsockopt(fd_.get(), level, name, copy.data(), static_cast<socklen_t>(copy.size()))));
+  return {};
+}
+
+Result<long> HostSocket::ioctl(Task& task, unsigned command, uint64_t argument) {
+  if (command == SIOCGIFCONF) {
+    // struct ifconf points to a buffer: ours for the host's call, then copied.
+    ifconf wanted = TRY(task.read(UserPtr<ifconf>(argument)));
+    if (wanted.ifc_len < 0) return Errno(EINVAL);
+    const uint64_t to = reinterpret_cast<uint64_t>(wanted.ifc_buf);
+    std::vector<ifreq> rows(to == 0 ? 0 : std::min<size_t>(static_cast<size_t>(wanted.ifc_len) / sizeof(ifreq), 1024));
+    ifconf ours{};
+    ours.ifc_len = static_cast<int>(rows.size() * sizeof(ifreq));
+    ours.ifc_req = to == 0 ? nullptr : rows.data();
+    TRY(host_result(::ioctl(fd_.get(), SIOCGIFCONF, &ours)));
+    if (to != 0) TRY(task.write_bytes(to, rows.data(), std::min<size_t>(ours.ifc_len, rows.size() * sizeof(ifreq))));
+    wanted.ifc_len = ours.ifc_len;
+    TRY(task.write(UserPtr<ifconf>(argument), wanted));
+    return 0L;
+  }
+  const HostIoctl* row = find_host_ioctl(command);
+  if (row == nullptr) return Errno(ENOTTY);
+  if (row->administrator && !task.creds->has(kCapNetAdmin)) return Errno(EPERM);
+  char bytes[sizeof(ifreq)] = {};
+  TRY(task.read_bytes(argument, bytes, row->size));
+  const long result = TRY(host_result(::ioctl(fd_.get(), command, bytes)));
+  TRY(task.write_bytes(argument, bytes, row->size));
+  return result;
+}
+
+}  // namespace caisson::kernel

@@ -1,0 +1,51 @@
+// HostSocket: a socket of the pod's network namespace, owned by the kernel process: IPv4, IPv6, netlink, packet. The host's stack does the
+// work; what passes through is copied once and checked against lists (net/host_options.h).
+#pragma once
+
+#include "base/unique_fd.h"
+#include "kernel/net/socket.h"
+
+namespace caisson::kernel {
+
+class HostWatcher;
+
+class HostSocket : public Socket {
+ public:
+  // Makes one. EAFNOSUPPORT, EPROTONOSUPPORT, EPERM...
+  static Result<std::shared_ptr<HostSocket>> create(Task& task, int family, int type, int protocol, int flags);
+  HostSocket(UniqueFd fd, Kernel& kernel, int family, int type, int protocol, int flags);
+  ~HostSocket() override;
+
+  Result<void> bind(Task& task, const SocketAddress& address) override;
+  Result<void> connect(Task& task, const SocketAddress& address) override;
+  Result<void> listen(Task& task, int backlog) override;
+  Result<FileRef> accept(Task& task, int flags, SocketAddress* peer) override;
+  Result<SocketAddress> name() override;
+  Result<SocketAddress> peer_name() override;
+  Result<void> shutdown(int how) override;
+  Result<size_t> send(Task& task, IoBuffer& data, OutgoingMessage& message) override;
+  Result<void> receive(Task& task, IoBuffer& data, IncomingMessage& message) override;
+  Result<std::string> option(Task& task, int level, int name, size_t room) override;
+  Result<void> set_option(Task& task, int level, int name, std::string_view value) override;
+  Events poll() override;
+  WaitQueue* wait_queue() override { return &shared_->queue; }
+  void arm(Events events) override;
+  Result<long> ioctl(Task& task, unsigned command, uint64_t argument) override;
+  int host_fd() const override { return fd_.get(); }
+
+ private:
+  // What the watcher's thread touches.
+  struct Shared {
+    WaitQueue queue;
+  };
+  Result<size_t> send_once(const OutgoingMessage& message, const void* bytes, size_t size, std::string& control);
+  Result<void> receive_once(IoBuffer& data, IncomingMessage& message, int flags);
+
+  UniqueFd fd_;
+  Kernel& kernel_;
+  const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+  std::mutex watch_lock_;
+  uint64_t watch_ = 0;
+};
+
+}  // namespace caisson::kernel

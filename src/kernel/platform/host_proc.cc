@@ -1,0 +1,68 @@
+#include "kernel/platform/host_proc.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <mutex>
+
+namespace caisson::kernel {
+namespace {
+
+std::mutex g_lock;
+int g_folder = -1;
+
+int host_proc() {
+  std::lock_guard guard(g_lock);
+  if (g_folder < 0) g_folder = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  return g_folder;
+}
+
+}  // namespace
+
+void set_host_proc(UniqueFd folder) {
+  std::lock_guard guard(g_lock);
+  if (g_folder >= 0) close(g_folder);
+  g_folder = folder.release();
+}
+
+Result<std::string> read_host_proc(const char* path, size_t most) {
+  const int folder = host_proc();
+  if (folder < 0) return Errno(ENOENT);
+  UniqueFd fd(openat(folder, path, O_RDONLY | O_CLOEXEC));
+  if (!fd) return host_errno();
+  std::string text;
+  for (size_t room = 4096; text.size() < most;) {
+    const size_t before = text.size();
+    room = std::min(room, most - before);
+    text.resize(before + room);
+    const ssize_t got = read(fd.get(), text.data() + before, room);
+    text.resize(before + (got > 0 ? static_cast<size_t>(got) : 0));
+    if (got < 0 && errno != EINTR) return host_errno();
+    if (got == 0) break;
+    if (room < (1 << 20)) room *= 2;
+  }
+  return text;
+}
+
+Result<std::string> read_host_proc_link(const char* path) {
+  const int folder = host_proc();
+  if (folder < 0) return Errno(ENOENT);
+  char text[PATH_MAX];
+  const ssize_t length = readlinkat(folder, path, text, sizeof text);
+  if (length < 0) return host_errno();
+  return std::string(text, static_cast<size_t>(length));
+}
+
+Result<UniqueFd> reopen_host_fd(int fd, int flags) {
+  const int folder = host_proc();
+  if (folder < 0) return Errno(ENOENT);
+  char path[64];
+  snprintf(path, sizeof path, "self/fd/%d", fd);
+  UniqueFd again(openat(folder, path, flags | O_CLOEXEC));
+  if (!again) return host_errno();
+  return again;
+}
+
+}  // namespace caisson::kernel

@@ -1,0 +1,22 @@
+// The host's /proc, of the kernel's own PID namespace: the only way to see what a stub has mapped, and to open a descriptor again with
+// other rights. The kernel process has no other files of the host.
+#pragma once
+
+#include <string>
+
+#include "base/unique_fd.h"
+#include "kernel/errno.h"
+
+namespace caisson::kernel {
+
+// The folder to be used from now on, before the first thread; until then /proc is opened by its name.
+void set_host_proc(UniqueFd folder);
+
+// The content of a file below it, such as "12/maps", no more than `most` bytes.
+Result<std::string> read_host_proc(const char* path, size_t most = 16 << 20);
+// What a link below it says.
+Result<std::string> read_host_proc_link(const char* path);
+// The same file, opened again: O_RDONLY, O_PATH... with O_CLOEXEC.
+Result<UniqueFd> reopen_host_fd(int fd, int flags);
+
+}  // namespace caisson::kernel

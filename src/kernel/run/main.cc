@@ -1,0 +1,137 @@
+// kernel_run: a program under the application kernel, without a container around it: for tests of the kernel and for people who work on it.
+//     kernel_run [--strace] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]
+// Exits like the program does.
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernel/fs/host/host_fs.h"
+#include "kernel/fs/host/identity.h"
+#include "kernel/fs/host/stream.h"
+#include "kernel/klog.h"
+#include "kernel/platform/host_proc.h"
+#include "kernel/syscalls/table.h"
+#include "kernel/task/kernel.h"
+
+extern char** environ;
+
+namespace caisson::kernel {
+namespace {
+
+struct Options {
+  bool strace = false;
+  std::string root = "/";
+  std::string hostname = "appkernel";
+  std::vector<std::string> command;
+};
+
+int fail(const char* what, Errno error) {
+  fprintf(stderr, "kernel_run: %s: %s\n", what, strerrordesc_np(error.value));
+  return 125;
+}
+
+// /proc of the PID namespace that we are in, mounted nowhere.
+int open_proc() {
+  const int context = static_cast<int>(syscall(SYS_fsopen, "proc", 1));
+  if (context < 0) return -1;
+  if (syscall(SYS_fsconfig, context, 6 /* FSCONFIG_CMD_CREATE */, nullptr, nullptr, 0) != 0) return -1;
+  return static_cast<int>(syscall(SYS_fsmount, context, 1, 0));
+}
+
+Result<std::unique_ptr<Container>> make_container(const Options& options) {
+  auto container = std::make_unique<Container>();
+  container->id = "run";
+  container->pids = std::make_shared<PidNamespace>();
+  container->mounts = std::make_shared<MountTable>();
+  container->uts = std::make_shared<UtsNames>();
+  container->uts->set_host(options.hostname);
+  UniqueFd root(open(options.root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!root) return host_errno();
+  const auto fs = TRY(HostFileSystem::create(std::move(root)));
+  const auto dentry = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
+  const MountRef mount = TRY(container->mounts->add(fs, dentry, Path(), 0, "rootfs", ""));
+  container->root = {mount, dentry};
+  return container;
+}
+
+Result<int> run(const Options& options) {
+  const int proc = open_proc();
+  if (proc < 0) return host_errno();
+  set_proc_folder(proc);
+  set_host_proc(UniqueFd(fcntl(proc, F_DUPFD_CLOEXEC, 3)));
+  umask(0);
+  const std::unique_ptr<Kernel> kernel = TRY(Kernel::create());
+  strace_configure(options.strace);
+  const std::unique_ptr<Container> container = TRY(make_container(options));
+  StartProcess process;
+  process.arguments = options.command;
+  for (char** variable = environ; *variable != nullptr; ++variable) process.environment.push_back(*variable);
+  auto creds = std::make_shared<Credentials>();
+  creds->permitted = creds->effective = creds->bounding = kAllCapabilities;
+  process.creds = creds;
+  for (int fd = 0; fd < 3; ++fd) process.files.push_back(TRY(make_host_stream(kernel->watcher(), UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 3)))));
+  Kernel::Started started = TRY(kernel->start(*container, std::move(process)));
+  started.go();
+  kernel->wait_for_end(*started.group);
+  const WaitStatus status = started.group->exit;
+  kernel->shutdown();
+  return status.code == CLD_EXITED ? status.status : 128 + status.status;
+}
+
+bool parse(int argc, char** argv, Options& options) {
+  int i = 1;
+  for (; i < argc && argv[i][0] == '-'; ++i) {
+    const std::string_view word = argv[i];
+    if (word == "--strace")
+      options.strace = true;
+    else if (word == "--root" && i + 1 < argc)
+      options.root = argv[++i];
+    else if (word == "--hostname" && i + 1 < argc)
+      options.hostname = argv[++i];
+    else
+      return false;
+  }
+  options.command.assign(argv + i, argv + argc);
+  return !options.command.empty();
+}
+
+}  // namespace
+}  // namespace caisson::kernel
+
+int main(int argc, char** argv) {
+  using namespace caisson::kernel;
+  Options options;
+  if (!parse(argc, argv, options)) {
+    fputs("usage: kernel_run [--strace] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]\n", stderr);
+    return 125;
+  }
+  klog_configure(2, options.strace ? LogLevel::Debug : LogLevel::Info);
+  rlimit files{};
+  getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
+  // A PID namespace: whatever happens, nothing outlives the kernel.
+  if (unshare(CLONE_NEWPID) != 0) return fail("unshare", host_errno());
+  const pid_t child = fork();
+  if (child < 0) return fail("fork", host_errno());
+  if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const Result<int> status = run(options);
+    fflush(nullptr);
+    _exit(status ? *status : fail("cannot run the program", status.error()));
+  }
+  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) ::signal(signal, SIG_IGN);
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}

@@ -1,0 +1,143 @@
+// Memory calls that are not native: file mappings, brk, and what touches the window.
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+
+#include "kernel/platform/stub_thread.h"
+#include "kernel/stub/layout.h"
+#include "kernel/syscalls/families.h"
+#include "kernel/syscalls/table.h"
+#include "kernel/task/kernel.h"
+
+namespace caisson::kernel {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+
+bool touches_window(uint64_t address, uint64_t length) {
+  const uint64_t end = address + length;
+  return end < address || (address < STUB_WINDOW_END && end > STUB_WINDOW);
+}
+
+Result<long> native(Task& task, const StubCall& call) { return static_cast<long>(TRY(task.stub->run_one(call))); }
+
+Result<long> sys_mmap(Task& task, unsigned long address, unsigned long length, unsigned prot, unsigned flags, Fd fd, unsigned long offset) {
+  if (length == 0) return Errno(EINVAL);
+  if (offset % kPage != 0) return Errno(EINVAL);
+  const bool fixed = (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0;
+  if (touches_window(address, length)) {
+    if (fixed) return Errno(ENOMEM);
+    address = 0;  // a hint only
+  }
+  if ((flags & MAP_HUGETLB) != 0) return Errno(ENOMEM);
+  StubCall call{SYS_mmap, {address, length, prot, flags, ~0ULL, 0}};
+  if ((flags & MAP_ANONYMOUS) != 0) return native(task, call);
+  const FileRef file = TRY(task.fds->get_usable(number(fd)));
+  if (length > (1ULL << 47) || offset > (1ULL << 62)) return Errno(ENOMEM);
+  if ((prot & PROT_EXEC) != 0 && file->path() && (file->path().mount->flags & 8 /* MS_NOEXEC */) != 0) return Errno(EPERM);
+  const MapSource source = TRY(file->map(offset, length, static_cast<int>(prot), static_cast<int>(flags)));
+  if (source.anonymous) {
+    call.args[3] |= MAP_ANONYMOUS;
+    return native(task, call);
+  }
+  call.args[5] = source.offset;
+  call.fd_argument = 4;
+  call.fd = source.host_fd;
+  return native(task, call);
+}
+
+Result<long> sys_munmap(Task& task, unsigned long address, unsigned long length) {
+  if (touches_window(address, length)) return Errno(EINVAL);
+  return native(task, {SYS_munmap, {address, length}});
+}
+
+Result<long> sys_mprotect(Task& task, unsigned long address, unsigned long length, unsigned prot) {
+  if (touches_window(address, length)) return Errno(ENOMEM);
+  return native(task, {SYS_mprotect, {address, length, prot}});
+}
+
+Result<long> sys_madvise(Task& task, unsigned long address, unsigned long length, int advice) {
+  if (touches_window(address, length)) return Errno(ENOMEM);
+  return native(task, {SYS_madvise, {address, length, static_cast<uint64_t>(advice)}});
+}
+
+Result<long> sys_mremap(Task& task, unsigned long old_address, unsigned long old_length, unsigned long new_length, unsigned flags,
+                        unsigned long new_address) {
+  if (touches_window(old_address, old_length) || touches_window(old_address, new_length)) return Errno(EFAULT);
+  if ((flags & MREMAP_FIXED) != 0 && touches_window(new_address, new_length)) return Errno(EINVAL);
+  return native(task, {SYS_mremap, {old_address, old_length, new_length, flags, new_address}});
+}
+
+Result<long> sys_brk(Task& task, unsigned long wanted) {
+  AddressSpace& memory = *task.memory;
+  // Pages come in larger pieces than programs ask for, so that most calls change a number only.
+  constexpr uint64_t kPiece = 256 * 1024;
+  uint64_t brk, mapped, start;
+  {
+    std::lock_guard guard(memory.lock);
+    brk = memory.layout.brk;
+    mapped = memory.layout.brk_mapped;
+    start = memory.layout.start_brk;
+  }
+  const rlim_t limit = task.group->limit(RLIMIT_DATA).rlim_cur;
+  if (wanted < start || wanted - start > limit || wanted - start > (1ULL << 44) || touches_window(start, wanted - start))
+    return static_cast<long>(brk);
+  const auto pages = [](uint64_t value) { return (value + kPage - 1) & ~(kPage - 1); };
+  uint64_t now_mapped = mapped;
+  if (pages(wanted) > mapped) {
+    const uint64_t end = mapped + ((pages(wanted) - mapped + kPiece - 1) & ~(kPiece - 1));
+    if (!native(task, {SYS_mmap,
+                       {mapped, end - mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE,
+                        ~0ULL, 0}}))
+      return static_cast<long>(brk);
+    now_mapped = end;
+  } else if (wanted < brk) {
+    // What is given back reads as zeros when it is taken again.
+    if (pages(wanted) < mapped && !native(task, {SYS_munmap, {pages(wanted), mapped - pages(wanted)}})) return static_cast<long>(brk);
+    now_mapped = std::min(mapped, pages(wanted));
+    if (wanted < now_mapped) {
+      IoBuffer rest(task.host_tid(), UserSpan{wanted, now_mapped - wanted});
+      (void)rest.put_zeros(now_mapped - wanted);
+    }
+  }
+  std::lock_guard guard(memory.lock);
+  memory.layout.brk = wanted;
+  memory.layout.brk_mapped = now_mapped;
+  return static_cast<long>(wanted);
+}
+
+// Nothing is ever swapped out on the guest's account alone.
+Result<long> sys_mlockall(Task&, int flags) {
+  if (flags == 0 || (flags & ~7) != 0) return Errno(EINVAL);
+  return 0L;
+}
+Result<long> sys_munlockall(Task&) { return 0L; }
+
+Result<long> sys_mincore(Task& task, unsigned long address, unsigned long length, UserPtr<unsigned char> to) {
+  if (address % kPage != 0) return Errno(EINVAL);
+  if (length > (1ULL << 40)) return Errno(ENOMEM);
+  // "All there": which pages of shared files are in memory is nobody's business here.
+  const std::vector<unsigned char> all((length + kPage - 1) / kPage, 1);
+  TRY(task.write_bytes(to.address(), all.data(), all.size()));
+  return 0L;
+}
+
+}  // namespace
+
+std::span<const SyscallRow> memory_syscalls() {
+  static const SyscallRow rows[] = {
+      SYSCALL(mmap, 9, Partial, "no huge pages"),
+      SYSCALL(mprotect, 10, Full, ""),
+      SYSCALL(munmap, 11, Full, ""),
+      SYSCALL(brk, 12, Full, ""),
+      SYSCALL(mremap, 25, Full, ""),
+      SYSCALL(mincore, 27, Partial, "says that every page is in memory"),
+      SYSCALL(madvise, 28, Full, ""),
+      SYSCALL(mlockall, 151, Partial, "does nothing"),
+      SYSCALL(munlockall, 152, Partial, "does nothing"),
+  };
+  return rows;
+}
+
+}  // namespace caisson::kernel

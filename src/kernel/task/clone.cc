@@ -1,0 +1,178 @@
+#include "kernel/task/clone.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+
+#include "kernel/klog.h"
+#include "kernel/platform/stub_thread.h"
+#include "kernel/signal/send.h"
+#include "kernel/task/kernel.h"
+
+namespace caisson::kernel {
+namespace {
+
+constexpr size_t kThreadStack = 256 * 1024;  // address space; what is touched counts
+constexpr uint64_t kClearSigHand = 0x100000000ULL;
+constexpr uint64_t kNamespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
+
+Result<void> check(const CloneRequest& request) {
+  const uint64_t flags = request.flags;
+  if ((flags & kNamespaces) != 0) return Errno(EPERM);  // nested namespaces are not there yet
+  if ((flags & CLONE_THREAD) != 0 && (flags & CLONE_SIGHAND) == 0) return Errno(EINVAL);
+  if ((flags & CLONE_SIGHAND) != 0 && (flags & CLONE_VM) == 0) return Errno(EINVAL);
+  if ((flags & kClearSigHand) != 0 && (flags & CLONE_SIGHAND) != 0) return Errno(EINVAL);
+  if ((flags & CLONE_PIDFD) != 0 && (flags & CLONE_PARENT_SETTID) != 0 && request.pidfd == request.parent_tid) return Errno(EINVAL);
+  if (request.exit_signal < 0 || request.exit_signal > abi::kSignals) return Errno(EINVAL);
+  return {};
+}
+
+// The host side of it.
+Result<std::unique_ptr<StubThread>> make_stub(Task& parent, const CloneRequest& request) {
+  const uint64_t clear = request.flags & CLONE_CHILD_CLEARTID;
+  const uint64_t clear_tid = clear != 0 ? request.child_tid : 0;
+  const uint64_t tls = request.flags & CLONE_SETTLS;
+  if ((request.flags & CLONE_VM) == 0) return parent.stub->fork(clear, clear_tid);
+  return parent.stub->clone_shared((request.flags & CLONE_THREAD) == 0, clear | tls, clear_tid, request.tls);
+}
+
+std::shared_ptr<ThreadGroup> make_group(Task& parent, const CloneRequest& request) {
+  auto group = std::make_shared<ThreadGroup>();
+  group->pids = parent.group->pids;
+  group->container = parent.group->container;
+  group->exit_signal = request.exit_signal;
+  group->handlers = (request.flags & CLONE_SIGHAND) != 0 ? parent.group->handlers : parent.group->handlers->copy();
+  if ((request.flags & kClearSigHand) != 0) group->handlers->clear_handlers();
+  {
+    std::lock_guard guard(parent.group->limits_lock);
+    group->limits = parent.group->limits;
+  }
+  group->start_time = monotonic_now();
+  group->nice = parent.group->nice;
+  group->oom_score_adj = parent.group->oom_score_adj;
+  group->dumpable = parent.group->dumpable;
+  return group;
+}
+
+std::unique_ptr<Task> make_task(Task& parent, const CloneRequest& request, std::unique_ptr<StubThread> stub) {
+  auto task = std::make_unique<Task>(parent.kernel);
+  task->memory = stub->memory();
+  task->stub = std::move(stub);
+  task->fds = (request.flags & CLONE_FILES) != 0 ? parent.fds : parent.fds->copy();
+  task->fs = (request.flags & CLONE_FS) != 0 ? parent.fs : parent.fs->copy();
+  task->uts = parent.uts;
+  task->creds = parent.creds;
+  task->name = parent.name;
+  task->blocked = parent.blocked;
+  if (parent.saved_mask) task->blocked = *parent.saved_mask;
+  if ((request.flags & CLONE_VM) == 0 || (request.flags & CLONE_VFORK) != 0) task->alternate_stack = parent.alternate_stack;
+  task->regs = parent.regs;
+  task->regs.rax = 0;
+  if (request.stack != 0) task->regs.rsp = request.stack;
+  if ((request.flags & CLONE_VM) == 0 && task->memory != parent.memory) {
+    std::lock_guard guard(parent.memory->lock);
+    task->memory->layout = parent.memory->layout;
+    task->memory->executable = parent.memory->executable;
+  }
+  return task;
+}
+
+// Puts the new task into the tree; EAGAIN, ENOMEM where it may not be.
+Result<void> enter_tree(Task& parent, Task& child, const CloneRequest& request) {
+  std::lock_guard guard(parent.kernel.tasks);
+  ThreadGroup& ours = *parent.group;
+  if (ours.exiting || parent.leaving) return Errno(kRestartNoIntr);
+  if (ours.pids->dead) return Errno(ENOMEM);
+  const pid_t tid = ours.pids->allocate();
+  if (tid < 0) return Errno(EAGAIN);
+  child.tid = tid;
+  if ((request.flags & CLONE_THREAD) != 0) {
+    child.group = parent.group;
+  } else {
+    ThreadGroup& group = *child.group;
+    group.pid = tid;
+    group.pgid = ours.pgid;
+    group.sid = ours.sid;
+    group.terminal = ours.terminal;
+    group.leader = &child;
+    const auto to = (request.flags & CLONE_PARENT) != 0 ? ours.parent.lock() : parent.group;
+    group.parent = to;
+    if (to) to->children.push_back(child.group);
+    group.pids->groups[tid] = child.group;
+  }
+  child.group->tasks.push_back(&child);
+  child.group->pids->tasks[tid] = &child;
+  if (ours.stopped || parent.pending.set() != 0) child.attention = true;
+  return {};
+}
+
+}  // namespace
+
+Result<long> clone_task(Task& parent, const CloneRequest& request) {
+  TRY(check(request));
+  {
+    std::lock_guard guard(parent.kernel.tasks);
+    if (parent.group->pids->tasks.size() >= parent.kernel.most_tasks) return Errno(EAGAIN);
+  }
+  std::unique_ptr<StubThread> stub = TRY(make_stub(parent, request));
+  const std::shared_ptr<StubProcess> process = stub->process();
+  const bool is_process = (request.flags & CLONE_THREAD) == 0;
+  std::unique_ptr<Task> child = make_task(parent, request, std::move(stub));
+  child->group = is_process ? make_group(parent, request) : parent.group;
+  if (auto entered = enter_tree(parent, *child, request); !entered) {
+    if (!is_process) child->stub->exit_thread();
+    return entered.error();
+  }
+  if (is_process) parent.kernel.watch(process);
+  const pid_t tid = child->tid;
+  std::shared_ptr<VforkWait> vfork;
+  if ((request.flags & CLONE_VFORK) != 0) child->vfork_wait = vfork = std::make_shared<VforkWait>();
+  if ((request.flags & CLONE_CHILD_SETTID) != 0) (void)child->write(UserPtr<pid_t>(request.child_tid), tid);
+  if ((request.flags & CLONE_PARENT_SETTID) != 0) (void)parent.write(UserPtr<pid_t>(request.parent_tid), tid);
+  start_thread(std::move(child));
+  if (vfork) {
+    TaskWaiter waiter(parent, vfork->queue, 0);
+    for (;;) {
+      parent.prepare_to_block();
+      if (vfork->done || !parent.block_killable()) break;
+    }
+  }
+  return tid;
+}
+
+void start_thread(std::unique_ptr<Task> task) {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kThreadStack);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_t thread;
+  Task* raw = task.release();
+  Kernel& kernel = raw->kernel;
+  kernel.thread_began();
+  const int error = pthread_create(
+      &thread, &attributes,
+      [](void* argument) -> void* {
+        std::unique_ptr<Task> owned(static_cast<Task*>(argument));
+        Kernel& kernel = owned->kernel;
+        owned->run();
+        owned.reset();
+        kernel.thread_ended();
+        return nullptr;
+      },
+      raw);
+  pthread_attr_destroy(&attributes);
+  if (error == 0) return;
+  klog(LogLevel::Error, "no thread for task %d: %s", raw->tid, strerrordesc_np(error));
+  std::unique_ptr<Task> owned(raw);
+  {
+    std::lock_guard guard(kernel.tasks);
+    if (raw->group->leader == raw) end_group_locked(*raw->group, CLD_KILLED, SIGKILL);
+  }
+  raw->leaving = true;
+  raw->run();
+  owned.reset();
+  kernel.thread_ended();
+}
+
+}  // namespace caisson::kernel

@@ -1,0 +1,228 @@
+#include "kernel/task/exit.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+
+#include "kernel/platform/stub_thread.h"
+#include "kernel/signal/send.h"
+#include "kernel/task/kernel.h"
+
+namespace caisson::kernel {
+
+int WaitStatus::encoded() const {
+  switch (code) {
+    case CLD_EXITED:
+      return (status & 0xff) << 8;
+    case CLD_KILLED:
+      return status & 0x7f;
+    case CLD_DUMPED:
+      return (status & 0x7f) | 0x80;
+    case CLD_STOPPED:
+      return status << 8 | 0x7f;
+    default:
+      return 0xffff;
+  }
+}
+
+void notify_parent_locked(ThreadGroup& group, int code, int status) {
+  const std::shared_ptr<ThreadGroup> parent = group.parent.lock();
+  if (!parent) return;
+  const bool ended = code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
+  abi::SigInfo info;
+  info.signo = ended ? group.exit_signal : SIGCHLD;
+  info.code = code;
+  info.child.pid = group.pid;
+  info.child.uid = group.tasks.empty() ? group.last_uid : group.tasks.front()->creds->uid;
+  info.child.status = status;
+  info.child.utime = group.usage.user_ns / 10'000'000;
+  info.child.stime = group.usage.system_ns / 10'000'000;
+  const abi::SigAction action = parent->handlers->get(SIGCHLD);
+  if (info.signo != 0 && (ended || (action.flags & abi::kSaNoCldStop) == 0)) send_to_group_locked(*parent, info);
+  parent->child_events.wake(~0U);
+}
+
+bool is_orphaned_locked(const ThreadGroup& group) {
+  for (const auto& [pid, other] : group.pids->groups) {
+    if (other->pgid != group.pgid || other->zombie) continue;
+    const std::shared_ptr<ThreadGroup> parent = other->parent.lock();
+    if (parent && parent->pids == other->pids && parent->pgid != other->pgid && parent->sid == other->sid) return false;
+  }
+  return true;
+}
+
+namespace {
+
+void add_usage(ThreadGroup::Usage& to, const ThreadGroup::Usage& from) {
+  to.user_ns += from.user_ns;
+  to.system_ns += from.system_ns;
+  to.minor_faults += from.minor_faults;
+  to.major_faults += from.major_faults;
+  to.max_rss_kib = std::max(to.max_rss_kib, from.max_rss_kib);
+}
+
+// Takes a zombie out of the world.
+void release_locked(ThreadGroup& group) {
+  const std::shared_ptr<ThreadGroup> self = group.shared_from_this();
+  if (const auto parent = group.parent.lock()) {
+    add_usage(parent->children_usage, group.usage);
+    add_usage(parent->children_usage, group.children_usage);
+    parent->children.remove(self);
+  }
+  group.pids->groups.erase(group.pid);
+}
+
+// The nearest ancestor that takes orphans, or the namespace's init.
+std::shared_ptr<ThreadGroup> adopter_locked(ThreadGroup& group) {
+  for (auto ancestor = group.parent.lock(); ancestor && ancestor->pids == group.pids; ancestor = ancestor->parent.lock())
+    if (ancestor->child_subreaper && !ancestor->exiting && !ancestor->zombie) return ancestor;
+  const auto init = group.pids->init.lock();
+  return init && init.get() != &group && !init->zombie ? init : nullptr;
+}
+
+void give_children_away_locked(ThreadGroup& group) {
+  const std::shared_ptr<ThreadGroup> adopter = adopter_locked(group);
+  for (const std::shared_ptr<ThreadGroup>& child : std::list(group.children)) {
+    const bool was_orphaned = child->zombie || is_orphaned_locked(*child);
+    child->parent = adopter;
+    child->exit_signal = SIGCHLD;
+    if (child->parent_death_signal != 0 && !child->zombie) send_to_group_locked(*child, user_signal(child->parent_death_signal, nullptr));
+    if (adopter) adopter->children.push_back(child);
+    if (child->zombie && !adopter) child->pids->groups.erase(child->pid);
+    if (child->zombie && adopter) notify_parent_locked(*child, child->exit.code, child->exit.status);
+    // A stopped process group that nobody can continue any more is told so (exit(2), "newly orphaned").
+    if (!was_orphaned && child->stopped && is_orphaned_locked(*child)) {
+      send_to_group_locked(*child, user_signal(SIGHUP, nullptr));
+      send_to_group_locked(*child, user_signal(SIGCONT, nullptr));
+    }
+  }
+  group.children.clear();
+}
+
+// init has ended: so does everything in its PID namespace.
+void end_namespace_locked(PidNamespace& pids, ThreadGroup& init) {
+  pids.dead = true;
+  for (auto& [pid, group] : pids.groups)
+    if (group.get() != &init && !group->zombie) end_group_locked(*group, CLD_KILLED, SIGKILL);
+}
+
+void become_zombie(Task& task, const rusage& usage, uid_t uid) {
+  ThreadGroup& group = *task.group;
+  const std::shared_ptr<ThreadGroup> self = task.group;
+  std::lock_guard guard(task.kernel.tasks);
+  group.usage.user_ns += usage.ru_utime.tv_sec * 1'000'000'000L + usage.ru_utime.tv_usec * 1000L;
+  group.usage.system_ns += usage.ru_stime.tv_sec * 1'000'000'000L + usage.ru_stime.tv_usec * 1000L;
+  group.usage.max_rss_kib = std::max(group.usage.max_rss_kib, usage.ru_maxrss);
+  group.usage.minor_faults += usage.ru_minflt;
+  group.usage.major_faults += usage.ru_majflt;
+  group.last_uid = uid;
+  if (!group.exiting) group.exit = {CLD_EXITED, task.exit_status};
+  group.exiting = true;
+  group.zombie = true;
+  if (group.pids->init.lock() == self) end_namespace_locked(*group.pids, group);
+  give_children_away_locked(group);
+  const auto parent = group.parent.lock();
+  bool nobody_waits = !parent;
+  if (parent) {
+    const abi::SigAction action = parent->handlers->get(SIGCHLD);
+    nobody_waits = group.exit_signal == SIGCHLD && (action.handler == 1 || (action.flags & abi::kSaNoCldWait) != 0);
+    notify_parent_locked(group, group.exit.code, group.exit.status);
+  }
+  if (nobody_waits) release_locked(group);
+  group.exited.wake(POLLIN);
+}
+
+}  // namespace
+
+void finish_task(Task& task) {
+  Kernel& kernel = task.kernel;
+  ThreadGroup& group = *task.group;
+  std::unique_ptr<StubThread> stub;
+  bool last, whole;
+  {
+    std::lock_guard guard(kernel.tasks);
+    std::erase(group.tasks, &task);
+    if (group.leader == &task) group.leader = nullptr;
+    group.pids->tasks.erase(task.tid);
+    last = group.tasks.empty();
+    whole = group.exiting;
+    stub = std::move(task.stub);
+    group.thread_left.wake(~0U);
+  }
+  const std::shared_ptr<StubProcess> process = stub->process();
+  rusage usage{};
+  if (!last) {
+    // Threads of a process that ends as a whole are ended by the SIGKILL; a single one leaves by itself, so that the host sees to its
+    // robust futexes.
+    if (!whole && !process->dead())
+      stub->exit_thread();
+    else
+      process->kill();
+  } else {
+    usage = process->reap();
+  }
+  stub.reset();
+  task.fds.reset();
+  task.fs.reset();
+  task.memory.reset();
+  if (task.vfork_wait) task.vfork_wait->finish();
+  if (last) become_zombie(task, usage, task.creds->uid);
+}
+
+namespace {
+
+bool matches(const ThreadGroup& child, const Task& task, const WaitRequest& request) {
+  const bool clone_child = child.exit_signal != SIGCHLD;
+  if ((request.options & __WALL) == 0 && clone_child != ((request.options & __WCLONE) != 0)) return false;
+  if (request.pid > 0) return child.pid == request.pid;
+  if (request.pid == 0) return child.pgid == task.group->pgid;
+  if (request.pid == -1) return true;
+  return child.pgid == -request.pid;
+}
+
+// ECHILD: nothing to wait for; EAGAIN: not yet.
+Result<Waited> look_at_children_locked(Task& task, const WaitRequest& request) {
+  bool any = false;
+  for (const std::shared_ptr<ThreadGroup>& child : std::list(task.group->children)) {
+    if (!matches(*child, task, request)) continue;
+    any = true;
+    Waited found;
+    found.pid = child->pid;
+    found.uid = child->tasks.empty() ? child->last_uid : child->tasks.front()->creds->uid;
+    if (child->zombie && (request.options & WEXITED) != 0) {
+      found.status = child->exit;
+      found.usage = child->usage;
+      add_usage(found.usage, child->children_usage);
+      if ((request.options & WNOWAIT) == 0) release_locked(*child);
+      return found;
+    }
+    if (!child->zombie && child->untold &&
+        ((child->untold->code == CLD_STOPPED && (request.options & WSTOPPED) != 0) ||
+         (child->untold->code == CLD_CONTINUED && (request.options & WCONTINUED) != 0))) {
+      found.status = *child->untold;
+      if ((request.options & WNOWAIT) == 0) child->untold.reset();
+      return found;
+    }
+  }
+  if (!any) return Errno(ECHILD);
+  return Errno(EAGAIN);
+}
+
+}  // namespace
+
+Result<Waited> wait_for_child(Task& task, const WaitRequest& request) {
+  TaskWaiter waiter(task, task.group->child_events, 0);
+  for (;;) {
+    task.prepare_to_block();
+    {
+      std::lock_guard guard(task.kernel.tasks);
+      Result<Waited> found = look_at_children_locked(task, request);
+      if (found.ok() || found.error() != Errno(EAGAIN)) return found;
+    }
+    if ((request.options & WNOHANG) != 0) return Waited{};
+    TRY(task.block());
+  }
+}
+
+}  // namespace caisson::kernel

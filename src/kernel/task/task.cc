@@ -1,0 +1,248 @@
+#include "kernel/task/task.h"
+
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "kernel/klog.h"
+#include "kernel/platform/host_calls.h"
+#include "kernel/platform/stub_thread.h"
+#include "kernel/signal/deliver.h"
+#include "kernel/signal/send.h"
+#include "kernel/syscalls/table.h"
+#include "kernel/task/current.h"
+#include "kernel/task/exit.h"
+#include "kernel/task/kernel.h"
+
+namespace caisson::kernel {
+
+namespace {
+int64_t clock_now(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return now.tv_sec * 1'000'000'000L + now.tv_nsec;
+}
+}  // namespace
+
+int64_t monotonic_now() { return clock_now(CLOCK_MONOTONIC); }
+int64_t realtime_now() { return clock_now(CLOCK_REALTIME); }
+
+Deadline Deadline::after(int64_t nanoseconds) {
+  const int64_t now = monotonic_now();
+  if (nanoseconds < 0) nanoseconds = 0;
+  return {nanoseconds > INT64_MAX - now ? INT64_MAX : now + nanoseconds};
+}
+
+int64_t Deadline::left() const { return std::max<int64_t>(0, nanoseconds - monotonic_now()); }
+
+Path FsContext::root() const {
+  std::lock_guard guard(lock_);
+  return root_;
+}
+Path FsContext::cwd() const {
+  std::lock_guard guard(lock_);
+  return cwd_;
+}
+// The old place is dropped outside the lock.
+void FsContext::set_root(Path path) {
+  std::lock_guard guard(lock_);
+  std::swap(root_, path);
+}
+void FsContext::set_cwd(Path path) {
+  std::lock_guard guard(lock_);
+  std::swap(cwd_, path);
+}
+std::shared_ptr<FsContext> FsContext::copy() const {
+  std::lock_guard guard(lock_);
+  auto other = std::make_shared<FsContext>(root_, cwd_, mounts);
+  other->umask = umask.load();
+  return other;
+}
+
+std::string UtsNames::host() const {
+  std::lock_guard guard(lock_);
+  return host_;
+}
+std::string UtsNames::domain() const {
+  std::lock_guard guard(lock_);
+  return domain_;
+}
+void UtsNames::set_host(std::string name) {
+  std::lock_guard guard(lock_);
+  host_ = std::move(name);
+}
+void UtsNames::set_domain(std::string name) {
+  std::lock_guard guard(lock_);
+  domain_ = std::move(name);
+}
+
+pid_t PidNamespace::allocate() {
+  // As Linux: ascending, and after the greatest again from 300 on.
+  constexpr pid_t kMost = 4'194'304, kAgain = 300;
+  for (pid_t tries = 0; tries < kMost; ++tries) {
+    last_ = last_ + 1 < kMost ? last_ + 1 : kAgain;
+    if (tasks.contains(last_) || groups.contains(last_)) continue;
+    bool used = false;
+    for (const auto& [pid, group] : groups) used |= group->pgid == last_ || group->sid == last_;
+    if (!used) return last_;
+  }
+  return -1;
+}
+
+rlimit ThreadGroup::limit(int resource) const {
+  std::lock_guard guard(limits_lock);
+  return limits[resource];
+}
+
+Task::Task(Kernel& k) : kernel(k) {}
+Task::~Task() = default;
+
+pid_t Task::host_tid() const { return stub ? stub->host_tid() : -1; }
+
+IoBuffer Task::buffer(uint64_t address, uint64_t length) {
+  constexpr uint64_t kMost = 0x7ffff000;  // MAX_RW_COUNT
+  return IoBuffer(host_tid(), UserSpan{address, std::min(length, kMost)});
+}
+
+Result<std::string> Task::read_string(UserPtr<const char> from, size_t most) {
+  std::string text;
+  uint64_t address = from.address();
+  char piece[256];
+  while (text.size() < most) {
+    // Not across a page's end: the next page need not be there.
+    const size_t now = std::min({sizeof piece, most - text.size(), static_cast<size_t>(4096 - address % 4096)});
+    TRY(read_bytes(address, piece, now));
+    if (const void* end = memchr(piece, 0, now); end != nullptr) {
+      text.append(piece, static_cast<const char*>(end) - piece);
+      return text;
+    }
+    text.append(piece, now);
+    address += now;
+  }
+  return Errno(ENAMETOOLONG);
+}
+
+Result<std::vector<std::string>> Task::read_strings(UserPtr<const uint64_t> from, size_t most_bytes) {
+  std::vector<std::string> texts;
+  if (!from) return texts;
+  size_t bytes = 0;
+  for (uint64_t i = 0;; ++i) {
+    const uint64_t address = TRY(read(from + i));
+    if (address == 0) return texts;
+    Result<std::string> text = read_string(UserPtr<const char>(address), 131072);
+    if (!text) return text.error() == Errno(ENAMETOOLONG) ? Errno(E2BIG) : text.error();
+    bytes += text->size() + 1 + sizeof(uint64_t);
+    if (bytes > most_bytes) return Errno(E2BIG);
+    texts.push_back(*std::move(text));
+  }
+}
+
+Result<IoBuffer> Task::read_io_vectors(uint64_t vectors, int count) {
+  struct Vector {
+    uint64_t base, length;
+  };
+  if (count < 0 || count > 1024) return Errno(EINVAL);
+  std::vector<Vector> raw(count);
+  TRY(read_bytes(vectors, raw.data(), raw.size() * sizeof(Vector)));
+  std::vector<UserSpan> pieces;
+  uint64_t left = 0x7ffff000;
+  for (const Vector& vector : raw) {
+    if (static_cast<int64_t>(vector.length) < 0) return Errno(EINVAL);
+    const uint64_t now = std::min(vector.length, left);
+    if (now > 0) pieces.push_back({vector.base, now});
+    left -= now;
+  }
+  return IoBuffer(host_tid(), std::move(pieces));
+}
+
+void Task::prepare_to_block() { __atomic_store_n(&awake_, 0, __ATOMIC_SEQ_CST); }
+
+void Task::wake() {
+  if (__atomic_exchange_n(&awake_, 1, __ATOMIC_SEQ_CST) == 0) futex_wake_private(&awake_);
+}
+
+bool Task::interrupted() {
+  if (!attention.load(std::memory_order_seq_cst)) return false;
+  std::lock_guard guard(kernel.tasks);
+  if (leaving || group->exiting || group->stopped) return true;
+  return ((pending.set() | group->pending.set()) & ~blocked) != 0;
+}
+
+Result<void> Task::sleep(Deadline deadline, bool killable) {
+  const char* before = state.exchange("S");
+  Result<void> result;
+  for (;;) {
+    if (killable ? dying() : interrupted()) {
+      result = Errno(kRestartSys);
+      break;
+    }
+    if (__atomic_load_n(&awake_, __ATOMIC_SEQ_CST) != 0) break;
+    if (!futex_wait_private(&awake_, 0, deadline.nanoseconds)) {
+      result = Errno(ETIMEDOUT);
+      break;
+    }
+    // Only a signal that turned out to be none of ours: sleep on, unless somebody else woke us as well. The caller looks at its condition
+    // again either way.
+    break;
+  }
+  state = before;
+  if (result.ok() && (killable ? dying() : interrupted())) result = Errno(kRestartSys);
+  return result;
+}
+
+Result<void> Task::block(Deadline deadline) { return sleep(deadline, false); }
+Result<void> Task::block_killable(Deadline deadline) { return sleep(deadline, true); }
+
+void Task::handle_event(const StubEvent& event) {
+  switch (event.kind) {
+    case StubEvent::Syscall:
+      in_syscall = true;
+      syscall_number = regs.rax;
+      regs.rax = static_cast<uint64_t>(dispatch_syscall(*this));
+      break;
+    case StubEvent::Interrupt:
+      break;
+    case StubEvent::Fault: {
+      abi::SigInfo info;
+      static_assert(sizeof info == sizeof event.info);
+      memcpy(static_cast<void*>(&info), &event.info, sizeof info);
+      force_signal(*this, info);
+      break;
+    }
+    case StubEvent::Dead: {
+      std::lock_guard guard(kernel.tasks);
+      end_group_locked(*group, CLD_KILLED, SIGKILL);
+      leaving = true;
+      break;
+    }
+  }
+}
+
+void Task::run() {
+  const CurrentTask current(*this);
+  for (;;) {
+    if (attention.load(std::memory_order_seq_cst) || in_syscall || saved_mask) {
+      const int64_t result = static_cast<int64_t>(regs.rax);
+      const bool plain = in_syscall && !(result <= -kRestartSys && result >= -kRestartBlock) && !saved_mask && !attention.load();
+      if (!plain && !handle_signals(*this)) break;
+      in_syscall = false;
+    }
+    if (leaving) break;
+    in_guest.store(true, std::memory_order_seq_cst);
+    if (attention.load(std::memory_order_seq_cst)) {
+      in_guest = false;
+      continue;
+    }
+    stub->resume(regs);
+    const StubEvent event = stub->wait(regs);
+    in_guest.store(false, std::memory_order_seq_cst);
+    handle_event(event);
+  }
+  finish();
+}
+
+void Task::finish() { finish_task(*this); }
+
+}  // namespace caisson::kernel

@@ -1,0 +1,115 @@
+#include "kernel/time/clock.h"
+
+#include "kernel/platform/stub_thread.h"
+#include "kernel/task/kernel.h"
+
+namespace caisson::kernel {
+namespace {
+
+constexpr int64_t kSecond = 1'000'000'000;
+
+Result<int64_t> host_clock(clockid_t clock) {
+  timespec now{};
+  if (clock_gettime(clock, &now) != 0) return Errno(EINVAL);
+  return now.tv_sec * kSecond + now.tv_nsec;
+}
+
+// The kernel's numbers of processes' and threads' clocks (include/linux/posix-timers.h): ~pid in the upper bits, bit 2: one thread's, 2: CPU
+// time as the scheduler counts it.
+constexpr clockid_t cpu_clock_of(pid_t pid, bool thread) { return static_cast<clockid_t>(~static_cast<uint32_t>(pid) << 3) | (thread ? 4 : 0) | 2; }
+
+// A clock that a guest has made of a process's or a thread's number.
+Result<int64_t> foreign_cpu_clock(Task& task, clockid_t clock) {
+  const bool thread = (clock & 4) != 0;
+  const pid_t wanted = ~(clock >> 3);
+  if ((clock & 3) == 3) return Errno(EINVAL);
+  pid_t host = 0;
+  {
+    std::lock_guard guard(task.kernel.tasks);
+    if (wanted == 0) {
+      host = task.host_tid();
+    } else if (thread) {
+      auto found = task.group->pids->tasks.find(wanted);
+      if (found == task.group->pids->tasks.end() || found->second->group != task.group || !found->second->stub) return Errno(EINVAL);
+      host = found->second->host_tid();
+    } else {
+      auto found = task.group->pids->groups.find(wanted);
+      if (found == task.group->pids->groups.end() || found->second->tasks.empty() || !found->second->tasks.front()->stub) return Errno(EINVAL);
+      host = found->second->tasks.front()->stub->process()->pid();
+    }
+  }
+  if (wanted == 0 && !thread) host = task.stub->process()->pid();
+  return host_clock(cpu_clock_of(host, thread));
+}
+
+}  // namespace
+
+int64_t process_cpu_time(Task& task) {
+  if (!task.stub) return 0;
+  const Result<int64_t> time = host_clock(cpu_clock_of(task.stub->process()->pid(), false));
+  return time ? *time : 0;
+}
+
+Result<int64_t> clock_now(Task& task, clockid_t clock) {
+  if (clock < 0) return foreign_cpu_clock(task, clock);
+  switch (clock) {
+    case CLOCK_PROCESS_CPUTIME_ID: return process_cpu_time(task);
+    case CLOCK_THREAD_CPUTIME_ID: return host_clock(cpu_clock_of(task.host_tid(), true));
+    case CLOCK_REALTIME_ALARM: return host_clock(CLOCK_REALTIME);
+    case CLOCK_BOOTTIME_ALARM: return host_clock(CLOCK_BOOTTIME);
+    case CLOCK_REALTIME:
+    case CLOCK_MONOTONIC:
+    case CLOCK_MONOTONIC_RAW:
+    case CLOCK_REALTIME_COARSE:
+    case CLOCK_MONOTONIC_COARSE:
+    case CLOCK_BOOTTIME:
+    case CLOCK_TAI: return host_clock(clock);
+    default: return Errno(EINVAL);
+  }
+}
+
+Result<int64_t> clock_resolution(Task& task, clockid_t clock) {
+  TRY(clock_now(task, clock));
+  if (clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE) return int64_t{4'000'000};
+  return int64_t{1};
+}
+
+Result<void> check_wall_clock(clockid_t clock) {
+  switch (clock) {
+    case CLOCK_REALTIME:
+    case CLOCK_MONOTONIC:
+    case CLOCK_BOOTTIME:
+    case CLOCK_TAI:
+    case CLOCK_REALTIME_ALARM:
+    case CLOCK_BOOTTIME_ALARM: return {};
+    case CLOCK_PROCESS_CPUTIME_ID:
+    case CLOCK_THREAD_CPUTIME_ID:
+    case CLOCK_MONOTONIC_RAW:
+    case CLOCK_REALTIME_COARSE:
+    case CLOCK_MONOTONIC_COARSE: return Errno(EOPNOTSUPP);
+    default: return Errno(EINVAL);
+  }
+}
+
+int64_t wall_clock_now(clockid_t clock) {
+  const clockid_t plain = clock == CLOCK_REALTIME_ALARM ? CLOCK_REALTIME : clock == CLOCK_BOOTTIME_ALARM ? CLOCK_BOOTTIME : clock;
+  const Result<int64_t> now = host_clock(plain);
+  return now ? *now : 0;
+}
+
+int64_t monotonic_at(clockid_t clock, int64_t time) {
+  const int64_t now = monotonic_now();
+  const int64_t left = time - wall_clock_now(clock);
+  if (left <= 0) return now;
+  return left > INT64_MAX - now ? INT64_MAX : now + left;
+}
+
+Result<int64_t> nanoseconds_of(const timespec& time) {
+  if (time.tv_sec < 0 || time.tv_nsec < 0 || time.tv_nsec >= kSecond) return Errno(EINVAL);
+  if (time.tv_sec >= INT64_MAX / kSecond) return INT64_MAX;
+  return time.tv_sec * kSecond + time.tv_nsec;
+}
+
+timespec timespec_of(int64_t nanoseconds) { return {nanoseconds / kSecond, nanoseconds % kSecond}; }
+
+}  // namespace caisson::kernel

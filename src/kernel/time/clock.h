@@ -1,0 +1,29 @@
+// The guest's clocks: clock_gettime(2)'s numbers, and what a time on one of them means on CLOCK_MONOTONIC.
+#pragma once
+
+#include <time.h>
+
+#include <cstdint>
+
+#include "kernel/task/task.h"
+
+namespace caisson::kernel {
+
+// Nanoseconds. EINVAL: no such clock, or a CPU clock of a process that is not there.
+Result<int64_t> clock_now(Task& task, clockid_t clock);
+Result<int64_t> clock_resolution(Task& task, clockid_t clock);
+
+// A clock that timers and sleeps can use: it goes at the rate of CLOCK_MONOTONIC. EINVAL, or EOPNOTSUPP (a CPU clock).
+Result<void> check_wall_clock(clockid_t clock);
+// When (CLOCK_MONOTONIC) such a clock will show `time`, as things are now.
+int64_t monotonic_at(clockid_t clock, int64_t time);
+int64_t wall_clock_now(clockid_t clock);
+
+// Nanoseconds; EINVAL where it is no time. Beyond 292 years: the greatest number.
+Result<int64_t> nanoseconds_of(const timespec& time);
+timespec timespec_of(int64_t nanoseconds);
+
+// Processor time of a process, or of a task, since it began: of its stub.
+int64_t process_cpu_time(Task& task);
+
+}  // namespace caisson::kernel

@@ -1,0 +1,61 @@
+// ProcessTimers: the interval timers (setitimer(2)) and POSIX timers (timer_create(2)) of a process.
+//
+// Locks: its own, a leaf; signals are sent without it, under Kernel::tasks.
+#pragma once
+
+#include <signal.h>
+#include <time.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "kernel/task/task.h"
+#include "kernel/time/guest_timer.h"
+
+namespace caisson::kernel {
+
+class ProcessTimers {
+ public:
+  // The task's process's; made at the first use.
+  static std::shared_ptr<ProcessTimers> of(Task& task);
+  // If it has any.
+  static std::shared_ptr<ProcessTimers> existing(Task& task);
+
+  ProcessTimers(Kernel& kernel, std::weak_ptr<ThreadGroup> group) : kernel_(kernel), group_(std::move(group)) {}
+
+  // which: ITIMER_REAL, ITIMER_VIRTUAL or ITIMER_PROF.
+  GuestTimer& interval_timer(int which);
+
+  // What timer_create's sigevent asks for.
+  struct Notice {
+    int notify = SIGEV_SIGNAL;  // SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD_ID
+    int signal = SIGALRM;
+    uint64_t value = 0;
+    bool value_is_id = false;  // no sigevent was given
+    pid_t tid = 0;
+  };
+  // The timer's number. EAGAIN: too many.
+  Result<int> create(clockid_t clock, const Notice& notice);
+  Result<std::shared_ptr<GuestTimer>> find(int id, clockid_t* clock = nullptr);
+  Result<void> remove(int id);
+  Result<int> overrun(int id);
+
+  // execve(2): POSIX timers go, interval timers stay.
+  void exec();
+
+ private:
+  struct PosixTimer;
+  GuestTimer::Source source(clockid_t clock);
+  void send(int signal);
+  static constexpr size_t kMost = 1024;
+
+  Kernel& kernel_;
+  const std::weak_ptr<ThreadGroup> group_;
+  std::mutex lock_;
+  std::shared_ptr<GuestTimer> intervals_[3];
+  std::map<int, std::shared_ptr<PosixTimer>> posix_;
+  int next_ = 0;
+};
+
+}  // namespace caisson::kernel
