@@ -12,8 +12,8 @@ class SignalFd : public AnonymousFile {
   SignalFd(Task& maker, abi::SigSet mask, int flags);
   Result<size_t> read(Task& task, IoBuffer& buffer, off_t offset) override;
   Events poll() override;
-  // Of the process that reads or polls it. A signalfd that is watched through an epoll tells of the signals of the process that added it, as on
-  // Linux.
+  // Of the process that reads or polls it. A signalfd that is watched through an epoll tells of the signals of the process that added it,
+  // as on Linux.
   WaitQueue* wait_queue() override;
   void set_mask(abi::SigSet mask);
 

@@ -1,7 +1,7 @@
 // Pipe: what pipe(2) and FIFOs share: a bounded queue of bytes with a reading and a writing side.
 //
-// Locks: Pipe::lock_, of the level of inodes. Bytes are moved to and from guest memory without it: a writer reserves room, copies, appends; a
-// reader takes chunks out, copies, and puts back what could not be delivered.
+// Locks: Pipe::lock_, of the level of inodes. Bytes are moved to and from guest memory without it: a writer reserves room, copies, appends;
+// a reader takes chunks out, copies, and puts back what could not be delivered.
 #pragma once
 
 #include <deque>
@@ -23,8 +23,8 @@ class Pipe {
   Result<size_t> read(IoBuffer& buffer);
   Result<size_t> write(IoBuffer& buffer, bool packets);
 
-  // splice(2), tee(2), vmsplice(2). take: up to `size` bytes off the front, EAGAIN, or none at the end of the file. peek: the same, and they
-  // stay. put_back: in front again. append: as many of the chunks as there is room for; what is left stays in `chunks`. EPIPE, EAGAIN.
+  // splice(2), tee(2), vmsplice(2). take: up to `size` bytes off the front, EAGAIN, or none at the end of the file. peek: the same, and
+  // they stay. put_back: in front again. append: as many of the chunks as there is room for; what is left stays in `chunks`. EPIPE, EAGAIN.
   Result<std::deque<Chunk>> take(size_t size);
   Result<std::deque<Chunk>> peek(size_t size);
   void put_back(std::deque<Chunk> chunks);

@@ -3,6 +3,7 @@
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/icmp6.h>
 #include <netinet/in.h>
@@ -11,8 +12,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-
-#include <linux/sockios.h>
 
 namespace caisson::kernel {
 namespace {
@@ -140,24 +139,12 @@ constexpr HostOption kOptions[] = {
 };
 
 constexpr HostIoctl kIoctls[] = {
-    {FIONREAD, sizeof(int), false},
-    {TIOCOUTQ, sizeof(int), false},
-    {SIOCATMARK, sizeof(int), false},
-    {SIOCGIFNAME, sizeof(ifreq), false},
-    {SIOCGIFINDEX, sizeof(ifreq), false},
-    {SIOCGIFFLAGS, sizeof(ifreq), false},
-    {SIOCGIFADDR, sizeof(ifreq), false},
-    {SIOCGIFDSTADDR, sizeof(ifreq), false},
-    {SIOCGIFBRDADDR, sizeof(ifreq), false},
-    {SIOCGIFNETMASK, sizeof(ifreq), false},
-    {SIOCGIFMETRIC, sizeof(ifreq), false},
-    {SIOCGIFMTU, sizeof(ifreq), false},
-    {SIOCGIFHWADDR, sizeof(ifreq), false},
-    {SIOCGIFTXQLEN, sizeof(ifreq), false},
-    {SIOCSIFFLAGS, sizeof(ifreq), true},
-    {SIOCSIFADDR, sizeof(ifreq), true},
-    {SIOCSIFNETMASK, sizeof(ifreq), true},
-    {SIOCSIFBRDADDR, sizeof(ifreq), true},
+    {FIONREAD, sizeof(int), false},         {TIOCOUTQ, sizeof(int), false},         {SIOCATMARK, sizeof(int), false},
+    {SIOCGIFNAME, sizeof(ifreq), false},    {SIOCGIFINDEX, sizeof(ifreq), false},   {SIOCGIFFLAGS, sizeof(ifreq), false},
+    {SIOCGIFADDR, sizeof(ifreq), false},    {SIOCGIFDSTADDR, sizeof(ifreq), false}, {SIOCGIFBRDADDR, sizeof(ifreq), false},
+    {SIOCGIFNETMASK, sizeof(ifreq), false}, {SIOCGIFMETRIC, sizeof(ifreq), false},  {SIOCGIFMTU, sizeof(ifreq), false},
+    {SIOCGIFHWADDR, sizeof(ifreq), false},  {SIOCGIFTXQLEN, sizeof(ifreq), false},  {SIOCSIFFLAGS, sizeof(ifreq), true},
+    {SIOCSIFADDR, sizeof(ifreq), true},     {SIOCSIFNETMASK, sizeof(ifreq), true},  {SIOCSIFBRDADDR, sizeof(ifreq), true},
     {SIOCSIFMTU, sizeof(ifreq), true},
 };
 
@@ -175,10 +162,11 @@ Result<void> check_host_control(std::string_view control) {
     cmsghdr header;
     memcpy(&header, control.data() + at, sizeof header);
     if (header.cmsg_len < sizeof header || header.cmsg_len > control.size() - at) return Errno(EINVAL);
-    const bool known = (header.cmsg_level == IPPROTO_IP && (header.cmsg_type == IP_PKTINFO || header.cmsg_type == IP_TTL || header.cmsg_type == IP_TOS)) ||
-                       (header.cmsg_level == IPPROTO_IPV6 && (header.cmsg_type == IPV6_PKTINFO || header.cmsg_type == IPV6_HOPLIMIT ||
-                                                              header.cmsg_type == IPV6_TCLASS || header.cmsg_type == IPV6_DONTFRAG)) ||
-                       (header.cmsg_level == IPPROTO_UDP && header.cmsg_type == UDP_SEGMENT);
+    const bool known =
+        (header.cmsg_level == IPPROTO_IP && (header.cmsg_type == IP_PKTINFO || header.cmsg_type == IP_TTL || header.cmsg_type == IP_TOS)) ||
+        (header.cmsg_level == IPPROTO_IPV6 && (header.cmsg_type == IPV6_PKTINFO || header.cmsg_type == IPV6_HOPLIMIT ||
+                                               header.cmsg_type == IPV6_TCLASS || header.cmsg_type == IPV6_DONTFRAG)) ||
+        (header.cmsg_level == IPPROTO_UDP && header.cmsg_type == UDP_SEGMENT);
     if (!known) return Errno(EINVAL);
     at += CMSG_ALIGN(header.cmsg_len);
   }
@@ -187,7 +175,8 @@ Result<void> check_host_control(std::string_view control) {
 
 bool passes_host_control(int level, int type) {
   if (level == SOL_SOCKET) return type == SO_TIMESTAMP || type == SO_TIMESTAMPNS || type == SO_RXQ_OVFL;
-  return level == IPPROTO_IP || level == IPPROTO_IPV6 || level == IPPROTO_UDP || level == IPPROTO_TCP || level == SOL_NETLINK || level == SOL_PACKET;
+  return level == IPPROTO_IP || level == IPPROTO_IPV6 || level == IPPROTO_UDP || level == IPPROTO_TCP || level == SOL_NETLINK ||
+         level == SOL_PACKET;
 }
 
 Result<void> check_netlink(int protocol, std::string_view bytes, bool administrator) {

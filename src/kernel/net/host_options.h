@@ -1,5 +1,5 @@
-// What guests may ask of sockets that the kernel process owns: options, control messages, netlink messages, interface ioctls. Everything that
-// is not listed is refused: some options take pointers, programs or descriptors, which would be the kernel process's.
+// What guests may ask of sockets that the kernel process owns: options, control messages, netlink messages, interface ioctls. Everything
+// that is not listed is refused: some options take pointers, programs or descriptors, which would be the kernel process's.
 #pragma once
 
 #include <string_view>
@@ -11,8 +11,8 @@ namespace caisson::kernel {
 struct HostOption {
   int level, name;
   bool get, set;
-  size_t most;               // bytes of the value
-  int capability = -1;       // of the guest, to set it; -1: none
+  size_t most;          // bytes of the value
+  int capability = -1;  // of the guest, to set it; -1: none
 };
 // Null: not allowed.
 const HostOption* find_host_option(int level, int name);

@@ -30,7 +30,9 @@ Result<void> check_kind(Task& task, int family, int type, int protocol) {
       if (type == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP)) return {};
       if (type == SOCK_STREAM) return Errno(EPROTONOSUPPORT);
       if (type == SOCK_DGRAM) {
-        if (protocol == 0 || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE || protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6) return {};
+        if (protocol == 0 || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE || protocol == IPPROTO_ICMP ||
+            protocol == IPPROTO_ICMPV6)
+          return {};
         return Errno(EPROTONOSUPPORT);
       }
       if (type == SOCK_RAW) return raw ? Result<void>() : Result<void>(Errno(EPERM));
@@ -39,8 +41,10 @@ Result<void> check_kind(Task& task, int family, int type, int protocol) {
       if (type != SOCK_RAW && type != SOCK_DGRAM) return Errno(ESOCKTNOSUPPORT);
       if (protocol == NETLINK_ROUTE || protocol == NETLINK_SOCK_DIAG) return {};
       return Errno(EPROTONOSUPPORT);
-    case AF_PACKET: return raw ? Result<void>() : Result<void>(Errno(EPERM));
-    default: return Errno(EAFNOSUPPORT);
+    case AF_PACKET:
+      return raw ? Result<void>() : Result<void>(Errno(EPERM));
+    default:
+      return Errno(EAFNOSUPPORT);
   }
 }
 
@@ -184,8 +188,7 @@ Result<size_t> HostSocket::send(Task& task, IoBuffer& data, OutgoingMessage& mes
     IoBuffer ahead = data;
     const size_t piece = TRY(ahead.take(bytes, size));
     if (piece < std::min(size, data.left()) && !stream) return Errno(EFAULT);
-    if (family() == AF_NETLINK)
-      TRY(check_netlink(protocol(), std::string_view(bytes, piece), task.creds->has(kCapNetAdmin)));
+    if (family() == AF_NETLINK) TRY(check_netlink(protocol(), std::string_view(bytes, piece), task.creds->has(kCapNetAdmin)));
     const Result<size_t> sent = wait_on(
         task, shared_->queue, POLLOUT, dont_wait, deadline, [&] { return send_once(message, bytes, piece, message.control); },
         [&] { arm(POLLOUT); });
@@ -215,7 +218,8 @@ Result<void> HostSocket::receive_once(IoBuffer& data, IncomingMessage& message, 
   header.msg_namelen = sizeof message.from.storage;
   header.msg_control = control;
   header.msg_controllen = sizeof control;
-  const size_t got = static_cast<size_t>(TRY(host_result(::recvmsg(fd_.get(), &header, (flags & kReceiveFlags) | MSG_DONTWAIT | MSG_CMSG_CLOEXEC))));
+  const size_t got =
+      static_cast<size_t>(TRY(host_result(::recvmsg(fd_.get(), &header, (flags & kReceiveFlags) | MSG_DONTWAIT | MSG_CMSG_CLOEXEC))));
   message.from.length = std::min<socklen_t>(header.msg_namelen, sizeof message.from.storage);
   message.flags = header.msg_flags & kTold;
   for (cmsghdr* each = CMSG_FIRSTHDR(&header); each != nullptr; each = CMSG_NXTHDR(&header, each)) {

@@ -18,9 +18,12 @@ std::string bytes_of(const T& value, size_t room) {
 Result<std::string> Socket::option(Task&, int level, int name, size_t room) {
   if (level != SOL_SOCKET) return Errno(ENOPROTOOPT);
   switch (name) {
-    case SO_TYPE: return bytes_of(type_, room);
-    case SO_DOMAIN: return bytes_of(family_, room);
-    case SO_PROTOCOL: return bytes_of(protocol_, room);
+    case SO_TYPE:
+      return bytes_of(type_, room);
+    case SO_DOMAIN:
+      return bytes_of(family_, room);
+    case SO_PROTOCOL:
+      return bytes_of(protocol_, room);
     case SO_RCVTIMEO:
     case SO_SNDTIMEO:
     case kReceiveTimeoutNew:
@@ -28,7 +31,8 @@ Result<std::string> Socket::option(Task&, int level, int name, size_t room) {
       const int64_t timeout = name == SO_RCVTIMEO || name == kReceiveTimeoutNew ? receive_timeout_ : send_timeout_;
       return bytes_of(timeval{timeout / 1'000'000'000, timeout % 1'000'000'000 / 1000}, room);
     }
-    default: return Errno(ENOPROTOOPT);
+    default:
+      return Errno(ENOPROTOOPT);
   }
 }
 
@@ -39,7 +43,8 @@ Result<void> Socket::set_option(Task&, int level, int name, std::string_view val
     case SO_DOMAIN:
     case SO_PROTOCOL:
     case SO_ERROR:
-    case SO_ACCEPTCONN: return Errno(ENOPROTOOPT);
+    case SO_ACCEPTCONN:
+      return Errno(ENOPROTOOPT);
     case SO_RCVTIMEO:
     case SO_SNDTIMEO:
     case kReceiveTimeoutNew:
@@ -57,7 +62,8 @@ Result<void> Socket::set_option(Task&, int level, int name, std::string_view val
       (name == SO_RCVTIMEO || name == kReceiveTimeoutNew ? receive_timeout_ : send_timeout_) = timeout;
       return {};
     }
-    default: return Errno(ENOPROTOOPT);
+    default:
+      return Errno(ENOPROTOOPT);
   }
 }
 

@@ -18,8 +18,8 @@ namespace caisson::kernel {
 // deeply as a guest likes.
 void release_files(std::vector<FileRef> files);
 
-// Files that are in flight in all queues. Beyond this sends fail with ETOOMANYREFS; so a guest that sends a socket over itself, which nothing
-// ever collects, is bounded.
+// Files that are in flight in all queues. Beyond this sends fail with ETOOMANYREFS; so a guest that sends a socket over itself, which
+// nothing ever collects, is bounded.
 inline constexpr long kMostInFlight = 65536;
 
 // Counts descriptors in flight for as long as it lives.
@@ -60,19 +60,19 @@ class UnixEndpoint : public std::enable_shared_from_this<UnixEndpoint> {
   std::mutex lock;
   // All of it under `lock`.
   enum class State { Fresh, Listening, Connected, Closed } state = State::Fresh;
-  SocketAddress address;             // bound to
-  InodeRef place;                    // the inode it is bound to, kept so that its number is not used again
+  SocketAddress address;               // bound to
+  InodeRef place;                      // the inode it is bound to, kept so that its number is not used again
   std::shared_ptr<UnixEndpoint> peer;  // connected to; cleared when either ends (streams), or by connect (datagrams)
   SocketAddress peer_address;
-  PeerCredentials credentials;       // of who bound, connected or listened: what the peer sees
+  PeerCredentials credentials;  // of who bound, connected or listened: what the peer sees
   PeerCredentials peer_credentials;
   std::deque<UnixMessage> messages;
-  size_t bytes = 0;                  // of them, with what is reserved by writers
-  size_t room = kBuffer;             // SO_RCVBUF of this end and SO_SNDBUF of the other: the smaller
+  size_t bytes = 0;       // of them, with what is reserved by writers
+  size_t room = kBuffer;  // SO_RCVBUF of this end and SO_SNDBUF of the other: the smaller
   size_t send_room = kBuffer;
   bool read_shut = false, write_shut = false, peer_gone = false;
   bool pass_credentials = false;
-  int error = 0;                     // SO_ERROR
+  int error = 0;  // SO_ERROR
   size_t backlog = 0;
   std::deque<std::shared_ptr<UnixEndpoint>> pending;
   std::vector<std::weak_ptr<UnixEndpoint>> senders;  // datagrams: connected to this one, and told when there is room again

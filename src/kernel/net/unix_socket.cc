@@ -138,7 +138,8 @@ Result<void> UnixSocket::connect_datagram(Task& task, const SocketAddress& addre
 Result<void> UnixSocket::connect(Task& task, const SocketAddress& address) {
   if (type() == SOCK_DGRAM) return connect_datagram(task, address);
   const UnixEndpointRef target = TRY(find_endpoint(task, address));
-  return wait_on(task, target->queue, POLLOUT, nonblocking(), send_deadline(), [&] { return connect_once(task, target); }, [] {});
+  return wait_on(
+      task, target->queue, POLLOUT, nonblocking(), send_deadline(), [&] { return connect_once(task, target); }, [] {});
 }
 
 Result<FileRef> UnixSocket::accept(Task& task, int flags, SocketAddress* peer) {
@@ -263,11 +264,16 @@ Result<std::string> UnixSocket::option(Task& task, int level, int name, size_t r
   if (level != SOL_SOCKET) return Errno(level == AF_UNIX ? ENOPROTOOPT : EOPNOTSUPP);
   std::unique_lock guard(self_->lock);
   switch (name) {
-    case SO_ERROR: return value_of(self_->take_error(), room);
-    case SO_ACCEPTCONN: return value_of(static_cast<int>(self_->state == UnixEndpoint::State::Listening), room);
-    case SO_SNDBUF: return value_of(static_cast<int>(self_->send_room), room);
-    case SO_RCVBUF: return value_of(static_cast<int>(self_->room), room);
-    case SO_PASSCRED: return value_of(static_cast<int>(self_->pass_credentials), room);
+    case SO_ERROR:
+      return value_of(self_->take_error(), room);
+    case SO_ACCEPTCONN:
+      return value_of(static_cast<int>(self_->state == UnixEndpoint::State::Listening), room);
+    case SO_SNDBUF:
+      return value_of(static_cast<int>(self_->send_room), room);
+    case SO_RCVBUF:
+      return value_of(static_cast<int>(self_->room), room);
+    case SO_PASSCRED:
+      return value_of(static_cast<int>(self_->pass_credentials), room);
     case SO_PEERCRED: {
       PeerCredentials peer = self_->peer_credentials;
       if (self_->state == UnixEndpoint::State::Fresh && !self_->peer_gone) peer = {0, static_cast<uid_t>(-1), static_cast<gid_t>(-1)};
@@ -281,12 +287,17 @@ Result<std::string> UnixSocket::option(Task& task, int level, int name, size_t r
     case SO_PRIORITY:
     case SO_TIMESTAMP:
     case SO_REUSEPORT:
-    case SO_DEBUG: return value_of(0, room);
-    case SO_LINGER: return value_of(linger{}, room);
+    case SO_DEBUG:
+      return value_of(0, room);
+    case SO_LINGER:
+      return value_of(linger{}, room);
     case SO_RCVLOWAT:
-    case SO_SNDLOWAT: return value_of(1, room);
-    case SO_PEERSEC: return Errno(ENOPROTOOPT);
-    default: break;
+    case SO_SNDLOWAT:
+      return value_of(1, room);
+    case SO_PEERSEC:
+      return Errno(ENOPROTOOPT);
+    default:
+      break;
   }
   guard.unlock();
   return Socket::option(task, level, name, room);
@@ -323,8 +334,10 @@ Result<void> UnixSocket::set_option(Task& task, int level, int name, std::string
     case SO_PRIORITY:
     case SO_TIMESTAMP:
     case SO_LINGER:
-    case SO_RCVLOWAT: return {};  // mean nothing here
-    default: return Socket::set_option(task, level, name, value);
+    case SO_RCVLOWAT:
+      return {};  // mean nothing here
+    default:
+      return Socket::set_option(task, level, name, value);
   }
 }
 

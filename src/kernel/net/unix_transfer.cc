@@ -74,8 +74,9 @@ Result<size_t> UnixSocket::send_stream(Task& task, IoBuffer& data, OutgoingMessa
       target->bytes -= reserved - got;
       if (got > 0 && target->state != UnixEndpoint::State::Closed) {
         auto& queue = target->messages;
-        const bool same = !queue.empty() && message.files.empty() && queue.back().files.empty() && queue.back().identity.pid == message.identity->pid &&
-                          queue.back().identity.uid == message.identity->uid && queue.back().identity.gid == message.identity->gid;
+        const bool same = !queue.empty() && message.files.empty() && queue.back().files.empty() &&
+                          queue.back().identity.pid == message.identity->pid && queue.back().identity.uid == message.identity->uid &&
+                          queue.back().identity.gid == message.identity->gid;
         if (!(same && got <= 512 && queue.back().data.absorb(*chunk))) {
           queue.push_back({*std::move(chunk), std::move(message.files), std::move(flight), *message.identity, from});
           message.files.clear();
@@ -121,7 +122,8 @@ Result<size_t> UnixSocket::send_datagram(Task& task, IoBuffer& data, OutgoingMes
         if (target->state == UnixEndpoint::State::Closed) return Errno(connection ? EPIPE : ECONNREFUSED);
         if (target->read_shut) return Errno(EPIPE);
         if (!connection && target->peer && target->peer != self_) return Errno(EPERM);
-        const bool full = target->messages.size() >= UnixEndpoint::kMostDatagrams || target->bytes + size > std::max(target->room, send_room);
+        const bool full =
+            target->messages.size() >= UnixEndpoint::kMostDatagrams || target->bytes + size > std::max(target->room, send_room);
         if (full && !target->messages.empty()) return Errno(EAGAIN);
         target->bytes += size;
         target->messages.push_back(std::move(made));
@@ -259,14 +261,16 @@ Result<void> UnixSocket::receive(Task& task, IoBuffer& data, IncomingMessage& me
   const bool dont_wait = nonblocking() || (flags & MSG_DONTWAIT) != 0, peek = (flags & MSG_PEEK) != 0;
   const Deadline deadline = receive_deadline();
   if (type() != SOCK_STREAM)
-    return wait_on(task, self_->queue, POLLIN, dont_wait, deadline, [&] { return receive_packet(data, message, peek); }, [] {});
+    return wait_on(
+        task, self_->queue, POLLIN, dont_wait, deadline, [&] { return receive_packet(data, message, peek); }, [] {});
   message.flags = 0;
   message.length = 0;
   if (data.empty()) return {};
   const bool all = (flags & MSG_WAITALL) != 0 && !peek;
   do {
-    const Result<size_t> got = wait_on(task, self_->queue, POLLIN, dont_wait, deadline,
-                                       [&] { return receive_stream_once(data, message, peek, message.length == 0); }, [] {});
+    const Result<size_t> got = wait_on(
+        task, self_->queue, POLLIN, dont_wait, deadline, [&] { return receive_stream_once(data, message, peek, message.length == 0); },
+        [] {});
     if (!got) {
       if (message.length > 0) return {};
       return got.error();

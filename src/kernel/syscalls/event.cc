@@ -18,9 +18,7 @@
 namespace caisson::kernel {
 namespace {
 
-Deadline deadline_of_ms(int milliseconds) {
-  return milliseconds < 0 ? Deadline::never() : Deadline::after(milliseconds * 1'000'000L);
-}
+Deadline deadline_of_ms(int milliseconds) { return milliseconds < 0 ? Deadline::never() : Deadline::after(milliseconds * 1'000'000L); }
 
 Result<Deadline> deadline_of(Task& task, UserPtr<timespec> timeout) {
   if (!timeout) return Deadline::never();
@@ -56,7 +54,8 @@ Result<long> poll_until(Task& task, uint64_t array, unsigned count, Deadline dea
     if (entries[i].file) wanted[i].revents = static_cast<short>(entries[i].got);
   // Only revents is written: another thread may be changing the rest.
   if (count <= 4) {
-    for (unsigned i = 0; i < count; ++i) TRY(task.write(UserPtr<short>(array + i * sizeof(pollfd) + offsetof(pollfd, revents)), wanted[i].revents));
+    for (unsigned i = 0; i < count; ++i)
+      TRY(task.write(UserPtr<short>(array + i * sizeof(pollfd) + offsetof(pollfd, revents)), wanted[i].revents));
   } else {
     TRY(task.write_bytes(array, wanted.data(), count * sizeof(pollfd)));
   }
@@ -91,7 +90,8 @@ struct SelectSets {
   size_t words = 0;
 };
 
-constexpr std::array<Events, 3> kSelectEvents = {POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR, POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR, POLLPRI};
+constexpr std::array<Events, 3> kSelectEvents = {POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR,
+                                                 POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR, POLLPRI};
 
 Result<long> select_until(Task& task, int count, uint64_t in, uint64_t out, uint64_t other, Deadline deadline) {
   if (count < 0) return Errno(EINVAL);
@@ -137,7 +137,8 @@ Result<long> sys_select(Task& task, int count, UserPtr<void> in, UserPtr<void> o
   if (timeout) {
     const timeval wanted = TRY(task.read(timeout));
     if (wanted.tv_sec < 0 || wanted.tv_usec < 0) return Errno(EINVAL);
-    deadline = Deadline::after(TRY(nanoseconds_of({std::min<long>(wanted.tv_sec, 1L << 40) + wanted.tv_usec / 1'000'000, wanted.tv_usec % 1'000'000 * 1000})));
+    deadline = Deadline::after(
+        TRY(nanoseconds_of({std::min<long>(wanted.tv_sec, 1L << 40) + wanted.tv_usec / 1'000'000, wanted.tv_usec % 1'000'000 * 1000})));
   }
   Result<long> result = select_until(task, count, in.address(), out.address(), other.address(), deadline);
   if (timeout) (void)task.write(timeout, timeval{deadline.left() / 1'000'000'000, deadline.left() % 1'000'000'000 / 1000});
@@ -179,10 +180,17 @@ Result<long> sys_epoll_ctl(Task& task, Fd epoll, int operation, Fd fd, UserPtr<c
   if (target->wait_queue() == nullptr) return Errno(EPERM);
   if (!self || target == holder) return Errno(EINVAL);
   switch (operation) {
-    case EPOLL_CTL_ADD: TRY(self->add(target, number(fd), event)); return 0L;
-    case EPOLL_CTL_MOD: TRY(self->modify(target, number(fd), event)); return 0L;
-    case EPOLL_CTL_DEL: TRY(self->remove(target, number(fd))); return 0L;
-    default: return Errno(EINVAL);
+    case EPOLL_CTL_ADD:
+      TRY(self->add(target, number(fd), event));
+      return 0L;
+    case EPOLL_CTL_MOD:
+      TRY(self->modify(target, number(fd), event));
+      return 0L;
+    case EPOLL_CTL_DEL:
+      TRY(self->remove(target, number(fd)));
+      return 0L;
+    default:
+      return Errno(EINVAL);
   }
 }
 
@@ -242,7 +250,9 @@ Result<long> sys_signalfd4(Task& task, Fd fd, UserPtr<const abi::SigSet> mask, s
   return install(task, std::make_shared<SignalFd>(task, signals, O_RDWR | (flags & SFD_NONBLOCK)), (flags & SFD_CLOEXEC) != 0);
 }
 
-Result<long> sys_signalfd(Task& task, Fd fd, UserPtr<const abi::SigSet> mask, size_t size) { return sys_signalfd4(task, fd, mask, size, 0); }
+Result<long> sys_signalfd(Task& task, Fd fd, UserPtr<const abi::SigSet> mask, size_t size) {
+  return sys_signalfd4(task, fd, mask, size, 0);
+}
 
 }  // namespace
 

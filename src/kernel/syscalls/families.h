@@ -17,6 +17,7 @@ struct SyscallRow;
   X(timer)                          \
   X(event)                          \
   X(pipe)                           \
+  X(socket)                         \
   X(io)                             \
   X(descriptor)                     \
   X(path)                           \

@@ -14,9 +14,11 @@ Result<int64_t> host_clock(clockid_t clock) {
   return now.tv_sec * kSecond + now.tv_nsec;
 }
 
-// The kernel's numbers of processes' and threads' clocks (include/linux/posix-timers.h): ~pid in the upper bits, bit 2: one thread's, 2: CPU
-// time as the scheduler counts it.
-constexpr clockid_t cpu_clock_of(pid_t pid, bool thread) { return static_cast<clockid_t>(~static_cast<uint32_t>(pid) << 3) | (thread ? 4 : 0) | 2; }
+// The kernel's numbers of processes' and threads' clocks (include/linux/posix-timers.h): ~pid in the upper bits, bit 2: one thread's, 2:
+// CPU time as the scheduler counts it.
+constexpr clockid_t cpu_clock_of(pid_t pid, bool thread) {
+  return static_cast<clockid_t>(~static_cast<uint32_t>(pid) << 3) | (thread ? 4 : 0) | 2;
+}
 
 // A clock that a guest has made of a process's or a thread's number.
 Result<int64_t> foreign_cpu_clock(Task& task, clockid_t clock) {
@@ -34,7 +36,8 @@ Result<int64_t> foreign_cpu_clock(Task& task, clockid_t clock) {
       host = found->second->host_tid();
     } else {
       auto found = task.group->pids->groups.find(wanted);
-      if (found == task.group->pids->groups.end() || found->second->tasks.empty() || !found->second->tasks.front()->stub) return Errno(EINVAL);
+      if (found == task.group->pids->groups.end() || found->second->tasks.empty() || !found->second->tasks.front()->stub)
+        return Errno(EINVAL);
       host = found->second->tasks.front()->stub->process()->pid();
     }
   }
@@ -53,18 +56,24 @@ int64_t process_cpu_time(Task& task) {
 Result<int64_t> clock_now(Task& task, clockid_t clock) {
   if (clock < 0) return foreign_cpu_clock(task, clock);
   switch (clock) {
-    case CLOCK_PROCESS_CPUTIME_ID: return process_cpu_time(task);
-    case CLOCK_THREAD_CPUTIME_ID: return host_clock(cpu_clock_of(task.host_tid(), true));
-    case CLOCK_REALTIME_ALARM: return host_clock(CLOCK_REALTIME);
-    case CLOCK_BOOTTIME_ALARM: return host_clock(CLOCK_BOOTTIME);
+    case CLOCK_PROCESS_CPUTIME_ID:
+      return process_cpu_time(task);
+    case CLOCK_THREAD_CPUTIME_ID:
+      return host_clock(cpu_clock_of(task.host_tid(), true));
+    case CLOCK_REALTIME_ALARM:
+      return host_clock(CLOCK_REALTIME);
+    case CLOCK_BOOTTIME_ALARM:
+      return host_clock(CLOCK_BOOTTIME);
     case CLOCK_REALTIME:
     case CLOCK_MONOTONIC:
     case CLOCK_MONOTONIC_RAW:
     case CLOCK_REALTIME_COARSE:
     case CLOCK_MONOTONIC_COARSE:
     case CLOCK_BOOTTIME:
-    case CLOCK_TAI: return host_clock(clock);
-    default: return Errno(EINVAL);
+    case CLOCK_TAI:
+      return host_clock(clock);
+    default:
+      return Errno(EINVAL);
   }
 }
 
@@ -81,13 +90,16 @@ Result<void> check_wall_clock(clockid_t clock) {
     case CLOCK_BOOTTIME:
     case CLOCK_TAI:
     case CLOCK_REALTIME_ALARM:
-    case CLOCK_BOOTTIME_ALARM: return {};
+    case CLOCK_BOOTTIME_ALARM:
+      return {};
     case CLOCK_PROCESS_CPUTIME_ID:
     case CLOCK_THREAD_CPUTIME_ID:
     case CLOCK_MONOTONIC_RAW:
     case CLOCK_REALTIME_COARSE:
-    case CLOCK_MONOTONIC_COARSE: return Errno(EOPNOTSUPP);
-    default: return Errno(EINVAL);
+    case CLOCK_MONOTONIC_COARSE:
+      return Errno(EOPNOTSUPP);
+    default:
+      return Errno(EINVAL);
   }
 }
 
