@@ -74,7 +74,8 @@ void translate_mounts(Json& mounts, const std::string& bundle, const std::string
                       .name = fmt::format("{}/m{}", folder, ++number),
                       .readonly = has_option(mount, {"ro", "rro"}),
                       .recursive = mount.value("type", "") == "bind" ? !has_option(mount, {"bind"}) || has_option(mount, {"rbind"})
-                                                                     : has_option(mount, {"rbind"})};
+                                                                     : has_option(mount, {"rbind"}),
+                      .follows = has_option(mount, {"slave", "rslave", "shared", "rshared"})};
     mount["source"] = fmt::format("{}/{}", kGuestShareFolder, exposure.name);
     guest.exposures.push_back(std::move(exposure));
   }

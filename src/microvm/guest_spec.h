@@ -20,6 +20,7 @@ struct Exposure {
   std::string name;  // below the shared tree
   bool readonly = false;
   bool recursive = true;
+  bool follows = false;  // mounts made on the host later are to be seen (rslave; rshared, as far as it goes)
 };
 
 struct GuestSpec {

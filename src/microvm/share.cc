@@ -130,7 +130,8 @@ Result<void> expose_in_child(int ns, const std::string& host_path, const std::st
   const bool folder = S_ISDIR(info.st_mode);
   UniqueFd tree = TRY(folder && options.recursive ? clone_pruned(host_path) : host::clone_mount(source.get(), "", false));
   const uint64_t attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | (options.readonly ? MOUNT_ATTR_RDONLY : 0);
-  TRY(host::change_mount(tree.get(), {.set = attributes}, true));
+  TRY(host::change_mount(tree.get(), {.set = attributes, .propagation = options.follows ? uint64_t{MS_SLAVE} : uint64_t{MS_PRIVATE}},
+                         true));
   TRY(enter(ns));
   TRY(make_mount_point(name, folder));
   UniqueFd target(open(in_share(name).c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));

@@ -18,10 +18,12 @@ class Share {
   // Makes the empty tree. Needs CAP_SYS_ADMIN. Forks; the calling process must be single-threaded (as for expose and remove).
   static Result<Share> create();
 
+  // Nothing that is mounted or unmounted in the share ever reaches the host's own mounts.
   struct Options {
     bool readonly = false;
     bool recursive =
         true;  // with what is mounted below, but for kernel interfaces (proc, sysfs, cgroup, debugfs...), which never reach a guest
+    bool follows = false;  // what is mounted below it on the host later appears too, where the host's mount is a shared one
   };
   // Makes host_path (a folder or any other file, resolved in the calling process's mount namespace, symbolic links followed) appear as
   // <share>/<name> on the host side and in the running guest. name: relative, no "..", may have several components ("c1/rootfs"); folders

@@ -69,6 +69,30 @@ TEST_F(ShareTest, ReadOnlyHoldsForSubmountsToo) {
   EXPECT_EQ(access((folder + "/root/late/x").c_str(), F_OK), -1) << "the file went below the mount";
 }
 
+// Where the host's mounts are shared (systemd makes them so), what happens to their copies in the share must not happen to them.
+TEST_F(ShareTest, MountsOfTheHostAreLeftAloneAndFollowedWhereAsked) {
+  const std::string root = folder + "/root", late = root + "/late";
+  ASSERT_EQ(mkdir(late.c_str(), 0755), 0);
+  ASSERT_EQ(mount(root.c_str(), root.c_str(), nullptr, MS_BIND, nullptr), 0);
+  ASSERT_EQ(mount(nullptr, root.c_str(), nullptr, MS_SHARED, nullptr), 0);
+  {
+    auto share = Share::create();
+    ASSERT_TRUE(share.ok());
+    ASSERT_TRUE(share->expose(root, "private", {}).ok());
+    ASSERT_TRUE(share->expose(root, "following", {.follows = true}).ok());
+    ASSERT_EQ(mount("late", late.c_str(), "tmpfs", 0, nullptr), 0);
+    ASSERT_TRUE(host::write_file_atomic(late + "/file", "x").ok());
+    EXPECT_TRUE(inside(*share, [] { return access("/share/private/late/file", F_OK) != 0; }));
+    EXPECT_TRUE(inside(*share, [] { return access("/share/following/late/file", F_OK) == 0; }));
+    ASSERT_TRUE(share->expose(root, "whole", {}).ok());
+    for (const char* name : {"private", "following", "whole"}) EXPECT_TRUE(share->remove(name).ok());
+    EXPECT_EQ(access((late + "/file").c_str(), F_OK), 0) << "the host's own mount has gone with the share's";
+  }
+  EXPECT_EQ(access((late + "/file").c_str(), F_OK), 0);
+  umount2(late.c_str(), MNT_DETACH);
+  umount2(root.c_str(), MNT_DETACH);
+}
+
 TEST_F(ShareTest, ASingleFile) {
   auto share = Share::create();
   ASSERT_TRUE(share->expose(folder + "/root/etc/name", "c1/file", {}).ok());

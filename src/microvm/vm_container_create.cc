@@ -50,8 +50,8 @@ Result<void> VmContainer::create(v1::CreateContainerRequest request, rpc::Descri
 
 Result<void> VmContainer::expose_files(const Creation& creation) {
   for (const Exposure& exposure : creation.exposures) {
-    auto exposed =
-        machine_->share().expose(exposure.host_path, exposure.name, {.readonly = exposure.readonly, .recursive = exposure.recursive});
+    auto exposed = machine_->share().expose(exposure.host_path, exposure.name,
+                                            {.readonly = exposure.readonly, .recursive = exposure.recursive, .follows = exposure.follows});
     if (exposed.ok()) continue;
     (void)machine_->share().remove(folder_);
     return std::move(exposed).error().within("config.json: " + exposure.field);

@@ -30,19 +30,26 @@ def busybox_tree(folder):
     return folder
 
 
-def docker_archive(tree, archive, name, entrypoint):
-    """Writes tree as a one-layer image into archive."""
+def layer_of(tree):
+    """A folder as a layer, everything root's."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         tar.add(tree, arcname=".", filter=lambda info: setattr(info, "uid", 0) or setattr(info, "gid", 0) or info)
-    diff_id = hashlib.sha256(layer.getvalue()).hexdigest()
+    return layer.getvalue()
+
+
+def docker_archive(tree, archive, name, entrypoint, user="", path="/bin:/usr/bin:/sbin"):
+    """Writes a one-layer image into archive; tree is a folder, or a file that is a layer already."""
+    tree = pathlib.Path(tree)
+    layer = layer_of(tree) if tree.is_dir() else tree.read_bytes()
+    diff_id = hashlib.sha256(layer).hexdigest()
     config = json.dumps({
         "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]},
-        "config": {"Entrypoint": entrypoint, "Env": ["PATH=/bin:/usr/bin:/sbin"], "WorkingDir": "/"},
+        "config": {"Entrypoint": entrypoint, "Env": [f"PATH={path}"], "WorkingDir": "/", "User": user},
     }).encode()
     manifest = json.dumps([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]).encode()
     with tarfile.open(archive, "w") as tar:
-        for member, data in (("config.json", config), ("layer.tar", layer.getvalue()), ("manifest.json", manifest)):
+        for member, data in (("config.json", config), ("layer.tar", layer), ("manifest.json", manifest)):
             info = tarfile.TarInfo(member)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))

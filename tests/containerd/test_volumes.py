@@ -1,0 +1,194 @@
+"""Volumes of pods as a kubelet prepares them: folders and files of the node, put in place by containerd."""
+
+import os
+import subprocess
+import time
+
+import pytest
+from harness.waiting import wait_for
+
+ALL = pytest.mark.runtimes("runc", "namespace", "microvm")
+NODES_MIB = 1 << 20
+
+
+@pytest.fixture
+def mounts():
+    """mounts(argv...): mount(8) with these words; what was mounted is unmounted at the end."""
+    made = []
+
+    def mount(*words):
+        subprocess.run(["mount", *map(str, words)], check=True)
+        made.append(str(words[-1]))
+
+    yield mount
+    for target in reversed(made):
+        subprocess.run(["umount", "-l", target], check=False)
+
+
+def volume(host_path, container_path, **more):
+    return {"host_path": str(host_path), "container_path": container_path, **more}
+
+
+@ALL
+def test_kinds_of_volumes(network, make_pod, folder, mounts, runtime_name):
+    """One pod with every kind that is a folder or a file in the end."""
+    empty, memory, sub, projected = (folder / name for name in ("empty", "memory", "sub", "projected"))
+    for place in (empty, memory, sub / "a/b", projected / "token", projected / "ca"):
+        place.mkdir(parents=True)
+    mounts("-t", "tmpfs", "-o", "size=1m", "tmpfs", memory)
+    (sub / "a/b/file").write_text("by subPath\n")
+    mounts("-t", "tmpfs", "tmpfs", projected / "token")
+    (projected / "token/token").write_text("secret\n")
+    (projected / "token/token").chmod(0o400)
+    (projected / "ca/ca.crt").write_text("certificate\n")
+    pod = make_pod()
+    container = pod.start(["sleep", "1000"], mounts=[
+        volume(empty, "/empty"), volume(memory, "/memory"), volume(sub / "a/b/file", "/etc/one-file", readonly=True), volume(sub / "a", "/sub"),
+        volume(projected, "/projected", readonly=True)])
+    run = lambda script, check=True: pod.exec(container, "sh", "-c", script, check=check)
+
+    run("mkdir -p /empty/x/y && echo from inside > /empty/x/y/z && ln -s z /empty/x/y/link && chmod 640 /empty/x/y/z && chown 1000:2000 /empty/x/y/z")
+    made = empty / "x/y/z"
+    assert made.read_text() == "from inside\n" and os.readlink(empty / "x/y/link") == "z"
+    assert (made.stat().st_mode & 0o777, made.stat().st_uid, made.stat().st_gid) == (0o640, 1000, 2000)
+
+    # sizeLimit of a medium in memory: the file system's own size.
+    full = run("dd if=/dev/zero of=/memory/large bs=64k count=32 2>&1", check=False)
+    assert not full.ok and "No space left" in full.stdout + full.stderr
+    assert 0 < (memory / "large").stat().st_size <= NODES_MIB
+
+    assert run("cat /etc/one-file").stdout == "by subPath\n"
+    assert not run("echo x >> /etc/one-file", check=False).ok
+    assert run("cat /sub/b/file").stdout == "by subPath\n"
+
+    assert run("cat /projected/token/token /projected/ca/ca.crt").stdout == "secret\ncertificate\n"
+    assert not run("touch /projected/new", check=False).ok
+
+
+@ALL
+def test_updates_on_the_node_are_seen_at_once(network, make_pod, folder, runtime_name):
+    """A configMap's atomic swap, and files that grow, shrink, come and go: seen inside at once, which for a micro-VM is 50 ms."""
+    data = folder / "data"
+    for version in ("..1", "..2"):
+        (data / version).mkdir(parents=True)
+        (data / version / "key").write_text(version)
+    (data / "..data").symlink_to("..1")
+    (data / "key").symlink_to("..data/key")
+    pod = make_pod()
+    container = pod.start(["sleep", "1000"], mounts=[volume(data, "/config", readonly=True)])
+    look = lambda path: pod.exec(container, "cat", path, check=False).stdout
+    # A micro-VM's guest asks the node again after 50 ms (docs/containerd.md); that is all that it may take.
+    settle = lambda: time.sleep(0.05 if runtime_name == "microvm" else 0)
+    assert look("/config/key") == "..1"
+    for round_number in range(4):
+        wanted = f"..{2 - round_number % 2}"
+        (data / "..tmp").symlink_to(wanted)
+        os.rename(data / "..tmp", data / "..data")
+        settle()
+        assert look("/config/key") == wanted
+    plain = data / "plain"
+    for text in ("short", "much longer than before", "", "s"):
+        plain.write_text(text)
+        settle()
+        assert look("/config/plain") == text
+    plain.unlink()
+    settle()
+    assert not pod.exec(container, "cat", "/config/plain", check=False).ok
+    (data / "..1/key").write_text("changed in place")
+    (data / "..tmp").symlink_to("..1")
+    os.rename(data / "..tmp", data / "..data")
+    settle()
+    assert look("/config/key") == "changed in place"
+
+
+@ALL
+def test_a_mounted_block_device(network, make_pod, folder, mounts, runtime_name):
+    image, place = folder / "disk.img", folder / "disk"
+    place.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(16 << 20)
+    made = subprocess.run(["mkfs.ext4", "-q", image], capture_output=True, text=True)
+    if made.returncode != 0:
+        pytest.skip(f"mkfs.ext4 fails: {made.stderr}")
+    try:
+        mounts("-o", "loop", image, place)
+    except subprocess.CalledProcessError:
+        pytest.skip("no loop device can be mounted here")
+    pod = make_pod()
+    container = pod.start(["sh", "-c", "cd /disk && echo data > file && sync && sleep 1000"], mounts=[volume(place, "/disk")])
+    wait_for(lambda: (place / "file").exists() and (place / "file").read_text() == "data\n", "what is written inside to be on the disk")
+    available = pod.exec(container, "df", "-k", "/disk").stdout.split()
+    assert any(word.isdigit() and 8 << 10 < int(word) < 17 << 10 for word in available), "the size of the disk, not of the node's"
+
+
+@ALL
+def test_mounts_of_the_node_are_propagated_where_asked(network, make_pod, folder, mounts, runtime_name):
+    """HostToContainer: what is mounted on the node later is seen; in a private volume it is not."""
+    shared, private = folder / "shared", folder / "private"
+    for place in (shared, private):
+        place.mkdir()
+        mounts("--bind", place, place)
+        subprocess.run(["mount", "--make-shared", place], check=True)
+        (place / "later").mkdir()
+    pod = make_pod()
+    container = pod.start(["sleep", "1000"], mounts=[volume(shared, "/shared", propagation=1), volume(private, "/private")])
+    for place in (shared, private):
+        mounts("-t", "tmpfs", "tmpfs", place / "later")
+        (place / "later/file").write_text("in the new mount")
+    look = lambda path: pod.exec(container, "cat", path, check=False).stdout
+    wait_for(lambda: look("/shared/later/file") == "in the new mount", "the new mount to be seen", deadline=10)
+    assert look("/private/later/file") == ""
+
+
+@ALL
+def test_one_pods_volume_is_not_anothers(network, make_pod, folder, runtime_name):
+    """No path of the share, the node or the other container leads there; nor to what lies beside the volume on the node."""
+    mine, others = folder / "v/mine", folder / "v/others"
+    for place in (mine, others):
+        place.mkdir(parents=True)
+    (others / "secret").write_text("other pod's secret 5417")
+    (folder / "v/beside").write_text("beside 5417")
+    (mine / "out").symlink_to("../others/secret")
+    (mine / "far").symlink_to(others / "secret")
+    victim, offender = make_pod(), make_pod()
+    victim.start(["sleep", "1000"], mounts=[volume(others, "/data")])
+    container = offender.start(["sleep", "1000"], mounts=[volume(mine, "/data")])
+    for path in ("/data/../others/secret", "/data/out", "/data/far", "/proc/1/root/data/../beside", str(others / "secret")):
+        assert not offender.exec(container, "cat", path, check=False).ok, path
+    found = offender.exec(container, "sh", "-c", "grep -rs 5417 /data /run /mnt /proc/1/root/data 2>/dev/null | grep -v 'grep' | head", check=False).stdout
+    assert found == "", found
+
+
+@pytest.mark.runtimes("microvm")
+def test_a_raw_block_device_of_the_node_is_out_of_reach(network, make_pod, folder, runtime_name):
+    """Devices of the node are not given to a virtual machine (docs/config-json.md): a node of that name leads to nothing of the node's."""
+    image = folder / "disk.img"
+    image.write_bytes(b"N" * (1 << 20))
+    made = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True)
+    if made.returncode != 0:
+        pytest.skip(f"no loop device can be had here: {made.stderr}")
+    loop = made.stdout.strip()
+    try:
+        pod = make_pod()
+        container = pod.start(["sleep", "1000"], devices=[{"host_path": loop, "container_path": "/dev/disk", "permissions": "rwm"}])
+        assert "N" * 10 not in pod.exec(container, "sh", "-c", "dd if=/dev/disk bs=512 count=1 2>/dev/null", check=False).stdout
+        pod.exec(container, "sh", "-c", "dd if=/dev/zero of=/dev/disk bs=512 count=1 2>/dev/null; sync", check=False)
+        subprocess.run(["sync", loop], check=False)
+        assert image.read_bytes() == b"N" * (1 << 20)
+    finally:
+        subprocess.run(["losetup", "--detach", loop], check=False)
+
+
+@ALL
+@pytest.mark.parametrize("snapshotter", ["overlayfs", "native"])
+def test_root_file_systems(clean, runtime_name, name, snapshotter):
+    """Layers that an overlay joins, and a plain folder: both written to, and gone with the container."""
+    from images import BUSYBOX
+    from node import RUNTIME_TYPES
+    clean.ctr("images", "unpack", "--snapshotter", snapshotter, BUSYBOX, check=False)
+    script = "echo changed > /etc/passwd && mkdir /new && echo x > /new/file && rm /bin/wget && ls /bin | wc -l && cat /etc/passwd"
+    outcome = clean.ctr("run", "--rm", "--snapshotter", snapshotter, "--runtime", RUNTIME_TYPES[runtime_name], BUSYBOX, name, "sh", "-c", script, check=False)
+    if "not found" in outcome.stderr and "snapshotter" in outcome.stderr:
+        pytest.skip(f"this containerd has no snapshotter {snapshotter}")
+    assert outcome.ok, outcome
+    assert outcome.stdout.splitlines()[-1] == "changed"
