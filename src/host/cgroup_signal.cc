@@ -75,7 +75,7 @@ Result<void> set_frozen(const Freezer& freezer, bool frozen) { return freezer.v1
 void ask(const Freezer& freezer, bool frozen) {
   Result<void> done = freezer.v1 ? write_cgroup_file(freezer.folder, "freezer.state", frozen ? "FROZEN" : "THAWED")
                                  : write_cgroup_file(freezer.folder, "cgroup.freeze", frozen ? "1" : "0");
-  if (!done.ok()) log::debug("freezing while signalling: {}", done.error().message());
+  if (!done.ok() && done.error().code() != ENOENT) log::debug("freezing while signalling: {}", done.error().message());
 }
 
 // Signals each process not yet in `signalled`; true when there was a new one.
