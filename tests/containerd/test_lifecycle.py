@@ -1,0 +1,175 @@
+"""Pods in numbers, processes that die or hang, and what a shim costs."""
+
+import concurrent.futures
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+from harness.runtime import REPOSITORY
+from harness.waiting import wait_for, wait_for_exit
+from images import BUSYBOX
+from node import RUNTIME_TYPES
+
+ALL = pytest.mark.runtimes("runc", "namespace", "microvm")
+OURS = pytest.mark.runtimes("namespace", "microvm")
+MIB = 1 << 20
+
+
+def status_of(node, name):
+    for line in node.ctr("tasks", "ls").stdout.splitlines():
+        if line.split()[:1] == [name]:
+            return line.split()[2], int(line.split()[1])
+    return None, 0
+
+
+def start(node, runtime, name, *command):
+    node.ctr("run", "--runtime", RUNTIME_TYPES[runtime], "--detach", BUSYBOX, name, *command)
+    state, pid = status_of(node, name)
+    assert state == "RUNNING"
+    return pid
+
+
+def remove(node, name, limit):
+    """Removes a task within limit seconds, whatever has become of it."""
+    begin = time.monotonic()
+    node.ctr("tasks", "rm", "-f", name, check=False)
+    wait_for(lambda: node.ctr("containers", "rm", name, check=False).ok, f"container {name} to be removed", deadline=limit, interval=0.2)
+    assert time.monotonic() - begin < limit
+
+
+def children(pid):
+    return [int(entry) for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for entry in path.read_text().split()]
+
+
+def below(pid):
+    found = []
+    for child in children(pid):
+        found += [child, *below(child)]
+    return found
+
+
+def virtual_machine(node):
+    """The VMM of the node's only shim."""
+    (shim,) = node.shims()
+    for pid in below(shim):
+        if "qemu" in pathlib.Path(f"/proc/{pid}/comm").read_text():
+            return pid
+    raise AssertionError(f"shim {shim} has no virtual machine below it: {below(shim)}")
+
+
+@ALL
+def test_many_pods_in_batches_leave_nothing(network, crictl, clean, runtime_name, name, folder, marker):
+    """Pods with a container each, started and removed side by side. A micro-VM boots in seconds here, so fewer of them."""
+    from pods import Pod
+    count = 6 if runtime_name == "microvm" else 50 if runtime_name == "namespace" else 10
+    interfaces = set(os.listdir("/sys/class/net"))
+    shims = set(clean.shims())
+
+    def whole_life(number):
+        pod = Pod(crictl, runtime_name, f"{name}n{number}", folder)
+        try:
+            container = pod.start(["sh", "-c", f"echo I am {number}; sleep 1000"])
+            log = pod.logs / "c1.log"
+            wait_for(lambda: f"I am {number}" in log.read_text(), f"pod {number} to speak")
+            return container
+        finally:
+            pod.remove()
+
+    with concurrent.futures.ThreadPoolExecutor(2 if runtime_name == "microvm" else 5) as pool:
+        assert len(set(pool.map(whole_life, range(count)))) == count
+    wait_for(lambda: set(clean.shims()) == shims, "all shims to end")
+    left = lambda: sorted(entry for entry in set(os.listdir("/sys/class/net")) - interfaces if not entry.startswith("caissonct"))
+    wait_for(lambda: not left(), "the interfaces of all pods to go", deadline=10)
+    mounts = [line.split()[4] for line in open("/proc/self/mountinfo") if str(clean.folder / "state") in line]
+    assert not mounts
+    assert not [path for path in pathlib.Path("/run/caisson/shim").glob("*/*") if marker in str(path)]
+    assert "Ready" not in crictl.call("pods").stdout
+
+
+@ALL
+def test_a_shim_is_small(clean, runtime_name, name, record_property):
+    """At most 2 MiB of private memory, idle, beside another shim (whose program's pages it shares). runc's own is measured beside it and not judged."""
+    for number in range(2):
+        start(clean, runtime_name, f"{name}{number}", "sleep", "1000")
+    private = []
+    for pid in clean.shims():
+        rows = dict(line.split(":") for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+        private.append(sum(int(rows[key].split()[0]) for key in ("Private_Clean", "Private_Dirty")) << 10)
+    print(f"{runtime_name}: private memory of the shims: {[f'{size / MIB:.2f} MiB' for size in private]}")
+    record_property("shim_private_bytes", max(private))
+    assert len(private) == 2
+    if runtime_name != "runc":
+        assert max(private) <= 2 * MIB, private
+    for number in range(2):
+        remove(clean, f"{name}{number}", 30)
+
+
+@OURS
+def test_the_pid_of_a_task_is_the_nodes(clean, runtime_name, name):
+    pid = start(clean, runtime_name, name, "sleep", "1000")
+    (shim,) = clean.shims()
+    # A machine's is that of its monitor; with isolation namespace it is the program itself.
+    assert pid in below(shim), (pid, below(shim))
+    comm = pathlib.Path(f"/proc/{pid}/comm").read_text()
+    assert "qemu" in comm if runtime_name == "microvm" else "sleep" in comm
+    remove(clean, name, 30)
+
+
+@pytest.mark.runtimes("microvm")
+def test_a_killed_machine_ends_its_task_with_an_event(clean, runtime_name, name):
+    events = subprocess.Popen(clean.ctr_argv("events"), stdout=subprocess.PIPE, text=True)
+    try:
+        start(clean, runtime_name, name, "sleep", "1000")
+        os.kill(virtual_machine(clean), signal.SIGKILL)
+        seen = []
+        def exited():
+            seen.append(events.stdout.readline())
+            return "/tasks/exit" in seen[-1] and name in seen[-1]
+        wait_for(exited, "the exit event")
+        assert '"exit_status":137' in seen[-1].replace(" ", ""), seen[-1]
+        assert status_of(clean, name)[0] == "STOPPED"
+        remove(clean, name, 10)
+    finally:
+        events.kill()
+        events.wait()
+
+
+@pytest.mark.runtimes("microvm")
+def test_a_hung_guest_blocks_neither_kill_nor_delete(clean, runtime_name, name):
+    """The machine is stopped, so that nothing inside answers any more: the calls come back all the same, and everything goes."""
+    start(clean, runtime_name, name, "sleep", "1000")
+    machine = virtual_machine(clean)
+    os.kill(machine, signal.SIGSTOP)
+    begin = time.monotonic()
+    clean.ctr("tasks", "kill", "-s", "SIGKILL", name, check=False, timeout=90)
+    remove(clean, name, 90)
+    wait_for_exit(machine, deadline=10)
+    assert time.monotonic() - begin < 90
+    wait_for(lambda: not clean.shims(), "the shim to end")
+
+
+@OURS
+def test_delete_of_a_container_that_is_not_the_pods_first(network, make_pod, clean, runtime_name):
+    """`shim delete` for one container of a pod, as containerd calls it after trouble, leaves the pod and its other containers alone."""
+    pod = make_pod()
+    first, second = pod.start(["sleep", "1000"]), pod.start(["sleep", "1000"])
+    shim = clean.bin / pathlib.Path("containerd-shim-caisson-v2")
+    bundle = clean.folder / "state/io.containerd.runtime.v2.task/k8s.io" / second
+    # From a folder without config.json, as after a crash between the two.
+    for place in (bundle, pod.folder):
+        subprocess.run([shim, "-namespace", "k8s.io", "-address", clean.address, "-id", f"{second}x", "delete"], cwd=place, capture_output=True, check=True, timeout=30)
+    assert pod.exec(first, "echo", "alive").stdout == "alive\n"
+    assert pod.exec(pod.start(["sleep", "1000"]), "echo", "new").stdout == "new\n"
+
+
+@pytest.mark.runtimes("microvm")
+def test_example_compare_kernels(clean, runtime_name):
+    done = subprocess.run([REPOSITORY / "examples/compare-kernels", "--address", clean.address], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("PASS") and os.uname().release in done.stdout
+    same = subprocess.run([REPOSITORY / "examples/compare-kernels", "--address", clean.address, "--runtime", RUNTIME_TYPES["namespace"]], capture_output=True, text=True, timeout=120,
+                          stdin=subprocess.DEVNULL)
+    assert same.returncode == 1 and same.stdout.splitlines()[-1].startswith("FAIL"), same.stdout + same.stderr
