@@ -55,22 +55,43 @@ struct Type {
   const char* name;
   Maker make;
 };
-constexpr Type kTypes[] = {{"sysfs", make_sysfs},   {"tmpfs", make_tmpfs},   {"proc", make_proc},       {"cgroup2", make_cgroup2},
-                           {"devtmpfs", make_devtmpfs}, {"ramfs", make_ramfs},   {"devpts", make_devpts},   {"mqueue", make_mqueue}};
+constexpr Type kTypes[] = {{"sysfs", make_sysfs},       {"tmpfs", make_tmpfs}, {"proc", make_proc},     {"cgroup2", make_cgroup2},
+                           {"devtmpfs", make_devtmpfs}, {"ramfs", make_ramfs}, {"devpts", make_devpts}, {"mqueue", make_mqueue}};
 
 struct FlagWord {
   const char* word;
   unsigned long set, clear;
 };
-constexpr FlagWord kFlagWords[] = {
-    {"ro", MS_RDONLY, 0},           {"rw", 0, MS_RDONLY},           {"nosuid", MS_NOSUID, 0},     {"suid", 0, MS_NOSUID},
-    {"nodev", MS_NODEV, 0},         {"dev", 0, MS_NODEV},           {"noexec", MS_NOEXEC, 0},     {"exec", 0, MS_NOEXEC},
-    {"sync", MS_SYNCHRONOUS, 0},    {"async", 0, MS_SYNCHRONOUS},   {"noatime", MS_NOATIME, 0},   {"atime", 0, MS_NOATIME},
-    {"nodiratime", MS_NODIRATIME, 0}, {"diratime", 0, MS_NODIRATIME}, {"relatime", MS_RELATIME, 0}, {"norelatime", 0, MS_RELATIME},
-    {"strictatime", MS_STRICTATIME, MS_RELATIME}, {"nostrictatime", 0, MS_STRICTATIME}, {"dirsync", MS_DIRSYNC, 0},
-    {"remount", MS_REMOUNT, 0},     {"bind", MS_BIND, 0},           {"rbind", MS_BIND | MS_REC, 0}, {"defaults", 0, 0},
-    {"private", MS_PRIVATE, 0},     {"rprivate", MS_PRIVATE | MS_REC, 0}, {"slave", MS_SLAVE, 0}, {"rslave", MS_SLAVE | MS_REC, 0},
-    {"shared", MS_SHARED, 0},       {"rshared", MS_SHARED | MS_REC, 0}, {"unbindable", MS_UNBINDABLE, 0}};
+constexpr FlagWord kFlagWords[] = {{"ro", MS_RDONLY, 0},
+                                   {"rw", 0, MS_RDONLY},
+                                   {"nosuid", MS_NOSUID, 0},
+                                   {"suid", 0, MS_NOSUID},
+                                   {"nodev", MS_NODEV, 0},
+                                   {"dev", 0, MS_NODEV},
+                                   {"noexec", MS_NOEXEC, 0},
+                                   {"exec", 0, MS_NOEXEC},
+                                   {"sync", MS_SYNCHRONOUS, 0},
+                                   {"async", 0, MS_SYNCHRONOUS},
+                                   {"noatime", MS_NOATIME, 0},
+                                   {"atime", 0, MS_NOATIME},
+                                   {"nodiratime", MS_NODIRATIME, 0},
+                                   {"diratime", 0, MS_NODIRATIME},
+                                   {"relatime", MS_RELATIME, 0},
+                                   {"norelatime", 0, MS_RELATIME},
+                                   {"strictatime", MS_STRICTATIME, MS_RELATIME},
+                                   {"nostrictatime", 0, MS_STRICTATIME},
+                                   {"dirsync", MS_DIRSYNC, 0},
+                                   {"remount", MS_REMOUNT, 0},
+                                   {"bind", MS_BIND, 0},
+                                   {"rbind", MS_BIND | MS_REC, 0},
+                                   {"defaults", 0, 0},
+                                   {"private", MS_PRIVATE, 0},
+                                   {"rprivate", MS_PRIVATE | MS_REC, 0},
+                                   {"slave", MS_SLAVE, 0},
+                                   {"rslave", MS_SLAVE | MS_REC, 0},
+                                   {"shared", MS_SHARED, 0},
+                                   {"rshared", MS_SHARED | MS_REC, 0},
+                                   {"unbindable", MS_UNBINDABLE, 0}};
 
 Result<Path> make_folders(Task& setup, std::string_view path) {
   Path at = setup.fs->root();
@@ -147,20 +168,22 @@ unsigned long split_mount_options(std::string_view text, std::string* rest) {
 std::string mount_flags_text(unsigned long flags) {
   std::string text = (flags & MS_RDONLY) != 0 ? "ro" : "rw";
   for (const auto& [flag, word] : std::initializer_list<std::pair<unsigned long, const char*>>{{MS_NOSUID, "nosuid"},
-                                                                                              {MS_NODEV, "nodev"},
-                                                                                              {MS_NOEXEC, "noexec"},
-                                                                                              {MS_SYNCHRONOUS, "sync"},
-                                                                                              {MS_NOATIME, "noatime"},
-                                                                                              {MS_NODIRATIME, "nodiratime"},
-                                                                                              {MS_RELATIME, "relatime"}})
+                                                                                               {MS_NODEV, "nodev"},
+                                                                                               {MS_NOEXEC, "noexec"},
+                                                                                               {MS_SYNCHRONOUS, "sync"},
+                                                                                               {MS_NOATIME, "noatime"},
+                                                                                               {MS_NODIRATIME, "nodiratime"},
+                                                                                               {MS_RELATIME, "relatime"}})
     if ((flags & flag) != 0) text += std::string(",") + word;
   return text;
 }
 
-Result<MountRef> mount_in_container(Task& setup, std::string_view path, std::string_view type, std::string source, std::string_view options) {
+Result<MountRef> mount_in_container(Task& setup, std::string_view path, std::string_view type, std::string source,
+                                    std::string_view options) {
   const Path point = TRY(make_folders(setup, path));
   std::string rest;
-  const unsigned long flags = split_mount_options(options, &rest) & ~(MS_REMOUNT | MS_BIND | MS_REC | MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE);
+  const unsigned long flags =
+      split_mount_options(options, &rest) & ~(MS_REMOUNT | MS_BIND | MS_REC | MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE);
   return mount_file_system(setup, point, type, std::move(source), flags, std::move(rest));
 }
 
@@ -169,7 +192,7 @@ Result<void> mount_usual(Task& setup) {
     const char *path, *type, *options;
   };
   static constexpr Usual kUsual[] = {{"/proc", "proc", "nosuid,nodev,noexec"},
-                                     {"/dev", "devtmpfs", "nosuid,mode=755,size=64k"},
+                                     {"/dev", "devtmpfs", "nosuid,mode=755,size=65536k"},
                                      {"/dev/pts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"},
                                      {"/dev/shm", "tmpfs", "nosuid,nodev,noexec,mode=1777"},
                                      {"/dev/mqueue", "mqueue", "nosuid,nodev,noexec"},

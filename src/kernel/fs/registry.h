@@ -26,7 +26,8 @@ std::string file_system_types();
 std::unique_ptr<Task> make_setup_task(Kernel& kernel, Container& container);
 // Mounts as `mount -t type -o options source path` does; the folder is made where it is missing. Text that mount(8) would have taken for
 // flags ("ro,nosuid") counts as flags.
-Result<MountRef> mount_in_container(Task& setup, std::string_view path, std::string_view type, std::string source, std::string_view options);
+Result<MountRef> mount_in_container(Task& setup, std::string_view path, std::string_view type, std::string source,
+                                    std::string_view options);
 // What a container without any wishes gets: proc, a dev with its nodes, devpts, shm, mqueue and sysfs.
 Result<void> mount_usual(Task& setup);
 

@@ -1,10 +1,12 @@
 #include "kernel/platform/host_proc.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <mutex>
 
 namespace caisson::kernel {
@@ -53,6 +55,34 @@ Result<std::string> read_host_proc_link(const char* path) {
   const ssize_t length = readlinkat(folder, path, text, sizeof text);
   if (length < 0) return host_errno();
   return std::string(text, static_cast<size_t>(length));
+}
+
+Result<std::vector<HostProcEntry>> list_host_proc(const char* path) {
+  const int folder = host_proc();
+  if (folder < 0) return Errno(ENOENT);
+  const int fd = openat(folder, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return host_errno();
+  DIR* stream = fdopendir(fd);
+  if (stream == nullptr) {
+    close(fd);
+    return Errno(ENOMEM);
+  }
+  std::vector<HostProcEntry> result;
+  while (const dirent* entry = readdir(stream)) {
+    const std::string name = entry->d_name;
+    if (name == "." || name == ".." || (entry->d_type != DT_REG && entry->d_type != DT_DIR)) continue;
+    result.push_back({name, entry->d_type == DT_DIR});
+  }
+  closedir(stream);
+  std::sort(result.begin(), result.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  return result;
+}
+
+Result<void> stat_host_proc(const char* path, struct stat* stat) {
+  const int folder = host_proc();
+  if (folder < 0) return Errno(ENOENT);
+  if (fstatat(folder, path, stat, AT_SYMLINK_NOFOLLOW) != 0) return host_errno();
+  return {};
 }
 
 Result<UniqueFd> reopen_host_fd(int fd, int flags) {

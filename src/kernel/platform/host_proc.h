@@ -2,7 +2,10 @@
 // other rights. The kernel process has no other files of the host.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <string>
+#include <vector>
 
 #include "base/unique_fd.h"
 #include "kernel/errno.h"
@@ -16,6 +19,13 @@ void set_host_proc(UniqueFd folder);
 Result<std::string> read_host_proc(const char* path, size_t most = 16 << 20);
 // What a link below it says.
 Result<std::string> read_host_proc_link(const char* path);
+// What lies in a folder below it: files and folders only, sorted.
+struct HostProcEntry {
+  std::string name;
+  bool folder = false;
+};
+Result<std::vector<HostProcEntry>> list_host_proc(const char* path);
+Result<void> stat_host_proc(const char* path, struct stat* stat);
 // The same file, opened again: O_RDONLY, O_PATH... with O_CLOEXEC.
 Result<UniqueFd> reopen_host_fd(int fd, int flags);
 

@@ -53,6 +53,7 @@ class Terminal : public std::enable_shared_from_this<Terminal> {
   // The session's leader has ended: everybody else's slave is dead, too.
   void end_session_locked();
   pid_t session_locked() const { return session_; }
+  pid_t foreground_locked() const { return foreground_; }
 
   // The slave's end. generation: what open_slave() gave; a hung up one reads nothing and writes EIO.
   Result<uint64_t> open_slave(Task* task);  // null: the kernel itself

@@ -66,8 +66,10 @@ Result<FileRef> open_terminal_device(Task& task, const Path& path, int flags, un
     case 1:  // /dev/console
       if (task.group->container != nullptr) terminal = task.group->container->console;
       break;
-    case 2: return PtyMasterFile::open(task, TRY(devpts_of(task)), path, flags);
-    default: break;
+    case 2:
+      return PtyMasterFile::open(task, TRY(devpts_of(task)), path, flags);
+    default:
+      break;
   }
   if (!terminal) return Errno(ENXIO);
   return TerminalFile::open(task, std::move(terminal), path, flags | (number == 0 ? O_NOCTTY : 0));
@@ -112,10 +114,12 @@ Result<void> make_default_devices(Task& task, const Path& folder) {
     mode_t mode;
     unsigned major, minor;
   };
-  static constexpr Node kNodes[] = {{"null", 0666, 1, 3},   {"zero", 0666, 1, 5}, {"full", 0666, 1, 7},   {"random", 0666, 1, 8},
+  static constexpr Node kNodes[] = {{"null", 0666, 1, 3},    {"zero", 0666, 1, 5}, {"full", 0666, 1, 7},   {"random", 0666, 1, 8},
                                     {"urandom", 0666, 1, 9}, {"tty", 0666, 5, 0},  {"console", 0620, 5, 1}};
-  static constexpr std::pair<const char*, const char*> kLinks[] = {{"ptmx", "pts/ptmx"},          {"fd", "/proc/self/fd"},
-                                                                   {"stdin", "/proc/self/fd/0"},  {"stdout", "/proc/self/fd/1"},
+  static constexpr std::pair<const char*, const char*> kLinks[] = {{"ptmx", "pts/ptmx"},
+                                                                   {"fd", "/proc/self/fd"},
+                                                                   {"stdin", "/proc/self/fd/0"},
+                                                                   {"stdout", "/proc/self/fd/1"},
                                                                    {"stderr", "/proc/self/fd/2"}};
   const InodeRef inode = folder.inode();
   const auto made = [](const auto& result) { return result.ok() || result.error() == Errno(EEXIST) ? Result<void>() : result.error(); };

@@ -1,0 +1,68 @@
+// What proc tells of a process, gathered in one go.
+#pragma once
+
+#include <sys/resource.h>
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "kernel/fs/proc/proc.h"
+#include "kernel/task/task.h"
+
+namespace caisson::kernel {
+
+struct ProcFacts {
+  pid_t pid = 0, tid = 0, parent = 0, pgid = 0, sid = 0;
+  int terminal = 0;  // device number, 0: none
+  pid_t foreground = -1;
+  std::string name;
+  char state = 'R';
+  bool in_guest = false, zombie = false, stopped = false, dumpable = true;
+  size_t threads = 1;
+  abi::SigSet pending = 0, shared_pending = 0, blocked = 0, ignored = 0, caught = 0;
+  ThreadGroup::Usage usage, children_usage;
+  int64_t start_time = 0;
+  int nice = 0, oom_score_adj = 0, exit_status = 0, exit_signal = 0;
+  std::array<rlimit, RLIM_NLIMITS> limits{};
+  CredentialsRef creds;
+  // Null where the process is a zombie.
+  std::shared_ptr<AddressSpace> memory;
+  std::shared_ptr<FdTable> fds;
+  std::shared_ptr<FsContext> fs;
+  pid_t host_pid = 0, host_tid = 0;
+};
+
+// ESRCH: it has gone.
+Result<ProcFacts> gather(Kernel& kernel, const ProcSubject& subject);
+// The same, for what only the owner (and CAP_SYS_PTRACE) may see: EACCES.
+Result<ProcFacts> gather_private(Task& reader, const ProcSubject& subject);
+
+// Fields of the host's stat of a stub (proc(5)'s numbering from 1; 0 where it has none).
+struct HostStat {
+  char state = '?';
+  std::array<uint64_t, 53> fields{};
+};
+std::optional<HostStat> read_host_stat(const ProcFacts& facts, bool whole_process);
+
+// The text of one file of a process's folder, by its name.
+using ProcText = Result<std::string> (*)(Task& reader, const ProcSubject& subject);
+Result<std::string> proc_stat(Task& reader, const ProcSubject& subject);
+Result<std::string> proc_status(Task& reader, const ProcSubject& subject);
+Result<std::string> proc_statm(Task& reader, const ProcSubject& subject);
+Result<std::string> proc_limits(Task& reader, const ProcSubject& subject);
+Result<std::string> proc_maps(Task& reader, const ProcSubject& subject);
+Result<std::string> proc_smaps(Task& reader, const ProcSubject& subject);
+Result<std::string> proc_smaps_rollup(Task& reader, const ProcSubject& subject);
+Result<std::string> proc_command_line(Task& reader, const ProcSubject& subject);
+Result<std::string> proc_environment(Task& reader, const ProcSubject& subject);
+Result<std::string> proc_auxiliary_vector(Task& reader, const ProcSubject& subject);
+Result<std::string> proc_mounts(Task& reader, const ProcSubject& subject);
+Result<std::string> proc_mountinfo(Task& reader, const ProcSubject& subject);
+Result<std::string> proc_mountstats(Task& reader, const ProcSubject& subject);
+
+// A place as somebody with that root sees it; none: it cannot be reached from there.
+std::optional<std::string> place_text(const Path& root, const Path& place);
+
+}  // namespace caisson::kernel

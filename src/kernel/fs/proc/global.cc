@@ -1,0 +1,139 @@
+// What proc tells of the machine: the host's own numbers where they are true of it (CPUs, memory, time), nothing of other containers.
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "kernel/fs/proc/facts.h"
+#include "kernel/fs/registry.h"
+#include "kernel/platform/host_proc.h"
+#include "kernel/task/kernel.h"
+
+namespace caisson::kernel {
+namespace {
+
+// The host's file, as it is.
+TextInode::Read host_file(const char* path) {
+  return [path](Task&) -> Result<std::string> { return read_host_proc(path); };
+}
+
+// /proc/stat: CPU times are the host's; what counts the node's processes is the container's.
+Result<std::string> read_stat(Task& task) {
+  const std::string host = TRY(read_host_proc("stat"));
+  size_t running = 0, total = 0;
+  {
+    std::lock_guard guard(task.kernel.tasks);
+    for (const auto& [tid, each] : task.group->pids->tasks) {
+      ++total;
+      running += each->in_guest || *each->state.load() == 'R';
+    }
+  }
+  std::string text;
+  for (size_t at = 0; at < host.size();) {
+    const size_t end = std::min(host.find('\n', at), host.size());
+    const std::string line = host.substr(at, end - at);
+    at = end + 1;
+    if (line.starts_with("processes "))
+      append_format(text, "processes %zu\n", total);
+    else if (line.starts_with("procs_running "))
+      append_format(text, "procs_running %zu\n", running);
+    else if (line.starts_with("procs_blocked "))
+      text += "procs_blocked 0\n";
+    else if (line.starts_with("intr "))
+      text += "intr 0\n";
+    else
+      text += line + "\n";
+  }
+  return text;
+}
+
+Result<std::string> read_load(Task& task) {
+  const std::string host = TRY(read_host_proc("loadavg"));
+  double one = 0, five = 0, fifteen = 0;
+  sscanf(host.c_str(), "%lf %lf %lf", &one, &five, &fifteen);
+  size_t running = 0, total = 0;
+  pid_t last = 0;
+  {
+    std::lock_guard guard(task.kernel.tasks);
+    for (const auto& [tid, each] : task.group->pids->tasks) {
+      ++total;
+      running += each->in_guest || *each->state.load() == 'R';
+      last = std::max(last, tid);
+    }
+  }
+  std::string text;
+  append_format(text, "%.2f %.2f %.2f %zu/%zu %d\n", one, five, fifteen, running, total, last);
+  return text;
+}
+
+Result<std::string> read_version(Task&) {
+  return std::string("Linux version ") + kKernelRelease + " (caisson@caisson) (application kernel) " + kKernelVersion + "\n";
+}
+
+Result<std::string> own_pid(Task& task) { return std::to_string(task.group->pid); }
+Result<std::string> own_thread(Task& task) { return std::to_string(task.group->pid) + "/task/" + std::to_string(task.tid); }
+
+Result<std::string> read_file_systems(Task&) { return file_system_types(); }
+
+Result<std::string> read_swaps(Task&) { return std::string("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"); }
+
+Result<std::string> read_tty_drivers(Task&) {
+  return std::string(
+      "/dev/tty             /dev/tty        5       0 system:/dev/tty\n"
+      "/dev/console         /dev/console    5       1 system:console\n"
+      "/dev/ptmx            /dev/ptmx       5       2 system\n"
+      "pty_slave            /dev/pts      136 0-1048575 pty:slave\n"
+      "pty_master           /dev/ptm      128 0-1048575 pty:master\n");
+}
+
+Result<std::string> read_devices(Task&) {
+  return std::string("Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n128 ptm\n136 pts\n\nBlock devices:\n");
+}
+
+}  // namespace
+
+void add_global_files(TreeBuilder& tree) {
+  const auto link = [&](const char* name, TextInode::Read target) {
+    tree.add(name, std::make_shared<LinkInode>(tree.fs(), tree.number(), target));
+  };
+  link("self", own_pid);
+  link("thread-self", own_thread);
+  tree.link("mounts", "self/mounts");
+  tree.link("net", "self/net");
+  for (const char* name : {"cpuinfo", "meminfo", "uptime", "vmstat", "zoneinfo", "buddyinfo", "softirqs", "interrupts"})
+    tree.file(name, host_file(name));
+  for (const char* name : {"pressure/cpu", "pressure/io", "pressure/memory"}) tree.file(name, host_file(name));
+  tree.file("stat", read_stat);
+  tree.file("loadavg", read_load);
+  tree.file("version", read_version);
+  tree.file("filesystems", read_file_systems);
+  tree.file("swaps", read_swaps);
+  tree.file("devices", read_devices);
+  tree.file("tty/drivers", read_tty_drivers);
+  tree.text("cmdline", "BOOT_IMAGE=/caisson console=ttyS0\n");
+  tree.text("cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\n");
+  tree.text("consoles", "");
+  tree.text("crypto", "");
+  tree.text("diskstats", "");
+  tree.text("execdomains", "0-0\tLinux           \t[kernel]\n");
+  tree.text("fb", "");
+  tree.text("key-users", "");
+  tree.text("keys", "");
+  tree.text("locks", "");
+  tree.text("misc", "");
+  tree.text("modules", "");
+  tree.text("partitions", "major minor  #blocks  name\n\n");
+  tree.text("sysvipc/msg",
+            "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n");
+  tree.text("sysvipc/sem", "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n");
+  tree.text("sysvipc/shm",
+            "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime "
+            "          "
+            "        rss                  swap\n");
+  for (const char* name : {"bus", "driver", "fs", "irq"}) (void)tree.folder(name);
+}
+
+}  // namespace caisson::kernel

@@ -1,0 +1,76 @@
+// mounts, mountinfo, mountstats.
+#include "kernel/fs/proc/facts.h"
+#include "kernel/fs/registry.h"
+
+namespace caisson::kernel {
+namespace {
+
+// Blanks and the like as octal escapes (fstab(5)).
+std::string escaped(const std::string& text) {
+  std::string result;
+  for (const char c : text) {
+    if (c == ' ' || c == '\t' || c == '\n' || c == '\\' || c == '#')
+      append_format(result, "\\%03o", static_cast<unsigned>(static_cast<unsigned char>(c)));
+    else
+      result.push_back(c);
+  }
+  return result;
+}
+
+// Where in its file system a mount begins.
+std::string root_text(const DentryRef& root) {
+  std::string text;
+  for (DentryRef at = root; at && at->parent(); at = at->parent()) text = "/" + at->name() + text;
+  return text.empty() ? "/" : text;
+}
+
+struct Row {
+  MountRef mount;
+  std::string point;
+};
+
+Result<std::vector<Row>> rows_of(Task& reader, const ProcSubject& subject) {
+  const ProcFacts facts = TRY(gather(reader.kernel, subject));
+  std::vector<Row> rows;
+  if (!facts.fs) return rows;
+  const Path root = facts.fs->root();
+  for (const MountRef& mount : facts.fs->mounts->all()) {
+    const auto point = place_text(root, {mount, mount->root});
+    if (point) rows.push_back({mount, escaped(*point)});
+  }
+  return rows;
+}
+
+std::string source_of(const Mount& mount) { return mount.source.empty() ? "none" : escaped(mount.source); }
+std::string own_options(const Mount& mount) { return mount.options.empty() ? "" : "," + escaped(mount.options); }
+
+}  // namespace
+
+Result<std::string> proc_mounts(Task& reader, const ProcSubject& subject) {
+  std::string text;
+  for (const Row& row : TRY(rows_of(reader, subject)))
+    text += source_of(*row.mount) + " " + row.point + " " + row.mount->fs->name() + " " + mount_flags_text(row.mount->flags) +
+            own_options(*row.mount) + " 0 0\n";
+  return text;
+}
+
+Result<std::string> proc_mountinfo(Task& reader, const ProcSubject& subject) {
+  std::string text;
+  for (const Row& row : TRY(rows_of(reader, subject))) {
+    const Mount& mount = *row.mount;
+    append_format(text, "%lu %lu 0:%u ", static_cast<unsigned long>(mount.id),
+                  static_cast<unsigned long>(mount.point.mount ? mount.point.mount->id : mount.id - 1), mount.fs->device);
+    text += escaped(root_text(mount.root)) + " " + row.point + " " + mount_flags_text(mount.flags) + " - " + mount.fs->name() + " " +
+            source_of(mount) + " " + (mount.read_only() ? "ro" : "rw") + own_options(mount) + "\n";
+  }
+  return text;
+}
+
+Result<std::string> proc_mountstats(Task& reader, const ProcSubject& subject) {
+  std::string text;
+  for (const Row& row : TRY(rows_of(reader, subject)))
+    text += "device " + source_of(*row.mount) + " mounted on " + row.point + " with fstype " + row.mount->fs->name() + "\n";
+  return text;
+}
+
+}  // namespace caisson::kernel

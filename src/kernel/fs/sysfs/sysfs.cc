@@ -1,0 +1,267 @@
+#include "kernel/fs/sysfs/sysfs.h"
+
+#include <dirent.h>
+#include <sched.h>
+
+#include <mutex>
+
+#include "kernel/fs/common/text.h"
+#include "kernel/platform/host_proc.h"
+#include "kernel/task/kernel.h"
+#include "kernel/task/task.h"
+
+namespace caisson::kernel {
+namespace {
+
+// A file system whose tree is made by a function, once per mount.
+class BuiltFileSystem : public FileSystem, public std::enable_shared_from_this<BuiltFileSystem> {
+ public:
+  BuiltFileSystem(const char* name, long magic, void (*build)(TreeBuilder&)) : name_(name), magic_(magic), build_(build) {}
+  const char* name() const override { return name_; }
+  Result<InodeRef> root() override {
+    TreeBuilder tree(shared_from_this(), 1);
+    build_(tree);
+    return InodeRef(tree.root());
+  }
+  Result<struct statfs> stat_fs() override {
+    struct statfs result {};
+    result.f_type = magic_;
+    result.f_bsize = result.f_frsize = 4096;
+    result.f_namelen = 255;
+    return result;
+  }
+
+ private:
+  const char* name_;
+  long magic_;
+  void (*build_)(TreeBuilder&);
+};
+
+// The CPUs that the kernel process may use: those are all that the container has.
+std::vector<int> usable_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> cpus;
+  if (sched_getaffinity(0, sizeof set, &set) == 0)
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+      if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  if (cpus.empty()) cpus.push_back(0);
+  return cpus;
+}
+
+// "0-3,6"
+std::string range_text(const std::vector<int>& cpus) {
+  std::string text;
+  for (size_t i = 0; i < cpus.size();) {
+    size_t end = i;
+    while (end + 1 < cpus.size() && cpus[end + 1] == cpus[end] + 1) ++end;
+    if (!text.empty()) text += ",";
+    text += std::to_string(cpus[i]);
+    if (end > i) text += "-" + std::to_string(cpus[end]);
+    i = end + 1;
+  }
+  return text + "\n";
+}
+
+std::string mask_text(const std::vector<int>& cpus) {
+  std::vector<uint32_t> words(static_cast<size_t>(cpus.back()) / 32 + 1);
+  for (const int cpu : cpus) words[static_cast<size_t>(cpu) / 32] |= 1U << (cpu % 32);
+  std::string text;
+  for (auto word = words.rbegin(); word != words.rend(); ++word) append_format(text, "%s%08x", text.empty() ? "" : ",", *word);
+  return text + "\n";
+}
+
+void add_cpus(TreeBuilder& tree) {
+  const std::vector<int> cpus = usable_cpus();
+  const std::string range = range_text(cpus), mask = mask_text(cpus);
+  const std::string folder = "devices/system/cpu/";
+  for (const char* name : {"online", "possible", "present"}) tree.text(folder + name, range);
+  tree.text(folder + "offline", "\n");
+  tree.text(folder + "isolated", "\n");
+  tree.text(folder + "kernel_max", "8191\n");
+  tree.text(folder + "smt/active", "0\n");
+  tree.text(folder + "smt/control", "notsupported\n");
+  for (const int cpu : cpus) {
+    const std::string own = folder + "cpu" + std::to_string(cpu) + "/";
+    const std::string self = std::to_string(cpu) + "\n", self_mask = mask_text({cpu});
+    if (cpu != 0) tree.text(own + "online", "1\n");
+    tree.text(own + "topology/core_id", self);
+    tree.text(own + "topology/physical_package_id", "0\n");
+    tree.text(own + "topology/die_id", "0\n");
+    for (const char* name : {"core_cpus_list", "thread_siblings_list"}) tree.text(own + "topology/" + name, self);
+    for (const char* name : {"core_cpus", "thread_siblings"}) tree.text(own + "topology/" + name, self_mask);
+    for (const char* name : {"core_siblings_list", "package_cpus_list"}) tree.text(own + "topology/" + name, range);
+    for (const char* name : {"core_siblings", "package_cpus"}) tree.text(own + "topology/" + name, mask);
+    tree.link(own + "node0", "../../node/node0");
+  }
+  tree.text("devices/system/node/online", "0\n");
+  tree.text("devices/system/node/possible", "0\n");
+  tree.text("devices/system/node/has_cpu", "0\n");
+  tree.text("devices/system/node/has_memory", "0\n");
+  tree.text("devices/system/node/node0/cpulist", range);
+  tree.text("devices/system/node/node0/cpumap", mask);
+  tree.text("devices/system/node/node0/distance", "10\n");
+  tree.file("devices/system/node/node0/meminfo", [](Task&) -> Result<std::string> {
+    const std::string host = TRY(read_host_proc("meminfo"));
+    std::string text;
+    for (size_t at = 0; at < host.size();) {
+      const size_t end = std::min(host.find('\n', at), host.size());
+      text += "Node 0 " + host.substr(at, end - at) + "\n";
+      at = end + 1;
+    }
+    return text;
+  });
+}
+
+// /sys/class/net/NAME: the interfaces of the network namespace, as /proc/net/dev lists them.
+class NetFolder : public MadeUpFolder {
+ public:
+  using MadeUpFolder::MadeUpFolder;
+  Result<InodeRef> lookup(Task&, std::string_view name) override {
+    for (const std::string& each : TRY(names()))
+      if (each == name) {
+        TreeBuilder tree(fs(), 1ULL << 40 | std::hash<std::string>()(each) >> 24 << 8);
+        const bool loopback = each == "lo";
+        tree.text("address", loopback ? "00:00:00:00:00:00\n" : "02:00:00:00:00:00\n");
+        tree.text("mtu", loopback ? "65536\n" : "1500\n");
+        tree.text("operstate", loopback ? "unknown\n" : "up\n");
+        tree.text("type", loopback ? "772\n" : "1\n");
+        tree.text("carrier", "1\n");
+        return InodeRef(tree.root());
+      }
+    return Errno(ENOENT);
+  }
+  Result<std::vector<ListedEntry>> list(Task&, int64_t position) override {
+    const std::vector<std::string> all = TRY(names());
+    std::vector<ListedEntry> result;
+    for (size_t i = static_cast<size_t>(std::max<int64_t>(position, 2) - 2); i < all.size(); ++i)
+      result.push_back({all[i], 1ULL << 40 | std::hash<std::string>()(all[i]) >> 24 << 8, DT_DIR, static_cast<int64_t>(i) + 3});
+    return result;
+  }
+
+ private:
+  static Result<std::vector<std::string>> names() {
+    const std::string text = TRY(read_host_proc("self/net/dev"));
+    std::vector<std::string> result;
+    for (size_t at = 0; at < text.size();) {
+      const size_t end = std::min(text.find('\n', at), text.size());
+      const std::string line = text.substr(at, end - at);
+      at = end + 1;
+      const size_t colon = line.find(':');
+      const size_t begin = line.find_first_not_of(' ');
+      if (colon != line.npos && begin < colon) result.push_back(line.substr(begin, colon - begin));
+    }
+    return result;
+  }
+};
+
+void build_sysfs(TreeBuilder& tree) {
+  add_cpus(tree);
+  tree.text("devices/system/clocksource/clocksource0/available_clocksource", "tsc\n");
+  tree.text("devices/system/clocksource/clocksource0/current_clocksource", "tsc\n");
+  tree.text("kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
+  tree.text("kernel/mm/transparent_hugepage/defrag", "always defer defer+madvise [madvise] never\n");
+  tree.text("kernel/mm/transparent_hugepage/shmem_enabled", "always within_size advise [never] deny force\n");
+  tree.text("kernel/mm/transparent_hugepage/hpage_pmd_size", "2097152\n");
+  tree.text("kernel/mm/transparent_hugepage/use_zero_page", "1\n");
+  for (const char* name : {"nr_hugepages", "free_hugepages", "resv_hugepages", "surplus_hugepages", "nr_overcommit_hugepages"})
+    tree.text(std::string("kernel/mm/hugepages/hugepages-2048kB/") + name, "0\n");
+  tree.text("kernel/uevent_seqnum", "0\n");
+  tree.text("kernel/profiling", "0\n");
+  tree.text("power/state", "\n");
+  tree.add("class/net", std::make_shared<NetFolder>(tree.fs(), tree.number()));
+  for (const char* name : {"block", "bus", "class/block", "class/tty", "class/mem", "dev/block", "dev/char", "devices/virtual", "firmware",
+                           "fs/cgroup", "hypervisor", "kernel/debug", "kernel/security", "kernel/tracing", "module"})
+    (void)tree.folder(name);
+}
+
+std::mutex g_limits_lock;
+CgroupLimits g_limits;
+
+std::string or_max(int64_t value) { return (value < 0 ? "max" : std::to_string(value)) + "\n"; }
+
+TextInode::Read count_tasks(bool processes) {
+  return [processes](Task& task) -> Result<std::string> {
+    std::string text;
+    std::lock_guard guard(task.kernel.tasks);
+    const PidNamespace& pids = *task.group->pids;
+    if (processes) {
+      for (const auto& [pid, group] : pids.groups)
+        if (!group->zombie) append_format(text, "%d\n", pid);
+    } else {
+      for (const auto& [tid, each] : pids.tasks) append_format(text, "%d\n", tid);
+    }
+    return text;
+  };
+}
+
+// Memory that the container uses, as far as the kernel process knows it: what its processes hold.
+Result<std::string> read_memory(Task& task) {
+  uint64_t total = 0;
+  std::vector<pid_t> hosts;
+  {
+    std::lock_guard guard(task.kernel.tasks);
+    for (const auto& [pid, group] : task.group->pids->groups)
+      if (!group->tasks.empty() && group->tasks.front()->stub) hosts.push_back(group->tasks.front()->host_tid());
+  }
+  for (const pid_t host : hosts) {
+    const Result<std::string> text = read_host_proc((std::to_string(host) + "/statm").c_str());
+    unsigned long size = 0, resident = 0;
+    if (text && sscanf(text->c_str(), "%lu %lu", &size, &resident) == 2) total += resident * 4096;
+  }
+  return std::to_string(total) + "\n";
+}
+
+void build_cgroup(TreeBuilder& tree) {
+  const CgroupLimits limits = cgroup_limits();
+  tree.text("cgroup.controllers", "cpu memory pids\n");
+  tree.text("cgroup.subtree_control", "\n");
+  tree.text("cgroup.type", "domain\n");
+  tree.text("cgroup.max.depth", "max\n");
+  tree.text("cgroup.max.descendants", "max\n");
+  tree.text("cgroup.stat", "nr_descendants 0\nnr_dying_descendants 0\n");
+  tree.text("cgroup.events", "populated 1\nfrozen 0\n");
+  tree.text("cgroup.freeze", "0\n");
+  tree.file("cgroup.procs", count_tasks(true));
+  tree.file("cgroup.threads", count_tasks(false));
+  tree.text("cpu.max", (limits.cpu_quota < 0 ? "max" : std::to_string(limits.cpu_quota)) + " " + std::to_string(limits.cpu_period) + "\n");
+  tree.text("cpu.weight", std::to_string(limits.cpu_weight) + "\n");
+  tree.text("cpu.stat", "usage_usec 0\nuser_usec 0\nsystem_usec 0\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n");
+  tree.text("memory.max", or_max(limits.memory));
+  tree.text("memory.high", "max\n");
+  tree.text("memory.min", "0\n");
+  tree.text("memory.low", "0\n");
+  tree.file("memory.current", read_memory);
+  tree.text("memory.swap.max", "max\n");
+  tree.text("memory.swap.current", "0\n");
+  tree.text("memory.events", "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n");
+  tree.text("memory.oom.group", "0\n");
+  tree.text("memory.stat", "anon 0\nfile 0\ninactive_file 0\nactive_file 0\n");
+  tree.text("pids.max", or_max(limits.pids));
+  tree.file("pids.current", [](Task& task) -> Result<std::string> {
+    std::lock_guard guard(task.kernel.tasks);
+    return std::to_string(task.group->pids->tasks.size()) + "\n";
+  });
+}
+
+}  // namespace
+
+Result<std::shared_ptr<FileSystem>> make_sysfs_file_system() {
+  return std::shared_ptr<FileSystem>(std::make_shared<BuiltFileSystem>("sysfs", 0x62656572, build_sysfs));
+}
+
+void set_cgroup_limits(const CgroupLimits& limits) {
+  std::lock_guard guard(g_limits_lock);
+  g_limits = limits;
+}
+
+CgroupLimits cgroup_limits() {
+  std::lock_guard guard(g_limits_lock);
+  return g_limits;
+}
+
+Result<std::shared_ptr<FileSystem>> make_cgroup_file_system() {
+  return std::shared_ptr<FileSystem>(std::make_shared<BuiltFileSystem>("cgroup2", 0x63677270, build_cgroup));
+}
+
+}  // namespace caisson::kernel
