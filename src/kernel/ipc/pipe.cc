@@ -80,13 +80,13 @@ void Pipe::append_locked(Chunk chunk) {
   chunks_.push_back(std::move(chunk));
 }
 
-Result<size_t> Pipe::append(std::deque<Chunk>& chunks) {
+Result<size_t> Pipe::append(std::deque<Chunk>& chunks, bool all) {
   size_t done = 0;
   {
     std::lock_guard guard(lock_);
     if (readers_ == 0) return Errno(EPIPE);
-    while (!chunks.empty() && used_ < capacity_) {
-      const size_t now = std::min(chunks.front().size(), capacity_ - used_);
+    while (!chunks.empty() && (all || used_ < capacity_)) {
+      const size_t now = all ? chunks.front().size() : std::min(chunks.front().size(), capacity_ - used_);
       Chunk piece = chunks.front().split(now);
       if (chunks.front().size() == 0) chunks.pop_front();
       used_ += now;
@@ -305,11 +305,10 @@ Result<FileRef> open_fifo(Task& task, const std::shared_ptr<Pipe>& pipe, Path pa
   }
 }
 
-Result<long> pipe_fcntl(Task& task, File& file, int command, uint64_t argument) {
-  auto* pipe = dynamic_cast<PipeFile*>(&file);
-  if (pipe == nullptr) return Errno(EBADF);
-  if (command == F_GETPIPE_SZ) return static_cast<long>(pipe->pipe()->capacity());
-  return static_cast<long>(TRY(pipe->pipe()->set_capacity(static_cast<uint32_t>(argument), task.creds->has(kCapSysResource))));
+Result<long> PipeFile::control(Task& task, int command, uint64_t argument) {
+  if (command == F_GETPIPE_SZ) return static_cast<long>(pipe_->capacity());
+  if (command != F_SETPIPE_SZ) return File::control(task, command, argument);
+  return static_cast<long>(TRY(pipe_->set_capacity(static_cast<uint32_t>(argument), task.creds->has(kCapSysResource))));
 }
 
 Errno broken_pipe(Task& task) {

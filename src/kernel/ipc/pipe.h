@@ -25,10 +25,11 @@ class Pipe {
 
   // splice(2), tee(2), vmsplice(2). take: up to `size` bytes off the front, EAGAIN, or none at the end of the file. peek: the same, and
   // they stay. put_back: in front again. append: as many of the chunks as there is room for; what is left stays in `chunks`. EPIPE, EAGAIN.
+  // `all`: whether there is room or not: bytes that would be lost otherwise.
   Result<std::deque<Chunk>> take(size_t size);
   Result<std::deque<Chunk>> peek(size_t size);
   void put_back(std::deque<Chunk> chunks);
-  Result<size_t> append(std::deque<Chunk>& chunks);
+  Result<size_t> append(std::deque<Chunk>& chunks, bool all = false);
 
   size_t used() const;
   size_t capacity() const;
@@ -70,6 +71,7 @@ class PipeFile : public File {
   Events poll() override { return pipe_->poll(readable(), writable(), writers_at_open_); }
   WaitQueue* wait_queue() override { return &pipe_->queue; }
   Result<long> ioctl(Task& task, unsigned command, uint64_t argument) override;
+  Result<long> control(Task& task, int command, uint64_t argument) override;
   Result<struct statx> stat() override;
   std::string description() const override;
   const std::shared_ptr<Pipe>& pipe() const { return pipe_; }
@@ -83,8 +85,6 @@ class PipeFile : public File {
 std::pair<std::shared_ptr<PipeFile>, std::shared_ptr<PipeFile>> make_pipe(int flags);
 // open(2) of a FIFO (fifo(7)): waits for the other side unless O_NONBLOCK says not to. ENXIO; kRestartSys.
 Result<FileRef> open_fifo(Task& task, const std::shared_ptr<Pipe>& pipe, Path path, int flags);
-// fcntl(2)'s F_SETPIPE_SZ and F_GETPIPE_SZ. EBADF where the file is not a pipe.
-Result<long> pipe_fcntl(Task& task, File& file, int command, uint64_t argument);
 // A write to nobody: SIGPIPE for the task, and EPIPE.
 Errno broken_pipe(Task& task);
 

@@ -18,9 +18,12 @@ struct SyscallRow;
   X(event)                          \
   X(pipe)                           \
   X(socket)                         \
+  X(transfer)                       \
   X(io)                             \
   X(descriptor)                     \
   X(path)                           \
+  X(mount)                          \
+  X(xattr)                          \
   X(system)
 
 #define CAISSON_DECLARE_FAMILY(name) std::span<const SyscallRow> name##_syscalls();
