@@ -19,11 +19,12 @@ struct SyscallRow;
   X(pipe)                           \
   X(socket)                         \
   X(transfer)                       \
+  X(sched)                          \
+  X(futex)                          \
+  X(pidfd)                          \
   X(io)                             \
   X(descriptor)                     \
   X(path)                           \
-  X(mount)                          \
-  X(xattr)                          \
   X(system)
 
 #define CAISSON_DECLARE_FAMILY(name) std::span<const SyscallRow> name##_syscalls();

@@ -1,0 +1,255 @@
+// Scheduling, random numbers, the machine's figures, memfd.
+#include <linux/random.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+
+#include "kernel/fs/host/host_file.h"
+#include "kernel/syscalls/descriptors.h"
+#include "kernel/syscalls/families.h"
+#include "kernel/task/kernel.h"
+#include "kernel/time/clock.h"
+#include "kernel/vfs/anonymous.h"
+
+namespace caisson::kernel {
+namespace {
+
+constexpr size_t kMostCpus = 8192;
+
+Result<long> sys_getrandom(Task& task, UserPtr<void> to, uint64_t size, unsigned flags) {
+  if ((flags & ~(GRND_NONBLOCK | GRND_RANDOM | GRND_INSECURE)) != 0) return Errno(EINVAL);
+  if ((flags & (GRND_RANDOM | GRND_INSECURE)) == (GRND_RANDOM | GRND_INSECURE)) return Errno(EINVAL);
+  IoBuffer buffer = task.buffer(to.address(), size);
+  size_t done = 0;
+  char bytes[4096];
+  while (!buffer.empty()) {
+    const ssize_t got = ::getrandom(bytes, std::min(buffer.left(), sizeof bytes), 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return host_errno();
+    const Result<size_t> put = buffer.put(bytes, static_cast<size_t>(got));
+    if (!put && done == 0) return put.error();
+    if (!put) break;
+    done += *put;
+    if (*put < static_cast<size_t>(got) || task.interrupted()) break;
+  }
+  return static_cast<long>(done);
+}
+
+Result<long> sys_sysinfo(Task& task, UserPtr<struct sysinfo> to) {
+  struct sysinfo info {};
+  TRY(host_result(::sysinfo(&info)));
+  {
+    std::lock_guard guard(task.kernel.tasks);
+    info.procs = static_cast<unsigned short>(std::min<size_t>(task.group->pids->tasks.size(), 65535));
+  }
+  TRY(task.write(to, info));
+  return 0L;
+}
+
+// The host thread of a task of the caller's PID namespace; 0 is the caller. ESRCH.
+Result<pid_t> host_thread_of(Task& task, pid_t tid, bool* own_process) {
+  if (tid < 0) return Errno(EINVAL);
+  std::lock_guard guard(task.kernel.tasks);
+  if (tid == 0) tid = task.tid;
+  auto found = task.group->pids->tasks.find(tid);
+  if (found == task.group->pids->tasks.end() || !found->second->stub) return Errno(ESRCH);
+  const Credentials& theirs = *found->second->creds;
+  *own_process = found->second->group == task.group || task.creds->euid == theirs.euid || task.creds->euid == theirs.uid ||
+                 task.creds->has(kCapSysNice);
+  return found->second->host_tid();
+}
+
+Result<long> sys_sched_getaffinity(Task& task, pid_t tid, unsigned size, UserPtr<void> to) {
+  bool own = false;
+  const pid_t host = TRY(host_thread_of(task, tid, &own));
+  if (size % sizeof(long) != 0) return Errno(EINVAL);
+  char mask[kMostCpus / 8] = {};
+  const long bytes = TRY(host_result(syscall(SYS_sched_getaffinity, host, sizeof mask, mask)));
+  // As Linux: the size of its own mask, which must fit.
+  if (static_cast<long>(size) < bytes) return Errno(EINVAL);
+  TRY(task.write_bytes(to.address(), mask, static_cast<size_t>(bytes)));
+  return bytes;
+}
+
+Result<long> sys_sched_setaffinity(Task& task, pid_t tid, unsigned size, UserPtr<const void> from) {
+  bool own = false;
+  char mask[kMostCpus / 8] = {};
+  TRY(task.read_bytes(from.address(), mask, std::min<size_t>(size, sizeof mask)));
+  const pid_t host = TRY(host_thread_of(task, tid, &own));
+  if (!own) return Errno(EPERM);
+  // The thread may end just now: whatever has its number then is a stub's thread too.
+  TRY(host_result(syscall(SYS_sched_setaffinity, host, sizeof mask, mask)));
+  return 0L;
+}
+
+struct SchedParam {
+  int priority;
+};
+
+Result<void> check_policy(int policy, int priority) {
+  switch (policy & ~SCHED_RESET_ON_FORK) {
+    case SCHED_OTHER:
+    case SCHED_BATCH:
+    case SCHED_IDLE:
+      return priority == 0 ? Result<void>() : Result<void>(Errno(EINVAL));
+    case SCHED_FIFO:
+    case SCHED_RR:
+      return priority >= 1 && priority <= 99 ? Errno(EPERM) : Errno(EINVAL);
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+Result<long> sys_sched_setparam(Task& task, pid_t tid, UserPtr<const SchedParam> from) {
+  bool own = false;
+  if (!from || tid < 0) return Errno(EINVAL);
+  const SchedParam wanted = TRY(task.read(from));
+  TRY(host_thread_of(task, tid, &own));
+  if (wanted.priority != 0) return Errno(EINVAL);
+  return own ? Result<long>(0L) : Errno(EPERM);
+}
+
+Result<long> sys_sched_getparam(Task& task, pid_t tid, UserPtr<SchedParam> to) {
+  bool own = false;
+  if (!to || tid < 0) return Errno(EINVAL);
+  TRY(host_thread_of(task, tid, &own));
+  TRY(task.write(to, SchedParam{0}));
+  return 0L;
+}
+
+Result<long> sys_sched_setscheduler(Task& task, pid_t tid, int policy, UserPtr<const SchedParam> from) {
+  bool own = false;
+  if (!from || tid < 0 || policy < 0) return Errno(EINVAL);
+  const SchedParam wanted = TRY(task.read(from));
+  TRY(host_thread_of(task, tid, &own));
+  TRY(check_policy(policy, wanted.priority));
+  return own ? Result<long>(0L) : Errno(EPERM);
+}
+
+Result<long> sys_sched_getscheduler(Task& task, pid_t tid) {
+  bool own = false;
+  TRY(host_thread_of(task, tid, &own));
+  return static_cast<long>(SCHED_OTHER);
+}
+
+Result<long> priority_bound(int policy, long real_time) {
+  switch (policy) {
+    case SCHED_FIFO:
+    case SCHED_RR:
+      return real_time;
+    case SCHED_OTHER:
+    case SCHED_BATCH:
+    case SCHED_IDLE:
+    case 6 /* SCHED_DEADLINE */:
+      return 0L;
+    default:
+      return Errno(EINVAL);
+  }
+}
+Result<long> sys_sched_get_priority_max(Task&, int policy) { return priority_bound(policy, 99); }
+Result<long> sys_sched_get_priority_min(Task&, int policy) { return priority_bound(policy, 1); }
+
+Result<long> sys_sched_rr_get_interval(Task& task, pid_t tid, UserPtr<timespec> to) {
+  bool own = false;
+  TRY(host_thread_of(task, tid, &own));
+  TRY(task.write(to, timespec{0, 4'000'000}));
+  return 0L;
+}
+
+struct SchedAttributes {
+  uint32_t size, policy;
+  uint64_t flags;
+  int32_t nice;
+  uint32_t priority;
+  uint64_t runtime, deadline, period;
+};
+static_assert(sizeof(SchedAttributes) == 48);
+
+Result<long> sys_sched_setattr(Task& task, pid_t tid, UserPtr<const SchedAttributes> from, unsigned flags) {
+  bool own = false;
+  if (!from || tid < 0 || flags != 0) return Errno(EINVAL);
+  const SchedAttributes wanted = TRY(task.read(from));
+  if (wanted.size != 0 && wanted.size < sizeof wanted) return Errno(E2BIG);
+  TRY(host_thread_of(task, tid, &own));
+  if (wanted.policy == 6) return Errno(EPERM);
+  TRY(check_policy(static_cast<int>(wanted.policy), static_cast<int>(wanted.priority)));
+  return own ? Result<long>(0L) : Errno(EPERM);
+}
+
+Result<long> sys_sched_getattr(Task& task, pid_t tid, UserPtr<SchedAttributes> to, unsigned size, unsigned flags) {
+  bool own = false;
+  if (!to || tid < 0 || flags != 0 || size < sizeof(SchedAttributes) || size > 4096) return Errno(EINVAL);
+  TRY(host_thread_of(task, tid, &own));
+  SchedAttributes answer{};
+  answer.size = sizeof answer;
+  answer.nice = task.group->nice;
+  TRY(task.write(to, answer));
+  return 0L;
+}
+
+Result<long> sys_sched_yield(Task&) {
+  sched_yield();
+  return 0L;
+}
+
+Result<long> sys_getcpu(Task& task, UserPtr<unsigned> cpu, UserPtr<unsigned> node) {
+  unsigned c = 0, n = 0;
+  TRY(host_result(syscall(SYS_getcpu, &c, &n, nullptr)));
+  if (cpu) TRY(task.write(cpu, c));
+  if (node) TRY(task.write(node, n));
+  return 0L;
+}
+
+// memfd_create(2): a host memfd, whose seals are the host's.
+class MemoryFile : public HostFile {
+ public:
+  MemoryFile(UniqueFd fd, std::string name) : HostFile(Path(), O_RDWR, std::move(fd)), name_(std::move(name)) {}
+  Result<long> control(Task&, int command, uint64_t argument) override {
+    if (command == F_GET_SEALS) return host_result(fcntl(host_fd(), F_GET_SEALS));
+    if (command != F_ADD_SEALS) return Errno(EINVAL);
+    return host_result(fcntl(host_fd(), F_ADD_SEALS, static_cast<int>(argument)));
+  }
+  std::string description() const override { return "/memfd:" + name_ + " (deleted)"; }
+
+ private:
+  const std::string name_;
+};
+
+Result<long> sys_memfd_create(Task& task, UserPtr<const char> name, unsigned flags) {
+  constexpr unsigned kNoExecSeal = 8, kExec = 16;
+  if ((flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | kNoExecSeal | kExec)) != 0) return Errno(EINVAL);
+  if ((flags & kNoExecSeal) != 0 && (flags & kExec) != 0) return Errno(EINVAL);
+  Result<std::string> text = task.read_string(name, 250);
+  if (!text) return text.error() == Errno(ENAMETOOLONG) ? Errno(EINVAL) : text.error();
+  // The host's name is of no use to the guest, and nobody else shall read it.
+  UniqueFd fd(static_cast<int>(TRY(host_result(::memfd_create("guest", (flags & ~MFD_CLOEXEC) | MFD_CLOEXEC)))));
+  return install(task, std::make_shared<MemoryFile>(std::move(fd), *std::move(text)), (flags & MFD_CLOEXEC) != 0);
+}
+
+}  // namespace
+
+std::span<const SyscallRow> sched_syscalls() {
+  static const SyscallRow rows[] = {
+      SYSCALL(sched_yield, 24, Full, ""),
+      SYSCALL(sysinfo, 99, Partial, "the node's figures"),
+      SYSCALL(sched_setparam, 142, Partial, "no real-time policies"),
+      SYSCALL(sched_getparam, 143, Full, ""),
+      SYSCALL(sched_setscheduler, 144, Partial, "no real-time policies: EPERM"),
+      SYSCALL(sched_getscheduler, 145, Partial, "always SCHED_OTHER"),
+      SYSCALL(sched_get_priority_max, 146, Full, ""),
+      SYSCALL(sched_get_priority_min, 147, Full, ""),
+      SYSCALL(sched_rr_get_interval, 148, Full, ""),
+      SYSCALL(sched_setaffinity, 203, Full, ""),
+      SYSCALL(sched_getaffinity, 204, Full, ""),
+      SYSCALL(getcpu, 309, Full, ""),
+      SYSCALL(sched_setattr, 314, Partial, "no real-time policies: EPERM"),
+      SYSCALL(sched_getattr, 315, Partial, "always SCHED_OTHER"),
+      SYSCALL(getrandom, 318, Full, ""),
+      SYSCALL(memfd_create, 319, Partial, "no huge pages"),
+  };
+  return rows;
+}
+
+}  // namespace caisson::kernel
