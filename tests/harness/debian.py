@@ -55,9 +55,8 @@ def server_archive():
         tree.mkdir()
         run("tar", "-C", tree, "-xf", base)
         shutil.copy("/etc/resolv.conf", tree / "etc/resolv.conf")
-        for proxy in ("/etc/apt/apt.conf.d",):
-            for setting in pathlib.Path(proxy).glob("*proxy*"):
-                shutil.copy(setting, tree / "etc/apt/apt.conf.d")
+        for setting in pathlib.Path("/etc/apt/apt.conf.d").glob("*proxy*"):
+            shutil.copy(setting, tree / "etc/apt/apt.conf.d")
         # No service may start because it is installed.
         policy = tree / "usr/sbin/policy-rc.d"
         policy.write_text("#!/bin/sh\nexit 101\n")

@@ -11,9 +11,9 @@ import tarfile
 
 import pytest
 
+from harness.debian import debian_archive
 from harness.runtime import Outcome, caisson_binary, testinit_binary
 
-CACHE = pathlib.Path("/var/cache/caisson/test")
 BUSYBOX_PROGRAMS = "sh cat ls echo sleep true false id stty kill mount umount touch mkdir rm ps env hostname wc head dd tee grep uname test ip chmod chown stat readlink tty".split()
 
 
@@ -98,29 +98,10 @@ def storage(scratch):
         subprocess.run(["umount", "-l", mount], check=False)
 
 
-def debian_tree():
-    """A minimal Debian, made by debootstrap once and kept in /var/cache/caisson/test."""
-    tree = CACHE / "bookworm"
-    done = CACHE / "bookworm.tar"
-    if not done.exists():
-        if os.environ.get("CAISSON_TEST_OFFLINE") == "1":
-            pytest.skip("debootstrap needs the network, and CAISSON_TEST_OFFLINE=1 is set")
-        CACHE.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(tree, ignore_errors=True)
-        made = subprocess.run(["debootstrap", "--variant=minbase", "--include=python3-minimal", "bookworm", str(tree)], capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL)
-        assert made.returncode == 0, f"debootstrap failed: {made.stdout[-1500:]} {made.stderr[-500:]}"
-        for unneeded in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"):
-            shutil.rmtree(tree / unneeded, ignore_errors=True)
-        subprocess.run(["tar", "-C", str(tree), "-cf", f"{done}.new", "."], check=True)
-        os.rename(f"{done}.new", done)
-        shutil.rmtree(tree)
-    return done
-
-
 @pytest.fixture(scope="session")
 def debian(storage, scratch):
     podman = Podman("runc", storage, scratch)
-    podman("import", "--change", "CMD=/bin/bash", "--change", "ENV=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", debian_tree(), "debian:latest", timeout=300)
+    podman("import", "--change", "CMD=/bin/bash", "--change", "ENV=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", debian_archive(), "debian:latest", timeout=300)
     return "debian:latest"
 
 
