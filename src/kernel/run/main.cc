@@ -1,6 +1,6 @@
 // kernel_run: a program under the application kernel, without a container around it: for tests of the kernel and for people who work on it.
-//     kernel_run [--strace] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]
-// Exits like the program does.
+//     kernel_run [--strace] [--bare] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]
+// Mounts proc, dev, devpts, sysfs and so on over the folders of the root, but with --bare. Exits like the program does.
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,6 +18,7 @@
 #include "kernel/fs/host/host_fs.h"
 #include "kernel/fs/host/identity.h"
 #include "kernel/fs/host/stream.h"
+#include "kernel/fs/registry.h"
 #include "kernel/klog.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/syscalls/table.h"
@@ -30,6 +31,7 @@ namespace {
 
 struct Options {
   bool strace = false;
+  bool mounts = true;
   std::string root = "/";
   std::string hostname = "appkernel";
   std::vector<std::string> command;
@@ -48,7 +50,7 @@ int open_proc() {
   return static_cast<int>(syscall(SYS_fsmount, context, 1, 0));
 }
 
-Result<std::unique_ptr<Container>> make_container(const Options& options) {
+Result<std::unique_ptr<Container>> make_container(Kernel& kernel, const Options& options) {
   auto container = std::make_unique<Container>();
   container->id = "run";
   container->pids = std::make_shared<PidNamespace>();
@@ -61,6 +63,7 @@ Result<std::unique_ptr<Container>> make_container(const Options& options) {
   const auto dentry = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
   const MountRef mount = TRY(container->mounts->add(fs, dentry, Path(), 0, "rootfs", ""));
   container->root = {mount, dentry};
+  if (options.mounts) TRY(mount_usual(*make_setup_task(kernel, *container)));
   return container;
 }
 
@@ -72,7 +75,7 @@ Result<int> run(const Options& options) {
   umask(0);
   const std::unique_ptr<Kernel> kernel = TRY(Kernel::create());
   strace_configure(options.strace);
-  const std::unique_ptr<Container> container = TRY(make_container(options));
+  const std::unique_ptr<Container> container = TRY(make_container(*kernel, options));
   StartProcess process;
   process.arguments = options.command;
   for (char** variable = environ; *variable != nullptr; ++variable) process.environment.push_back(*variable);
@@ -94,6 +97,8 @@ bool parse(int argc, char** argv, Options& options) {
     const std::string_view word = argv[i];
     if (word == "--strace")
       options.strace = true;
+    else if (word == "--bare")
+      options.mounts = false;
     else if (word == "--root" && i + 1 < argc)
       options.root = argv[++i];
     else if (word == "--hostname" && i + 1 < argc)
@@ -112,7 +117,7 @@ int main(int argc, char** argv) {
   using namespace caisson::kernel;
   Options options;
   if (!parse(argc, argv, options)) {
-    fputs("usage: kernel_run [--strace] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]\n", stderr);
+    fputs("usage: kernel_run [--strace] [--bare] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]\n", stderr);
     return 125;
   }
   klog_configure(2, options.strace ? LogLevel::Debug : LogLevel::Info);

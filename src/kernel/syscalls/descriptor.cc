@@ -8,6 +8,7 @@
 #include "kernel/syscalls/descriptors.h"
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
+#include "kernel/vfs/locks.h"
 #include "kernel/vfs/walk.h"
 
 namespace caisson::kernel {
@@ -96,6 +97,7 @@ Result<long> sys_fcntl(Task& task, Fd fd, int command, unsigned long argument) {
       return file->flags() | (file->path() && (file->flags() & O_PATH) == 0 ? 0100000 /* O_LARGEFILE */ : 0);
   }
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
+  if (is_lock_command(command)) return lock_command(task, file, command, argument);
   switch (command) {
     case F_SETFL:
       file->set_flags((file->flags() & ~kSettable) | (static_cast<int>(argument) & kSettable));
@@ -109,6 +111,8 @@ Result<long> sys_fcntl(Task& task, Fd fd, int command, unsigned long argument) {
   }
 }
 
+Result<long> sys_flock(Task& task, Fd fd, int operation) { return flock_file(task, TRY(task.fds->get_usable(number(fd))), operation); }
+
 Result<long> sys_umask(Task& task, unsigned mask) { return task.fs->umask.exchange(mask & 0777); }
 
 }  // namespace
@@ -120,6 +124,7 @@ std::span<const SyscallRow> descriptor_syscalls() {
       SYSCALL(dup, 32, Full, ""),
       SYSCALL(dup2, 33, Full, ""),
       SYSCALL(fcntl, 72, Partial, "no signals of readiness (F_SETOWN, F_SETSIG), no leases"),
+      SYSCALL(flock, 73, Partial, "between the processes of one sandbox"),
       SYSCALL(creat, 85, Full, ""),
       SYSCALL(umask, 95, Full, ""),
       SYSCALL(openat, 257, Full, ""),

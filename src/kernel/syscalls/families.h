@@ -25,6 +25,8 @@ struct SyscallRow;
   X(io)                             \
   X(descriptor)                     \
   X(path)                           \
+  X(mount)                          \
+  X(xattr)                          \
   X(system)
 
 #define CAISSON_DECLARE_FAMILY(name) std::span<const SyscallRow> name##_syscalls();

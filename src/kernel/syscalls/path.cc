@@ -188,12 +188,6 @@ Result<long> sys_unlinkat(Task& task, Fd dirfd, Text path, int flags) {
   return remove_at(task, number(dirfd), path, (flags & AT_REMOVEDIR) != 0);
 }
 
-bool is_below(const DentryRef& what, DentryRef place) {
-  for (; place; place = place->parent())
-    if (place == what) return true;
-  return false;
-}
-
 Result<long> rename_at(Task& task, int old_dirfd, Text old_path, int new_dirfd, Text new_path, unsigned flags) {
   if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0) return Errno(EINVAL);
   if ((flags & RENAME_EXCHANGE) != 0 && flags != RENAME_EXCHANGE) return Errno(EINVAL);
@@ -209,14 +203,14 @@ Result<long> rename_at(Task& task, int old_dirfd, Text old_path, int new_dirfd, 
   const bool is_folder = (source.inode()->type() & S_IFMT) == S_IFDIR;
   if ((from.trailing_slash || to.trailing_slash) && !is_folder) return Errno(ENOTDIR);
   if (source.mount != from.folder.mount || source.dentry->mounted > 0) return Errno(EBUSY);
-  if (is_folder && is_below(source.dentry, to.folder.dentry)) return Errno(EINVAL);
+  if (is_folder && is_below(to.folder.dentry, source.dentry)) return Errno(EINVAL);
   Result<Path> target = walk_child(task, to.folder, to.name);
   if (target) {
     if ((flags & RENAME_NOREPLACE) != 0) return Errno(EEXIST);
     if (target->mount != to.folder.mount || target->dentry->mounted > 0) return Errno(EBUSY);
     const bool target_folder = (target->inode()->type() & S_IFMT) == S_IFDIR;
     if ((flags & RENAME_EXCHANGE) == 0 && is_folder != target_folder) return Errno(is_folder ? ENOTDIR : EISDIR);
-    if (target_folder && is_below(target->dentry, from.folder.dentry)) return Errno((flags & RENAME_EXCHANGE) != 0 ? EINVAL : ENOTEMPTY);
+    if (target_folder && is_below(from.folder.dentry, target->dentry)) return Errno((flags & RENAME_EXCHANGE) != 0 ? EINVAL : ENOTEMPTY);
   } else if (target.error() != Errno(ENOENT)) {
     return target.error();
   }

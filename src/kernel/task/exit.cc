@@ -8,6 +8,7 @@
 #include "kernel/platform/stub_thread.h"
 #include "kernel/signal/send.h"
 #include "kernel/task/kernel.h"
+#include "kernel/tty/terminal.h"
 
 namespace caisson::kernel {
 
@@ -120,6 +121,7 @@ void become_zombie(Task& task, const rusage& usage, uid_t uid) {
   if (!group.exiting) group.exit = {CLD_EXITED, task.exit_status};
   group.exiting = true;
   group.zombie = true;
+  session_leader_ends_locked(group);
   if (group.pids->init.lock() == self) end_namespace_locked(*group.pids, group);
   give_children_away_locked(group);
   const auto parent = group.parent.lock();

@@ -11,6 +11,7 @@
 #include "kernel/signal/send.h"
 #include "kernel/task/clone.h"
 #include "kernel/task/exec.h"
+#include "kernel/tty/terminal.h"
 #include "kernel/vfs/walk.h"
 
 namespace caisson::kernel {
@@ -108,6 +109,7 @@ std::unique_ptr<Task> blank_task(Kernel& kernel, Container& container, StartProc
   group.terminal = process.terminal;
   group.start_time = monotonic_now();
   group.leader = task.get();
+  group.oom_score_adj = process.oom_score_adj;
   group.limits.fill({RLIM_INFINITY, RLIM_INFINITY});
   group.limits[RLIMIT_NOFILE] = {1024, 1048576};
   group.limits[RLIMIT_STACK] = {8 << 20, RLIM_INFINITY};
@@ -174,9 +176,11 @@ Result<Kernel::Started> Kernel::start(Container& container, StartProcess process
     group.pids->groups[group.pid] = task->group;
     group.pids->tasks[task->tid] = task.get();
     group.tasks.push_back(task.get());
+    if (process.terminal) process.terminal->attach_locked(group);
     if (group.pids->init.expired()) {
       group.pids->init = task->group;
       container.init = task->group;
+      container.console = process.terminal;
     }
   }
   watch(task->stub->process());

@@ -38,6 +38,7 @@ struct StartProcess {
   CredentialsRef creds;
   mode_t umask = 022;
   std::vector<std::pair<int, rlimit>> limits;
+  int oom_score_adj = 0;
   std::vector<FileRef> files;          // 0, 1, 2, then the preserved ones; null: closed
   std::shared_ptr<Terminal> terminal;  // becomes the controlling terminal
 };

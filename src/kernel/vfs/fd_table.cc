@@ -2,7 +2,11 @@
 
 #include <algorithm>
 
+#include "kernel/vfs/locks.h"
+
 namespace caisson::kernel {
+
+FdTable::~FdTable() { release_locks_of(*this); }
 
 Result<FileRef> FdTable::get(int fd) const {
   std::lock_guard guard(lock_);

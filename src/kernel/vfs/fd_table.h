@@ -13,6 +13,10 @@ namespace caisson::kernel {
 
 class FdTable {
  public:
+  FdTable() = default;
+  ~FdTable();
+  FdTable(const FdTable&) = delete;
+  FdTable& operator=(const FdTable&) = delete;
   // The file of a descriptor; EBADF.
   Result<FileRef> get(int fd) const;
   // The same, but not for O_PATH descriptors (EBADF).

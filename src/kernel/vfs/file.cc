@@ -1,10 +1,16 @@
 // What a File and an Inode answer where their kind has nothing better.
 #include "kernel/vfs/file.h"
 
+#include "kernel/task/task.h"
+#include "kernel/vfs/locks.h"
 #include "kernel/vfs/path.h"
 
 namespace caisson::kernel {
 
+File::~File() {
+  if (has_locks.load(std::memory_order_relaxed)) release_locks_of(*this);
+}
+void File::closed_by(Task& task) { release_record_locks(*task.fds, *this); }
 Result<size_t> File::read(Task&, IoBuffer&, off_t) { return Errno(EINVAL); }
 Result<size_t> File::write(Task&, IoBuffer&, off_t) { return Errno(EINVAL); }
 Result<off_t> File::size() {

@@ -48,7 +48,7 @@ inline constexpr int kOpenTrusted = 0x40000000;
 class File {
  public:
   File(Path path, int flags) : path_(std::move(path)), flags_(flags) {}
-  virtual ~File() = default;
+  virtual ~File();
   File(const File&) = delete;
   File& operator=(const File&) = delete;
 
@@ -80,8 +80,8 @@ class File {
   virtual Result<void> truncate(Task& task, off_t size);
   virtual Result<void> allocate(int mode, off_t offset, off_t length);
   virtual Result<struct statx> stat();
-  // close(2) of one descriptor (not of the last): flush, and release of record locks.
-  virtual void closed_by(Task& task) { (void)task; }
+  // close(2) of one descriptor (not of the last). The default releases the process's record locks; who overrides it does so, too.
+  virtual void closed_by(Task& task);
   // F_SETFL reached this file: flags() has changed.
   virtual void flags_changed() {}
   // A host descriptor that does what this file does, for calls that can be passed on (sendfile, mmap, fstatfs...); -1: there is none.
@@ -102,6 +102,7 @@ class File {
 
   std::mutex position_lock;  // held over read and write of a seekable file; before any lock of the inode
   off_t position = 0;
+  std::atomic<bool> has_locks{false};  // flock or F_OFD_SETLK: given back with the file
 
  private:
   Path path_;

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 
+#include "kernel/vfs/release.h"
 #include "kernel/vfs/walk.h"
 
 namespace caisson::kernel {
 
 InodeRef Path::inode() const { return dentry ? dentry->inode() : nullptr; }
+
+Dentry::~Dentry() { release_flat(std::move(parent_)); }
 
 std::string Dentry::name() const {
   std::lock_guard guard(lock_);
@@ -81,10 +84,31 @@ void Dentry::moved(std::string_view name, const DentryRef& to, std::string_view 
   to->children_[std::string(new_name)] = child;
 }
 
+Mount::~Mount() {
+  release_flat(std::move(point_.mount));
+  release_flat(std::move(point_.dentry));
+  release_flat(std::move(root));
+  release_flat(std::move(fs));
+}
+
+Path Mount::point() const {
+  std::lock_guard guard(lock_);
+  return point_;
+}
+
+void Mount::set_point(Path point) {
+  if (point.dentry) ++point.dentry->mounted;
+  {
+    std::lock_guard guard(lock_);
+    std::swap(point_, point);
+  }
+  if (point.dentry) --point.dentry->mounted;
+}
+
 MountRef MountTable::at(const Path& point) const {
   std::lock_guard guard(lock_);
   for (auto it = mounts_.rbegin(); it != mounts_.rend(); ++it)
-    if ((*it)->point == point) return *it;
+    if ((*it)->point() == point) return *it;
   return nullptr;
 }
 
@@ -97,24 +121,73 @@ Result<MountRef> MountTable::add(std::shared_ptr<FileSystem> fs, DentryRef root,
   if (fs->device == 0) fs->device = next_device++;
   mount->fs = std::move(fs);
   mount->root = std::move(root);
-  mount->point = point;
   mount->flags = flags;
   mount->source = std::move(source);
   mount->options = std::move(options);
   std::lock_guard guard(lock_);
-  if (point.dentry) ++point.dentry->mounted;
+  mount->set_point(point);
   mounts_.push_back(mount);
   return mount;
 }
 
-Result<void> MountTable::remove(const MountRef& mount) {
+namespace {
+
+// Is `place` in this mount, or in one that sits on it?
+bool lies_in(const Path& place, const MountRef& mount) {
+  for (MountRef at = place.mount; at; at = at->point().mount)
+    if (at == mount) return true;
+  return false;
+}
+
+}  // namespace
+
+bool is_below(DentryRef dentry, const DentryRef& folder) {
+  for (; dentry; dentry = dentry->parent())
+    if (dentry == folder) return true;
+  return false;
+}
+
+Result<void> MountTable::remove(const MountRef& mount, bool lazily) {
+  std::vector<MountRef> removed;  // freed outside the lock
   std::lock_guard guard(lock_);
+  if (std::find(mounts_.begin(), mounts_.end(), mount) == mounts_.end()) return Errno(EINVAL);
+  if (!lazily) {
+    for (const MountRef& other : mounts_)
+      if (other->point().mount == mount) return Errno(EBUSY);
+    if (mount.use_count() > 2) return Errno(EBUSY);  // besides the table and the caller
+  }
+  // Children have their parents' places in their own, so all are found before any is taken away.
   for (const MountRef& other : mounts_)
-    if (other->point.mount == mount) return Errno(EBUSY);
+    if (other == mount || (other->point() && lies_in(other->point(), mount))) removed.push_back(other);
+  for (const MountRef& each : removed) std::erase(mounts_, each);
+  for (const MountRef& each : removed) each->set_point(Path());
+  return {};
+}
+
+void MountTable::set_flags(const MountRef& mount, unsigned long flags) {
+  std::lock_guard guard(lock_);
+  mount->flags = flags;
+}
+
+Result<void> MountTable::move(const MountRef& mount, const Path& target) {
+  std::lock_guard guard(lock_);
+  if (lies_in(target, mount)) return Errno(ELOOP);
+  mount->set_point(target);
+  // Later mounts hide earlier ones at the same place.
   const auto found = std::find(mounts_.begin(), mounts_.end(), mount);
   if (found == mounts_.end()) return Errno(EINVAL);
-  if (mount->point.dentry) --mount->point.dentry->mounted;
-  mounts_.erase(found);
+  std::rotate(found, found + 1, mounts_.end());
+  return {};
+}
+
+Result<void> MountTable::pivot(const Path& new_root, const Path& put_old, const MountRef& old_root) {
+  std::lock_guard guard(lock_);
+  if (!new_root.mount->point() || !lies_in(put_old, new_root.mount)) return Errno(EINVAL);
+  const Path above = old_root->point();
+  new_root.mount->set_point(above);
+  old_root->set_point(put_old);
+  const auto found = std::find(mounts_.begin(), mounts_.end(), old_root);
+  if (found != mounts_.end()) std::rotate(found, found + 1, mounts_.end());
   return {};
 }
 

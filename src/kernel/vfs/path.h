@@ -113,6 +113,7 @@ class Dentry : public std::enable_shared_from_this<Dentry> {
  public:
   Dentry(std::string name, DentryRef parent, InodeRef inode)
       : name_(std::move(name)), parent_(std::move(parent)), inode_(std::move(inode)) {}
+  ~Dentry();
   std::string name() const;
   DentryRef parent() const;
   InodeRef inode() const;
@@ -140,14 +141,27 @@ class Dentry : public std::enable_shared_from_this<Dentry> {
 // A file system, or a part of one, at a place.
 class Mount {
  public:
+  Mount() = default;
+  ~Mount();
+  Mount(const Mount&) = delete;
+  Mount& operator=(const Mount&) = delete;
   uint64_t id = 0;
   std::shared_ptr<FileSystem> fs;
-  DentryRef root;           // what is seen at the mount point
-  Path point;               // where; empty for the root
-  unsigned long flags = 0;  // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME...
+  DentryRef root;                        // what is seen at the mount point
+  std::atomic<unsigned long> flags = 0;  // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME...
   std::string source, options;
   bool read_only() const { return flags & 1; }
+  // Where it is; empty for the root, and after it has been unmounted. Changed by the mount table only.
+  Path point() const;
+  void set_point(Path point);
+
+ private:
+  mutable std::mutex lock_;
+  Path point_;
 };
+
+// A folder's dentry, or one below it?
+bool is_below(DentryRef dentry, const DentryRef& folder);
 
 // The mounts that a process sees (a mount namespace).
 class MountTable {
@@ -156,7 +170,14 @@ class MountTable {
   MountRef at(const Path& point) const;
   Result<MountRef> add(std::shared_ptr<FileSystem> fs, DentryRef root, const Path& point, unsigned long flags, std::string source,
                        std::string options);
-  Result<void> remove(const MountRef& mount);
+  // EBUSY: something is mounted on it, or in use in it; lazily: it goes with all that is mounted on it, and lives on for those who use it.
+  // The caller has one reference to it.
+  Result<void> remove(const MountRef& mount, bool lazily = false);
+  void set_flags(const MountRef& mount, unsigned long flags);
+  // ELOOP: the target lies in what is moved.
+  Result<void> move(const MountRef& mount, const Path& target);
+  // pivot_root(2): new_root becomes a root, and the old one is mounted at put_old. EINVAL.
+  Result<void> pivot(const Path& new_root, const Path& put_old, const MountRef& old_root);
   std::vector<MountRef> all() const;  // oldest first
 
  private:

@@ -26,8 +26,9 @@ Path cross_mounts(MountTable& mounts, Path path) {
 Path go_up(Task& task, const Path& root, Path at) {
   if (at == root) return at;
   while (at.dentry == at.mount->root) {
-    if (!at.mount->point) return at;
-    at = at.mount->point;
+    const Path point = at.mount->point();
+    if (!point) return at;
+    at = point;
     if (at == root) return at;
   }
   const DentryRef parent = at.dentry->parent();
@@ -166,13 +167,14 @@ std::string path_text(Task& task, const Path& path) {
   std::string text;
   Path at = path;
   const bool deleted = at.dentry && at.dentry->deleted();
-  while (at && !(at == root)) {
+  while (at && !(at == root) && text.size() < 65536) {
     if (at.dentry == at.mount->root) {
-      if (!at.mount->point) {
+      const Path point = at.mount->point();
+      if (!point) {
         if (at.mount != root.mount) text = "(unreachable)" + text;
         break;
       }
-      at = at.mount->point;
+      at = point;
       continue;
     }
     text = "/" + at.dentry->name() + text;

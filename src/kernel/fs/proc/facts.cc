@@ -134,10 +134,11 @@ std::optional<std::string> place_text(const Path& root, const Path& place) {
   std::string text;
   Path at = place;
   while (!(at == root)) {
-    if (!at || !at.mount) return std::nullopt;
+    if (!at || !at.mount || text.size() > 65536) return std::nullopt;
     if (at.dentry == at.mount->root) {
-      if (!at.mount->point) return std::nullopt;
-      at = at.mount->point;
+      const Path point = at.mount->point();
+      if (!point) return std::nullopt;
+      at = point;
       continue;
     }
     text = "/" + at.dentry->name() + text;

@@ -11,6 +11,7 @@
 #include "kernel/fs/registry.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/task/kernel.h"
+#include "kernel/vfs/locks.h"
 
 namespace caisson::kernel {
 namespace {
@@ -122,7 +123,7 @@ void add_global_files(TreeBuilder& tree) {
   tree.text("fb", "");
   tree.text("key-users", "");
   tree.text("keys", "");
-  tree.text("locks", "");
+  tree.file("locks", [](Task&) -> Result<std::string> { return lock_table_text(); });
   tree.text("misc", "");
   tree.text("modules", "");
   tree.text("partitions", "major minor  #blocks  name\n\n");

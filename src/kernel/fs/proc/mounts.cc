@@ -20,7 +20,7 @@ std::string escaped(const std::string& text) {
 // Where in its file system a mount begins.
 std::string root_text(const DentryRef& root) {
   std::string text;
-  for (DentryRef at = root; at && at->parent(); at = at->parent()) text = "/" + at->name() + text;
+  for (DentryRef at = root; at && at->parent() && text.size() < 65536; at = at->parent()) text = "/" + at->name() + text;
   return text.empty() ? "/" : text;
 }
 
@@ -58,8 +58,9 @@ Result<std::string> proc_mountinfo(Task& reader, const ProcSubject& subject) {
   std::string text;
   for (const Row& row : TRY(rows_of(reader, subject))) {
     const Mount& mount = *row.mount;
-    append_format(text, "%lu %lu 0:%u ", static_cast<unsigned long>(mount.id),
-                  static_cast<unsigned long>(mount.point.mount ? mount.point.mount->id : mount.id - 1), mount.fs->device);
+    const MountRef above = mount.point().mount;
+    append_format(text, "%lu %lu 0:%u ", static_cast<unsigned long>(mount.id), static_cast<unsigned long>(above ? above->id : mount.id - 1),
+                  mount.fs->device);
     text += escaped(root_text(mount.root)) + " " + row.point + " " + mount_flags_text(mount.flags) + " - " + mount.fs->name() + " " +
             source_of(mount) + " " + (mount.read_only() ? "ro" : "rw") + own_options(mount) + "\n";
   }

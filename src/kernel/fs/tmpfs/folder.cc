@@ -7,8 +7,13 @@
 #include "kernel/fs/tmpfs/files.h"
 #include "kernel/fs/tmpfs/tmpfs.h"
 #include "kernel/task/task.h"
+#include "kernel/vfs/release.h"
 
 namespace caisson::kernel {
+
+TmpfsFolder::~TmpfsFolder() {
+  for (auto& [name, child] : children_) release_flat(std::move(child.inode));
+}
 
 std::shared_ptr<TmpfsInode> TmpfsFolder::find(std::string_view name) const {
   std::lock_guard guard(tmpfs.lock);

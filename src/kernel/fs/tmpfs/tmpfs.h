@@ -108,6 +108,7 @@ class TmpfsRegular : public TmpfsInode {
 class TmpfsFolder : public TmpfsInode {
  public:
   using TmpfsInode::TmpfsInode;
+  ~TmpfsFolder() override;
   Result<InodeRef> lookup(Task& task, std::string_view name) override;
   Result<InodeRef> make(Task& task, std::string_view name, mode_t mode_and_type, dev_t device) override;
   Result<InodeRef> make_link(Task& task, std::string_view name, std::string_view target) override;

@@ -1,0 +1,183 @@
+// Mounts, roots, and what a file system says of itself.
+#include <sys/mount.h>
+#include <sys/statfs.h>
+
+#include "kernel/fs/registry.h"
+#include "kernel/fs/tmpfs/tmpfs.h"
+#include "kernel/syscalls/families.h"
+#include "kernel/syscalls/table.h"
+#include "kernel/task/kernel.h"
+#include "kernel/vfs/walk.h"
+
+namespace caisson::kernel {
+namespace {
+
+constexpr unsigned long kMagicMask = 0xffff0000, kMagic = 0xc0ed0000;
+// What can be changed of a mount, and stays with it.
+constexpr unsigned long kMountFlags =
+    MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_MANDLOCK | MS_DIRSYNC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME;
+constexpr unsigned long kPropagation = MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE;
+constexpr size_t kMostMounts = 10000;
+
+bool is_folder(const Path& path) { return S_ISDIR(path.inode()->type()); }
+bool is_mount_root(const Path& path) { return path.dentry == path.mount->root; }
+
+// A text that may be missing.
+Result<std::string> optional_text(Task& task, UserPtr<const char> from) {
+  if (!from) return std::string();
+  return task.read_string(from);
+}
+
+Result<long> remount(Task& task, const Path& target, unsigned long flags, const std::string& data) {
+  if (!is_mount_root(target)) return Errno(EINVAL);
+  if ((flags & MS_BIND) == 0 && !data.empty()) {
+    std::string rest;
+    flags |= split_mount_options(data, &rest) & kMountFlags;
+    if (const auto tmpfs = std::dynamic_pointer_cast<Tmpfs>(target.mount->fs)) TRY(tmpfs->remount(TRY(Tmpfs::parse(rest))));
+  }
+  task.fs->mounts->set_flags(target.mount, flags & kMountFlags);
+  return 0L;
+}
+
+// A copy of the mount at `source`, seen from there on; with MS_REC, of what is mounted below it, too.
+Result<long> bind(Task& task, UserPtr<const char> source_text, const Path& target, bool recursive) {
+  const std::string text = TRY(task.read_string(source_text));
+  const Path source = TRY(walk(task, AT_FDCWD, text));
+  if (is_folder(source) != is_folder(target)) return Errno(ENOTDIR);
+  MountTable& mounts = *task.fs->mounts;
+  if (mounts.all().size() >= kMostMounts) return Errno(ENOSPC);
+  const std::vector<MountRef> before = mounts.all();
+  const MountRef top =
+      TRY(mounts.add(source.mount->fs, source.dentry, target, source.mount->flags, source.mount->source, source.mount->options));
+  if (!recursive) return 0L;
+  // Below: mounts whose points lie in what was just bound; parents come before their children.
+  std::vector<std::pair<MountRef, MountRef>> copies = {{source.mount, top}};
+  for (const MountRef& mount : before) {
+    for (size_t i = 0; i < copies.size(); ++i) {
+      const Path point = mount->point();
+      if (point.mount != copies[i].first || mounts.all().size() >= kMostMounts) continue;
+      if (!is_below(point.dentry, copies[i].second->root)) continue;
+      const MountRef copy =
+          TRY(mounts.add(mount->fs, mount->root, {copies[i].second, point.dentry}, mount->flags, mount->source, mount->options));
+      copies.emplace_back(mount, copy);
+      break;
+    }
+  }
+  return 0L;
+}
+
+Result<long> move(Task& task, UserPtr<const char> source_text, const Path& target) {
+  const std::string text = TRY(task.read_string(source_text));
+  const Path source = TRY(walk(task, AT_FDCWD, text));
+  if (!is_mount_root(source) || !source.mount->point()) return Errno(EINVAL);
+  if (is_folder(source) != is_folder(target)) return Errno(ENOTDIR);
+  TRY(task.fs->mounts->move(source.mount, target));
+  return 0L;
+}
+
+Result<long> sys_mount(Task& task, UserPtr<const char> source, UserPtr<const char> target_text, UserPtr<const char> type_text,
+                       unsigned long flags, UserPtr<const char> data_text) {
+  if ((flags & kMagicMask) == kMagic) flags &= ~kMagicMask;
+  const std::string path = TRY(task.read_string(target_text));
+  if (!task.creds->has(kCapSysAdmin)) return Errno(EPERM);
+  const Path target = TRY(walk(task, AT_FDCWD, path));
+  if ((flags & MS_REMOUNT) != 0) return remount(task, target, flags, TRY(optional_text(task, data_text)));
+  if ((flags & MS_BIND) != 0) return bind(task, source, target, (flags & MS_REC) != 0);
+  // All mounts are private: there is nobody to share them with.
+  if ((flags & kPropagation) != 0) return is_mount_root(target) ? Result<long>(0L) : Errno(EINVAL);
+  if ((flags & MS_MOVE) != 0) return move(task, source, target);
+  const std::string type = TRY(task.read_string(type_text));
+  if (!is_folder(target)) return Errno(ENOTDIR);
+  if (task.fs->mounts->all().size() >= kMostMounts) return Errno(ENOSPC);
+  std::string rest;
+  const unsigned long more = split_mount_options(TRY(optional_text(task, data_text)), &rest);
+  (void)TRY(mount_file_system(task, target, type, TRY(optional_text(task, source)), (flags | more) & kMountFlags, rest));
+  return 0L;
+}
+
+Result<long> sys_umount2(Task& task, UserPtr<const char> target_text, int flags) {
+  if ((flags & ~(MNT_FORCE | MNT_DETACH | MNT_EXPIRE | UMOUNT_NOFOLLOW)) != 0 || (flags & MNT_EXPIRE) != 0) return Errno(EINVAL);
+  const std::string path = TRY(task.read_string(target_text));
+  if (!task.creds->has(kCapSysAdmin)) return Errno(EPERM);
+  const Path target = TRY(walk(task, AT_FDCWD, path, (flags & UMOUNT_NOFOLLOW) != 0 ? kWalkNoFollow : 0));
+  if (!is_mount_root(target)) return Errno(EINVAL);
+  if (!target.mount->point()) return Errno(EBUSY);  // the root of everything
+  TRY(task.fs->mounts->remove(target.mount, (flags & MNT_DETACH) != 0));
+  return 0L;
+}
+
+Result<long> sys_pivot_root(Task& task, UserPtr<const char> new_root_text, UserPtr<const char> put_old_text) {
+  const std::string new_root_path = TRY(task.read_string(new_root_text));
+  const std::string put_old_path = TRY(task.read_string(put_old_text));
+  if (!task.creds->has(kCapSysAdmin)) return Errno(EPERM);
+  const Path new_root = TRY(walk(task, AT_FDCWD, new_root_path, kWalkFolder));
+  const Path put_old = TRY(walk(task, AT_FDCWD, put_old_path, kWalkFolder));
+  const Path old_root = task.fs->root();
+  if (new_root.mount == old_root.mount || put_old.mount == old_root.mount) return Errno(EBUSY);
+  if (!is_mount_root(new_root) || !is_mount_root(old_root)) return Errno(EINVAL);
+  TRY(task.fs->mounts->pivot(new_root, put_old, old_root.mount));
+  std::lock_guard guard(task.kernel.tasks);
+  for (const auto& [tid, each] : task.group->pids->tasks) {
+    if (!each->fs || each->fs->mounts != task.fs->mounts) continue;
+    if (each->fs->root() == old_root) each->fs->set_root(new_root);
+    if (each->fs->cwd() == old_root) each->fs->set_cwd(new_root);
+  }
+  if (task.group->container != nullptr && task.group->container->root == old_root) task.group->container->root = new_root;
+  return 0L;
+}
+
+Result<long> sys_chroot(Task& task, UserPtr<const char> path_text) {
+  const std::string path = TRY(task.read_string(path_text));
+  const Path root = TRY(walk(task, AT_FDCWD, path, kWalkFolder));
+  TRY(permission(task, *root.inode(), X_OK));
+  if (!task.creds->has(kCapSysChroot)) return Errno(EPERM);
+  task.fs->set_root(root);
+  return 0L;
+}
+
+Result<long> give_statfs(Task& task, const Path& path, uint64_t to) {
+  constexpr long kValid = 0x20;
+  static constexpr std::pair<unsigned long, long> kFlags[] = {{MS_RDONLY, 1},        {MS_NOSUID, 2},       {MS_NODEV, 4},
+                                                              {MS_NOEXEC, 8},        {MS_SYNCHRONOUS, 16}, {MS_NOATIME, 1024},
+                                                              {MS_NODIRATIME, 2048}, {MS_RELATIME, 4096}};
+  struct statfs result = TRY(path.mount->fs->stat_fs());
+  result.f_flags = kValid;
+  for (const auto& [flag, shown] : kFlags)
+    if ((path.mount->flags & flag) != 0) result.f_flags |= shown;
+  TRY(task.write(UserPtr<struct statfs>(to), result));
+  return 0L;
+}
+
+Result<long> sys_statfs(Task& task, UserPtr<const char> path_text, UserPtr<struct statfs> to) {
+  const std::string path = TRY(task.read_string(path_text));
+  return give_statfs(task, TRY(walk(task, AT_FDCWD, path)), to.address());
+}
+
+Result<long> sys_fstatfs(Task& task, Fd fd, UserPtr<struct statfs> to) {
+  const FileRef file = TRY(task.fds->get(number(fd)));
+  if (file->path()) return give_statfs(task, file->path(), to.address());
+  struct statfs result {};
+  const Result<struct statx> stat = file->stat();
+  const mode_t type = stat ? stat->stx_mode & S_IFMT : 0;
+  result.f_type = type == S_IFIFO ? 0x50495045 : type == S_IFSOCK ? 0x534f434b : 0x09041934;
+  result.f_bsize = result.f_frsize = 4096;
+  result.f_namelen = 255;
+  TRY(task.write(to, result));
+  return 0L;
+}
+
+}  // namespace
+
+std::span<const SyscallRow> mount_syscalls() {
+  static const SyscallRow rows[] = {
+      SYSCALL(statfs, 137, Full, ""),
+      SYSCALL(fstatfs, 138, Full, ""),
+      SYSCALL(pivot_root, 155, Full, ""),
+      SYSCALL(chroot, 161, Full, ""),
+      SYSCALL(mount, 165, Partial, "kernel file systems, bind, move and remount; all mounts are private; no block devices, no overlay"),
+      SYSCALL(umount2, 166, Partial, "no MNT_EXPIRE"),
+  };
+  return rows;
+}
+
+}  // namespace caisson::kernel
