@@ -1,6 +1,7 @@
 // kernel_run: a program under the application kernel, without a container around it: for tests of the kernel and for people who work on it.
-//     kernel_run [--strace] [--bare] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]
-// Mounts proc, dev, devpts, sysfs and so on over the folders of the root, but with --bare. Exits like the program does.
+//     kernel_run [--strace] [--bare] [--terminal] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]
+// --terminal: standard input is a terminal (of no session) that becomes the program's. Mounts proc, dev, devpts, sysfs and so on over the
+// folders of the root, but with --bare. Exits like the program does.
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -23,6 +24,7 @@
 #include "kernel/platform/host_proc.h"
 #include "kernel/syscalls/table.h"
 #include "kernel/task/kernel.h"
+#include "kernel/tty/console.h"
 
 extern char** environ;
 
@@ -32,6 +34,7 @@ namespace {
 struct Options {
   bool strace = false;
   bool mounts = true;
+  bool terminal = false;
   std::string root = "/";
   std::string hostname = "appkernel";
   std::vector<std::string> command;
@@ -82,7 +85,12 @@ Result<int> run(const Options& options) {
   auto creds = std::make_shared<Credentials>();
   creds->permitted = creds->effective = creds->bounding = kAllCapabilities;
   process.creds = creds;
-  for (int fd = 0; fd < 3; ++fd) process.files.push_back(TRY(make_host_stream(kernel->watcher(), UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 3)))));
+  if (options.terminal) {
+    process.terminal = TRY(make_console(*kernel, *container, UniqueFd(fcntl(0, F_DUPFD_CLOEXEC, 3)), 0));
+    process.files.assign(3, TRY(open_console(*container, process.terminal)));
+  }
+  for (int fd = 0; fd < 3 && !options.terminal; ++fd)
+    process.files.push_back(TRY(make_host_stream(kernel->watcher(), UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 3)))));
   Kernel::Started started = TRY(kernel->start(*container, std::move(process)));
   started.go();
   kernel->wait_for_end(*started.group);
@@ -99,6 +107,8 @@ bool parse(int argc, char** argv, Options& options) {
       options.strace = true;
     else if (word == "--bare")
       options.mounts = false;
+    else if (word == "--terminal")
+      options.terminal = true;
     else if (word == "--root" && i + 1 < argc)
       options.root = argv[++i];
     else if (word == "--hostname" && i + 1 < argc)
@@ -117,7 +127,7 @@ int main(int argc, char** argv) {
   using namespace caisson::kernel;
   Options options;
   if (!parse(argc, argv, options)) {
-    fputs("usage: kernel_run [--strace] [--bare] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]\n", stderr);
+    fputs("usage: kernel_run [--strace] [--bare] [--terminal] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]\n", stderr);
     return 125;
   }
   klog_configure(2, options.strace ? LogLevel::Debug : LogLevel::Info);
