@@ -1,9 +1,12 @@
-# caisson_library(NAME [DEPENDS lib...]): a static library from every *.cc of the folder but *_test.cc and
+# caisson_library(NAME [DEPENDS lib...] [EXCLUDE regex]): a static library from every *.cc of the folder but *_test.cc and
 # main.cc, and, where there are any *_test.cc, a GoogleTest program NAME_test that ctest runs.
 # Dependencies point down the list in CMakeLists.txt only; link visibility makes it so.
 function(caisson_library name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS;SOURCES" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "DEPENDS;SOURCES;EXCLUDE" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  if(ARG_EXCLUDE)
+    list(FILTER sources EXCLUDE REGEX "${ARG_EXCLUDE}")
+  endif()
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   list(FILTER sources EXCLUDE REGEX "(_test|/main)\\.cc$")

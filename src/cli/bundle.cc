@@ -45,9 +45,9 @@ Result<std::string> chosen_isolation(const std::string& option, const oci::Spec&
   auto annotation = spec.annotations.find(kIsolationAnnotation);
   if (annotation == spec.annotations.end()) return configured.empty() ? std::string("auto") : configured;
   const std::string& value = annotation->second;
-  if (value != "auto" && value != "microvm" && value != "namespace")
-    return make_error(EINVAL, "config.json: annotations[\"{}\"]: must be auto, microvm or namespace, is \"{}\"", kIsolationAnnotation,
-                      value);
+  if (value != "auto" && value != "microvm" && value != "appkernel" && value != "namespace")
+    return make_error(EINVAL, "config.json: annotations[\"{}\"]: must be auto, microvm, appkernel or namespace, is \"{}\"",
+                      kIsolationAnnotation, value);
   return value;
 }
 

@@ -49,7 +49,7 @@ void declare_globals(Arguments& arguments, Globals& globals) {
   arguments.group("Global options");
   arguments.option("--root", globals.root, "DIR", "Folder of the containers' state (default /run/caisson)");
   arguments.option("--isolation", globals.isolation, "KIND",
-                   "auto, microvm or namespace (default: the annotation io.caisson.isolation, the configuration, auto)");
+                   "auto, microvm, appkernel or namespace (default: the annotation io.caisson.isolation, the configuration, auto)");
   arguments.option("--config", globals.config, "FILE", "Configuration (default /etc/caisson/config.toml where it exists)");
   arguments.option("--log", globals.log, "FILE", "Append log lines to this file (default: standard error)");
   arguments.option("--log-format", globals.log_format, "FORMAT", "text or json (default text)");
@@ -65,8 +65,9 @@ Result<void> Context::parse() {
   TRY(log::configure(globals.log, globals.log_format == "json" ? log::Format::Json : log::Format::Text,
                      globals.debug ? log::Level::Debug : log::Level::Warning));
   log::repeat_no_warning();
-  if (!globals.isolation.empty() && globals.isolation != "auto" && globals.isolation != "microvm" && globals.isolation != "namespace")
-    return make_error(EINVAL, "--isolation {}: must be auto, microvm or namespace", globals.isolation);
+  if (!globals.isolation.empty() && globals.isolation != "auto" && globals.isolation != "microvm" && globals.isolation != "appkernel" &&
+      globals.isolation != "namespace")
+    return make_error(EINVAL, "--isolation {}: must be auto, microvm, appkernel or namespace", globals.isolation);
   if (globals.root.empty()) return Error(EINVAL, "--root must not be empty");
   parsed_ = true;
   return {};

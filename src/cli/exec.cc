@@ -161,7 +161,7 @@ Result<int> run_exec(Context& context, ExecRequest& request, const ExecOptions& 
     return holder.ok() ? std::move(written).error() : std::move(holder).error();
   }
   // In the foreground we are ourselves a process that ends with its status; on this kernel its own pid serves as well, as runc has it.
-  if (Result<void> written = write_pid(request.pid_file, state.isolation == "namespace" ? execed.pid : getpid()); !written.ok()) {
+  if (Result<void> written = write_pid(request.pid_file, state.isolation != "microvm" ? execed.pid : getpid()); !written.ok()) {
     forget(store, request, execed.exec_id);
     return std::move(written).error();
   }

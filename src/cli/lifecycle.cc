@@ -155,7 +155,7 @@ std::vector<HolderRequest::Bind> binds_of(const Bundle& bundle) {
 Result<sandbox::ProcessIdentity> standing_process(const Store& store, const CreateRequest& request, const Bundle& bundle,
                                                   const v1::CreateContainerResponse& created, ContainerState& state) {
   sandbox::ProcessIdentity process{.pid = created.pid()};
-  bool real_is_here = state.isolation == "namespace";
+  bool real_is_here = state.isolation != "microvm";
   bool holder_needed = !real_is_here || (!created.reparented() && !request.foreground);
   pid_t named = process.pid;
   if (holder_needed) {
@@ -251,7 +251,7 @@ Result<ContainerStatus> container_status(const Store& store, const ContainerStat
   }
   ContainerStatus status{.status = "stopped", .pid = state.process.pid, .exit_status = response->exit_status()};
   // A create that was killed at its very end.
-  if (status.pid == 0 && state.isolation == "namespace") status.pid = response->pid();
+  if (status.pid == 0 && state.isolation != "microvm") status.pid = response->pid();
   switch (response->status()) {
     case v1::STATUS_CREATING:
       status.status = "creating";

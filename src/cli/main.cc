@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "appkernel/sandbox.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/holder.h"
@@ -41,6 +42,8 @@ int sandbox_process(int argc, char** argv) {
                                           std::function<void()> ended) -> Result<std::unique_ptr<sandbox::Sandbox>> {
                                          if (context.isolation == "microvm")
                                            return microvm::make_vm_sandbox(loop, context, std::move(ended));
+                                         if (context.isolation == "appkernel")
+                                           return appkernel::make_appkernel_sandbox(loop, context, std::move(ended));
                                          if (context.isolation != "namespace")
                                            return make_error(EINVAL, "unknown isolation \"{}\"", context.isolation);
                                          return sandbox::make_local_sandbox(loop, {.dir = context.dir, .isolation = context.isolation},
@@ -125,6 +128,8 @@ void fill_standard_streams() {
 }  // namespace caisson::cli
 
 int main(int argc, char** argv) {
+  // These have a container's descriptors at 0, 1 and 2.
+  if (auto status = caisson::appkernel::run_hidden_command(argc, argv)) return *status;
   caisson::cli::fill_standard_streams();
   caisson::cli::remember_arguments(argc, argv);
   if (argc > 1 && std::string_view(argv[1]) == caisson::sandbox::kSandboxProcessCommand) return caisson::cli::sandbox_process(argc, argv);

@@ -39,6 +39,13 @@ struct Record {
 std::string record_to_json(const Record& record);
 Result<Record> record_from_json(std::string_view json);
 
+// A program of ours that runs in the container in the place of the user's (an application kernel, which runs the user's itself):
+// spec.process is then about ours, its args are its arguments.
+struct StandIn {
+  size_t program = 0;    // which of Stdio::preserved is the program's file
+  oci::Process process;  // what the user asked for; its program is looked for here too, so that a missing one is this call's error
+};
+
 struct CreateOptions {
   std::string id;
   std::string bundle;
@@ -47,6 +54,7 @@ struct CreateOptions {
   bool systemd_cgroup = false;
   // Which hooks this side runs. In a guest the host runs the runtime's hooks itself.
   bool run_runtime_hooks = true;
+  std::shared_ptr<const StandIn> stand_in;
   // Warnings by name about what cannot be honoured here go through log::warning.
 };
 
@@ -76,6 +84,7 @@ struct Executed {
 struct ExecOptions {
   std::string cgroup;  // folder below the container's, "" for its own
   bool ignore_paused = false;
+  std::shared_ptr<const StandIn> stand_in;
 };
 // Runs one more process in a container; made with CLONE_PARENT. Returns after its exec has succeeded.
 Result<Executed> exec(const Record& record, const oci::Spec& spec, const oci::Process& process, ExecOptions options, Stdio stdio);

@@ -171,8 +171,10 @@ class Execution {
     TRY(send_note(channel.get(), NoteKind::LimitsWanted));
     (void)TRY(expect_note(channel.get(), NoteKind::Go));
     TRY(confine({.process = process_, .seccomp = seccomp_, .labels = labels, .channel = channel.get()}));
-    const std::string program = TRY(find_program(process_));
+    const StandIn* stand_in = options_.stand_in.get();
+    const std::string program = TRY(find_program(stand_in != nullptr ? stand_in->process : process_));
     TRY(send_note(channel.get(), NoteKind::Ready));
+    if (stand_in != nullptr) return exec_stand_in(process_, *stand_in, preserved);
     return exec_program(process_, program, seccomp_, preserved);
   }
 

@@ -83,11 +83,13 @@ Result<void> run(InitContext& context) {
   (void)TRY(expect_note(context.channel.get(), NoteKind::Go));
   TRY(confine({.process = process, .seccomp = context.seccomp, .labels = labels, .channel = context.channel.get()}));
   // Looked for now already, so that create fails where start would.
-  const std::string program = TRY(find_program(process));
+  const StandIn* stand_in = context.options.stand_in.get();
+  const std::string program = TRY(find_program(stand_in != nullptr ? stand_in->process : process));
   TRY(send_note(context.channel.get(), NoteKind::Ready));
   auto start = expect_note(context.channel.get(), NoteKind::Start);
   if (!start) _exit(1);  // deleted before it was started
   TRY(run_hooks("startContainer", context.spec.hooks.start_container, state_of(context, "created")));
+  if (stand_in != nullptr) return exec_stand_in(process, *stand_in, preserved);
   return exec_program(process, program, context.seccomp, preserved);
 }
 

@@ -165,4 +165,14 @@ Error exec_program(const oci::Process& process, const std::string& program, cons
   return make_error(code, "process.args[0]: exec {}: {}", program, reason);
 }
 
+Error exec_stand_in(const oci::Process& process, const StandIn& stand_in, size_t preserved) {
+  std::vector<std::string> arguments = process.args;
+  std::vector<std::string> environment = process.env;
+  const std::vector<char*> argument_pointers = pointers_to(arguments);
+  const std::vector<char*> environment_pointers = pointers_to(environment);
+  for (size_t index = 0; index < preserved; ++index) fcntl(3 + static_cast<int>(index), F_SETFD, 0);
+  execveat(3 + static_cast<int>(stand_in.program), "", argument_pointers.data(), environment_pointers.data(), AT_EMPTY_PATH);
+  return errno_error("cannot execute {}", arguments.empty() ? "a program of the runtime" : arguments[0]);
+}
+
 }  // namespace caisson::container

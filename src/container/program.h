@@ -35,4 +35,7 @@ Result<std::string> find_program(const oci::Process& process);
 // tell why it failed.
 Error exec_program(const oci::Process& process, const std::string& program, const std::optional<SeccompFilter>& seccomp, size_t preserved);
 
+// The same for a program of ours, by its descriptor.
+Error exec_stand_in(const oci::Process& process, const StandIn& stand_in, size_t preserved);
+
 }  // namespace caisson::container

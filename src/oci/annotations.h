@@ -15,7 +15,7 @@ struct Annotation {
   std::string_view meaning;
 };
 
-inline constexpr std::string_view kIsolationValues[] = {"auto", "microvm", "namespace"};
+inline constexpr std::string_view kIsolationValues[] = {"auto", "microvm", "appkernel", "namespace"};
 
 inline constexpr Annotation kAnnotations[] = {
     {kIsolationAnnotation, kIsolationValues,

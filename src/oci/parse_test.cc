@@ -108,7 +108,7 @@ TEST(ParseSpec, Top) {
       {"/annotations", "{\"a\": 1}", "annotations.a: must be a string, is 1"},
       {"/annotations", "{\"\": \"x\"}", "annotations: a key must not be empty"},
       {"/annotations", "{\"io.caisson.isolation\": \"vm\"}",
-       "annotations[\"io.caisson.isolation\"]: must be auto, microvm or namespace, is \"vm\""},
+       "annotations[\"io.caisson.isolation\"]: must be auto, microvm, appkernel or namespace, is \"vm\""},
       {"/annotations", "{\"io.caisson.isolation\": \"microvm\"}", ""},
       {"/unknownMember", "{\"deep\": [1]}", ""},
   };

@@ -35,7 +35,7 @@ struct MicrovmConfig {
 };
 
 struct RuntimeConfig {
-  std::string isolation = "auto";       // "auto", "microvm", "namespace"
+  std::string isolation = "auto";       // "auto", "microvm", "appkernel", "namespace"
   std::string host_network = "refuse";  // a pod on the node's network with microvm isolation: "refuse", or "namespace" in its place
   MicrovmConfig microvm;
 };

@@ -46,7 +46,7 @@ TEST(Config, ErrorsNameFileLineAndKey) {
     const char* toml;
     const char* message;
   } const kCases[] = {
-      {"isolation = \"vm\"", "c.toml:1: isolation: must be auto, microvm or namespace, is \"vm\""},
+      {"isolation = \"vm\"", "c.toml:1: isolation: must be auto, microvm, appkernel or namespace, is \"vm\""},
       {"isolation = 1", "c.toml:1: isolation: must be a string, is 1"},
       {"\n[microvm]\ndefault_vcpus = \"two\"", "c.toml:3: microvm.default_vcpus: must be a number from 1 to 1024, is \"two\""},
       {"[microvm]\ndefault_vcpus = -1", "c.toml:2: microvm.default_vcpus: must be a number from 1 to 1024, is -1"},

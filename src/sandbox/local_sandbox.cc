@@ -115,8 +115,9 @@ class LocalSandbox : public Sandbox {
     uname(&name);
     v1::PingResponse response;
     response.set_isolation(core_->options.isolation);
-    response.set_kernel_release(name.release);
-    response.set_kernel_version(name.version);
+    const ProcessKeeper* keeper = core_->options.keeper.get();
+    response.set_kernel_release(keeper != nullptr ? keeper->kernel_release() : name.release);
+    response.set_kernel_version(keeper != nullptr ? keeper->kernel_version() : name.version);
     response.set_sandbox_pid(getpid());
     for (const auto& [id, container] : core_->containers) response.add_container_ids(id);
     reply(std::move(response));

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "container/container.h"
 #include "sandbox/client.h"
 #include "sandbox/config.h"
 
@@ -39,6 +40,22 @@ using SandboxFactory =
 // ended(). Returns the exit status.
 int sandbox_process_main(int context_fd, int connection_fd, const SandboxFactory& factory);
 
+// How a container's processes are run where that is not the host's kernel's work (src/appkernel). The container is made as for `namespace`;
+// its init and its execs are programs of ours (container::StandIn) that stand for the user's. Called on the event loop's thread.
+class ProcessKeeper {
+ public:
+  virtual ~ProcessKeeper() = default;
+  // Turns what the user wants into what the host is to do.
+  virtual Result<void> prepare_create(oci::Spec& spec, container::Stdio& stdio, container::CreateOptions& options) = 0;
+  virtual Result<void> prepare_exec(const std::string& id, oci::Process& process, container::Stdio& stdio,
+                                    container::ExecOptions& options) = 0;
+  // The container has gone.
+  virtual void forget(const std::string& id) = 0;
+  // What Ping says of the kernel.
+  virtual std::string kernel_release() const = 0;
+  virtual std::string kernel_version() const = 0;
+};
+
 // Runs a namespace sandbox's or the agent's containers through src/container. dir "" (agent): keeps no files. ended(): Shutdown has been
 // answered, or, without keep, there is no container left.
 struct LocalSandboxOptions {
@@ -47,6 +64,7 @@ struct LocalSandboxOptions {
   bool run_runtime_hooks = true;
   bool in_guest = false;  // the agent
   bool keep = false;      // SandboxContext::keep
+  std::shared_ptr<ProcessKeeper> keeper;
 };
 std::unique_ptr<Sandbox> make_local_sandbox(host::EventLoop& loop, LocalSandboxOptions options, std::function<void()> ended);
 

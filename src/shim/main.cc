@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "appkernel/sandbox.h"
 #include "containerd.pb.h"
 #include "host/files.h"
 #include "microvm/vm_sandbox.h"
@@ -45,6 +46,7 @@ std::string bundle_of(const Arguments& arguments) {
 Result<std::unique_ptr<sandbox::Sandbox>> make_sandbox(host::EventLoop& loop, const sandbox::SandboxContext& context,
                                                        std::function<void()> ended) {
   if (context.isolation == "microvm") return microvm::make_vm_sandbox(loop, context, std::move(ended));
+  if (context.isolation == "appkernel") return appkernel::make_appkernel_sandbox(loop, context, std::move(ended));
   sandbox::LocalSandboxOptions options;
   options.dir = context.dir;
   options.isolation = context.isolation;
@@ -197,6 +199,7 @@ Result<int> run(const std::vector<std::string>& words, char** argv) {
 }  // namespace caisson::shim
 
 int main(int argc, char** argv) {
+  if (auto status = caisson::appkernel::run_hidden_command(argc, argv)) return *status;
   if (argc == 1 && strcmp(argv[0], caisson::shim::kPauseProgram) == 0) return caisson::shim::run_pause();
   auto status = caisson::shim::run({argv + 1, argv + argc}, argv);
   if (status.ok()) return *status;

@@ -12,8 +12,8 @@ namespace {
 // "auto" becomes what this node can do; a name that is not an isolation is EINVAL.
 Result<std::string> resolve_isolation(const sandbox::RuntimeConfig& config) {
   if (config.isolation == "auto") return microvm::resolve_auto(config);
-  if (config.isolation == "microvm" || config.isolation == "namespace") return config.isolation;
-  return make_error(EINVAL, "isolation \"{}\" is not available: use auto, microvm or namespace", config.isolation);
+  if (config.isolation == "microvm" || config.isolation == "appkernel" || config.isolation == "namespace") return config.isolation;
+  return make_error(EINVAL, "isolation \"{}\" is not available: use auto, microvm, appkernel or namespace", config.isolation);
 }
 
 }  // namespace

@@ -76,6 +76,7 @@ Result<void> LocalContainer::create(const v1::CreateContainerRequest& request, r
                        .systemd_cgroup = request.systemd_cgroup(),
                        .run_runtime_hooks = core_->options.run_runtime_hooks};
   creation->stdio = TRY(take_stdio(request.streams(), request.preserved(), fds));
+  if (core_->options.keeper) TRY(core_->options.keeper->prepare_create(spec_, creation->stdio, creation->options));
   creation->sibling = request.sibling() && !core_->options.in_guest && sibling_status_supported();
   creation->planned = TRY(container::plan_cgroup(spec_, id_, request.systemd_cgroup()));
   // A cgroup in use is somebody else's: it must never get among what is freed for this container.
@@ -154,6 +155,7 @@ void LocalContainer::creation_failed(std::shared_ptr<Creation> creation, Error e
 // Removes what was written down, and the container from its sandbox.
 void LocalContainer::forget(bool keep_leftovers) {
   gone_ = true;
+  if (core_->options.keeper) core_->options.keeper->forget(id_);
   if (!core_->options.dir.empty() && !keep_leftovers) {
     unlink(record_file(core_->options.dir, id_).c_str());
     unlink(leftovers_file(core_->options.dir, id_).c_str());

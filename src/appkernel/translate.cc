@@ -1,0 +1,127 @@
+#include "appkernel/translate.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+
+#include "container/credentials.h"
+#include "kernel/control/descriptors.h"
+
+namespace caisson::appkernel {
+namespace {
+
+struct Name {
+  std::string_view name;
+  int value;
+};
+constexpr Name kLimits[] = {
+    {"RLIMIT_AS", RLIMIT_AS},           {"RLIMIT_CORE", RLIMIT_CORE},         {"RLIMIT_CPU", RLIMIT_CPU},
+    {"RLIMIT_DATA", RLIMIT_DATA},       {"RLIMIT_FSIZE", RLIMIT_FSIZE},       {"RLIMIT_LOCKS", RLIMIT_LOCKS},
+    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK}, {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE}, {"RLIMIT_NICE", RLIMIT_NICE},
+    {"RLIMIT_NOFILE", RLIMIT_NOFILE},   {"RLIMIT_NPROC", RLIMIT_NPROC},       {"RLIMIT_RSS", RLIMIT_RSS},
+    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},   {"RLIMIT_RTTIME", RLIMIT_RTTIME},     {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
+    {"RLIMIT_STACK", RLIMIT_STACK},
+};
+
+// What the kernel process begins with. It drops most of it before a guest runs (src/kernel/control/confine.cc); CAP_SYS_ADMIN is for its
+// own /proc.
+const std::vector<std::string> kCapabilities = {"CAP_CHOWN",   "CAP_DAC_OVERRIDE",     "CAP_DAC_READ_SEARCH", "CAP_FOWNER",
+                                                "CAP_FSETID",  "CAP_SETUID",           "CAP_SETGID",          "CAP_KILL",
+                                                "CAP_NET_RAW", "CAP_NET_BIND_SERVICE", "CAP_SETPCAP",         "CAP_NET_ADMIN",
+                                                "CAP_SETFCAP", "CAP_SYS_NICE",         "CAP_SYS_ADMIN"};
+
+std::string joined(const std::vector<std::string>& options) {
+  std::string text;
+  for (const std::string& option : options) text += (text.empty() ? "" : ",") + option;
+  return text;
+}
+
+bool below(std::string_view path, std::string_view folder) {
+  return path == folder || (path.starts_with(folder) && path[folder.size()] == '/');
+}
+
+// File systems whose content is the kernel's own. The host makes an empty folder in their place, so that there is something to mount on.
+void take_mounts(oci::Spec& spec, kernel::v1::Start& start) {
+  for (oci::Mount& mount : spec.mounts) {
+    const bool cgroup = mount.type == "cgroup" || mount.type == "cgroup2";
+    if (mount.type != "proc" && mount.type != "sysfs" && mount.type != "devpts" && mount.type != "mqueue" && !cgroup) continue;
+    auto* taken = start.add_mounts();
+    taken->set_destination(mount.destination);
+    taken->set_type(cgroup ? "cgroup2" : mount.type);
+    taken->set_source(mount.source);
+    taken->set_options(joined(mount.options));
+    // The engine's terminals are ptys of the host's devpts.
+    if (mount.type == "devpts" || mount.type == "proc") continue;
+    mount.type = "tmpfs";
+    mount.source = "tmpfs";
+    mount.options = {"nosuid", "noexec", "nodev", "size=4k", "mode=755"};
+  }
+}
+
+void drop_paths(std::vector<std::string>& paths) {
+  std::erase_if(paths, [](const std::string& path) { return below(path, "/proc") || below(path, "/sys"); });
+}
+
+}  // namespace
+
+Result<kernel::v1::Process> describe_process(const oci::Process& process) {
+  kernel::v1::Process to;
+  for (const std::string& text : process.args) to.add_arguments(text);
+  for (const std::string& text : process.env) to.add_environment(text);
+  to.set_cwd(process.cwd);
+  to.set_uid(process.user.uid);
+  to.set_gid(process.user.gid);
+  for (uint32_t group : process.user.additional_gids) to.add_groups(group);
+  to.set_umask(process.user.umask.value_or(022));
+  const container::CapabilitySets sets = container::capability_sets(process);
+  to.set_bounding(sets.bounding);
+  to.set_effective(sets.effective);
+  to.set_permitted(sets.permitted);
+  to.set_inheritable(sets.inheritable);
+  to.set_ambient(sets.ambient);
+  to.set_no_new_privileges(process.no_new_privileges);
+  for (size_t index = 0; index < process.rlimits.size(); ++index) {
+    const oci::Rlimit& limit = process.rlimits[index];
+    const auto* row = std::find_if(std::begin(kLimits), std::end(kLimits), [&](const Name& name) { return name.name == limit.type; });
+    if (row == std::end(kLimits)) return make_error(EINVAL, "process.rlimits[{}]: \"{}\" is not a resource limit", index, limit.type);
+    auto* added = to.add_limits();
+    added->set_resource(row->value);
+    added->set_soft(limit.soft);
+    added->set_hard(limit.hard);
+  }
+  to.set_terminal(process.terminal);
+  to.set_oom_score_adj(process.oom_score_adj.value_or(0));
+  return to;
+}
+
+void become_stand_in(oci::Process& process, const std::string& name, const char* command) {
+  process.args = {name, command};
+  process.env.clear();
+  process.cwd = "/";
+  process.user = {};
+  process.rlimits.clear();
+  process.capabilities = oci::Capabilities{
+      .bounding = kCapabilities, .effective = kCapabilities, .inheritable = {}, .permitted = kCapabilities, .ambient = {}};
+  process.no_new_privileges = false;  // it sets that itself, after what it does first
+  process.apparmor_profile.clear();
+  process.selinux_label.clear();
+}
+
+Result<void> divide(oci::Spec& spec, kernel::v1::Start& start) {
+  *start.mutable_process() = TRY(describe_process(spec.process));
+  start.set_hostname(spec.hostname);
+  start.set_domainname(spec.domainname);
+  take_mounts(spec, start);
+  drop_paths(spec.linux_.masked_paths);
+  drop_paths(spec.linux_.readonly_paths);
+  // A filter of the guest's system calls says nothing of those that the kernel makes for it.
+  spec.linux_.seccomp.reset();
+  // The kernel is the first process of a PID namespace of its own, and ends all that is in it.
+  auto& namespaces = spec.linux_.namespaces;
+  std::erase_if(namespaces, [](const oci::Namespace& ns) { return ns.type == "pid" || ns.type == "time"; });
+  namespaces.push_back({.type = "pid", .path = ""});
+  if (spec.find_namespace("mount") == nullptr) namespaces.push_back({.type = "mount", .path = ""});
+  return {};
+}
+
+}  // namespace caisson::appkernel

@@ -1,0 +1,248 @@
+// kernel_process_main: a container's kernel from its first instruction to its end.
+#include "kernel/control/kernel_main.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <map>
+
+#include "kernel.pb.h"
+#include "kernel/control/confine.h"
+#include "kernel/control/descriptors.h"
+#include "kernel/control/messages.h"
+#include "kernel/control/start_process.h"
+#include "kernel/fs/host/host_fs.h"
+#include "kernel/fs/host/identity.h"
+#include "kernel/fs/registry.h"
+#include "kernel/klog.h"
+#include "kernel/platform/host_proc.h"
+#include "kernel/signal/send.h"
+#include "kernel/syscalls/table.h"
+#include "kernel/task/kernel.h"
+
+namespace caisson::kernel {
+namespace {
+
+// Tells the control loop that a process has ended.
+class EndWatch : public Waiter {
+ public:
+  EndWatch(std::shared_ptr<ThreadGroup> group, int event) : group_(std::move(group)), event_(event) { group_->exited.add(*this); }
+  ~EndWatch() override { group_->exited.remove(*this); }
+  void notify(Events) override {
+    const uint64_t one = 1;
+    [[maybe_unused]] ssize_t ignored = write(event_, &one, sizeof one);
+  }
+  ThreadGroup& group() { return *group_; }
+
+ private:
+  std::shared_ptr<ThreadGroup> group_;
+  int event_;
+};
+
+// A channel to a process that stands for an exec.
+struct ExecChannel {
+  UniqueFd socket;
+  std::unique_ptr<EndWatch> process;  // null: not described yet
+};
+
+class Server {
+ public:
+  Server(Kernel& kernel, Container& container, UniqueFd control, UniqueFd signals)
+      : kernel_(kernel),
+        container_(container),
+        control_(std::move(control)),
+        signals_(std::move(signals)),
+        ended_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+  int serve(std::shared_ptr<ThreadGroup> init, const std::function<void()>& go) {
+    EndWatch watch(std::move(init), ended_.get());
+    go();
+    for (;;) {
+      std::vector<pollfd> entries = {{signals_.get(), POLLIN, 0}, {ended_.get(), POLLIN, 0}, {control_.get(), POLLIN, 0}};
+      for (const auto& [fd, channel] : channels_) entries.push_back({fd, POLLIN, 0});
+      if (poll(entries.data(), entries.size(), -1) < 0 && errno != EINTR) return 125;
+      if (entries[1].revents != 0) drain();
+      if (std::optional<int> status = outcome(watch.group())) {
+        tell_ends();
+        return *status;
+      }
+      tell_ends();
+      if (entries[0].revents != 0) pass_signal();
+      if (entries[2].revents != 0) take_request();
+      for (size_t i = 3; i < entries.size(); ++i)
+        if (entries[i].revents != 0) take_from(entries[i].fd);
+    }
+  }
+
+ private:
+  void drain() {
+    uint64_t count;
+    [[maybe_unused]] ssize_t ignored = read(ended_.get(), &count, sizeof count);
+  }
+
+  std::optional<int> outcome(ThreadGroup& group) {
+    std::lock_guard guard(kernel_.tasks);
+    if (!group.zombie) return std::nullopt;
+    return group.exit.code == CLD_EXITED ? group.exit.status : 128 + group.exit.status;
+  }
+
+  void tell_ends() {
+    for (auto it = channels_.begin(); it != channels_.end();) {
+      const std::optional<int> status = it->second.process ? outcome(it->second.process->group()) : std::nullopt;
+      if (!status) {
+        ++it;
+        continue;
+      }
+      (void)send_message(it->first, MessageKind::Ended, *status);
+      it = channels_.erase(it);
+    }
+  }
+
+  // What engines send to the container's process is meant for the guest's.
+  void pass_signal() {
+    signalfd_siginfo info;
+    if (read(signals_.get(), &info, sizeof info) != sizeof info) return;
+    if (info.ssi_signo == SIGCHLD) return;
+    deliver(*container_.init, static_cast<int>(info.ssi_signo));
+  }
+
+  void deliver(ThreadGroup& group, int signal) {
+    std::lock_guard guard(kernel_.tasks);
+    send_to_group_locked(group, user_signal(signal, nullptr));
+  }
+
+  void take_request() {
+    Result<Message> message = receive_message(control_.get());
+    if (!message) {
+      // The sandbox process has gone; whoever cleans up after it kills us. No more execs.
+      control_.reset();
+      return;
+    }
+    if (message->kind != MessageKind::Exec || message->fds.size() != 1) return;
+    UniqueFd socket = std::move(message->fds[0]);
+    const int fd = socket.get();
+    channels_[fd].socket = std::move(socket);
+  }
+
+  void take_from(int fd) {
+    const auto found = channels_.find(fd);
+    if (found == channels_.end()) return;
+    ExecChannel& channel = found->second;
+    Result<Message> message = receive_message(fd);
+    if (!message) {
+      // Killed, or gone: so goes what it stands for.
+      if (channel.process) deliver(channel.process->group(), SIGKILL);
+      channels_.erase(found);
+      return;
+    }
+    if (message->kind == MessageKind::Signal && channel.process) deliver(channel.process->group(), message->number);
+    if (message->kind == MessageKind::Process && !channel.process) execute(channel, std::move(message->fds));
+  }
+
+  void execute(ExecChannel& channel, std::vector<UniqueFd> fds) {
+    Result<Kernel::Started> started = start_described(kernel_, container_, std::move(fds));
+    if (!started) {
+      (void)send_message(channel.socket.get(), MessageKind::Failed, started.error().value);
+      return;
+    }
+    (void)send_message(channel.socket.get(), MessageKind::Started, started->group->pid);
+    channel.process = std::make_unique<EndWatch>(started->group, ended_.get());
+    started->go();
+  }
+
+  Kernel& kernel_;
+  Container& container_;
+  UniqueFd control_, signals_, ended_;
+  std::map<int, ExecChannel> channels_;
+};
+
+Result<void> mount_all(Kernel& kernel, Container& container, const v1::Start& start) {
+  const std::unique_ptr<Task> setup = make_setup_task(kernel, container);
+  for (const v1::Start::Mount& mount : start.mounts()) {
+    Result<MountRef> mounted = mount_in_container(*setup, mount.destination(), mount.type(), mount.source(), mount.options());
+    if (mounted) continue;
+    klog(LogLevel::Warning, "%s cannot be mounted on %s: %s", mount.type().c_str(), mount.destination().c_str(),
+         strerrordesc_np(mounted.error().value));
+  }
+  return {};
+}
+
+Result<std::unique_ptr<Container>> make_container(const v1::Start& start) {
+  auto container = std::make_unique<Container>();
+  container->id = start.container_id();
+  container->pids = std::make_shared<PidNamespace>();
+  container->mounts = std::make_shared<MountTable>();
+  container->uts = std::make_shared<UtsNames>();
+  if (!start.hostname().empty()) container->uts->set_host(start.hostname());
+  if (!start.domainname().empty()) container->uts->set_domain(start.domainname());
+  UniqueFd root(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!root) return host_errno();
+  const auto fs = TRY(HostFileSystem::create(std::move(root)));
+  const auto dentry = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
+  const MountRef mount = TRY(container->mounts->add(fs, dentry, Path(), 0, "rootfs", ""));
+  container->root = {mount, dentry};
+  return container;
+}
+
+UniqueFd block_signals() {
+  sigset_t all;
+  sigfillset(&all);
+  for (int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) sigdelset(&all, signal);
+  sigprocmask(SIG_SETMASK, &all, nullptr);
+  return UniqueFd(signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+int give_up(const char* what, Errno error) {
+  // Whoever started the container sees its standard error.
+  dprintf(2, "caisson: %s: %s\n", what, strerrordesc_np(error.value));
+  klog(LogLevel::Error, "%s: %s", what, strerrordesc_np(error.value));
+  return error == Errno(ENOENT) ? 127 : 126;
+}
+
+Result<int> run() {
+  v1::Start start;
+  if (!start.ParseFromString(TRY(read_description(kDescriptionFd)))) return Errno(EPROTO);
+  close(kDescriptionFd);
+  close(kProgramFd);
+  klog_configure(kLogFd, start.debug() ? LogLevel::Debug : LogLevel::Info);
+  strace_configure(start.strace());
+  TRY(open_own_proc());
+  TRY(drop_privileges(start.process().bounding()));  // before the first thread: capabilities are each thread's own
+  UniqueFd signals = block_signals();
+  leave_terminal(0);
+  const std::unique_ptr<Kernel> kernel = TRY(Kernel::create());
+  const std::unique_ptr<Container> container = TRY(make_container(start));
+  TRY(mount_all(*kernel, *container, start));
+  UniqueFd control(fcntl(kChannelFd, F_DUPFD_CLOEXEC, 16));
+  close(kChannelFd);
+  Result<Kernel::Started> started = start_with(*kernel, *container, start.process(), take_streams(start.process().preserved()));
+  if (!started)
+    return give_up(start.process().arguments_size() > 0 ? start.process().arguments(0).c_str() : "process.args", started.error());
+  Server server(*kernel, *container, std::move(control), std::move(signals));
+  const int status = server.serve(started->group, started->go);
+  started->group.reset();
+  kernel->shutdown();
+  return status;
+}
+
+}  // namespace
+
+int kernel_process_main() {
+  prctl(PR_SET_NAME, "caisson-kernel");
+  umask(0);
+  const Result<int> status = run();
+  // Nothing is to be tidied up: the PID namespace ends with us.
+  _exit(status ? *status : give_up("the application kernel cannot start", status.error()));
+}
+
+}  // namespace caisson::kernel
