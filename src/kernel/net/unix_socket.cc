@@ -220,7 +220,8 @@ Events UnixSocket::poll() {
   bool room = true;
   if (other && other != self_) {
     std::lock_guard guard(other->lock);
-    room = datagram ? other->messages.size() < UnixEndpoint::kMostDatagrams && other->bytes < other->room : other->bytes * 4 <= other->room;
+    room = datagram ? other->messages.size() < UnixEndpoint::kMostDatagrams && other->bytes * 2 <= other->room
+                    : other->bytes * 4 <= other->room;
     if (!room && datagram && other->senders.size() < 4096) other->senders.push_back(self_);
   }
   if (room) events |= POLLOUT | POLLWRNORM | POLLWRBAND;

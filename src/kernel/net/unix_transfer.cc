@@ -142,7 +142,7 @@ void UnixSocket::deliver(UnixMessage& from, IncomingMessage& to) {
   to.from = from.from;
 }
 
-// What one read can give: up to the first message with descriptors, none behind it; of one writer only where credentials are told.
+// What one read can give: up to the end of the first message with descriptors; of one writer only where credentials are told.
 Result<std::vector<UnixMessage>> UnixSocket::take_stream(size_t size, bool peek) {
   std::vector<UnixMessage> out;
   std::lock_guard guard(self_->lock);
@@ -155,10 +155,7 @@ Result<std::vector<UnixMessage>> UnixSocket::take_stream(size_t size, bool peek)
   size_t at = 0;
   while (at < self_->messages.size() && (size > 0 || out.empty())) {
     UnixMessage& message = self_->messages[at];
-    if (!out.empty()) {
-      if (!message.files.empty() || !out.back().files.empty()) break;
-      if (self_->pass_credentials && message.identity.pid != out.back().identity.pid) break;
-    }
+    if (!out.empty() && self_->pass_credentials && message.identity.pid != out.back().identity.pid) break;
     const size_t now = std::min(size, message.data.size());
     UnixMessage taken;
     taken.identity = message.identity;
@@ -243,7 +240,6 @@ Result<void> UnixSocket::receive_packet(IoBuffer& data, IncomingMessage& message
   const bool want_all = (message.flags & MSG_TRUNC) != 0;
   message.flags = 0;
   if (size > room) message.flags |= MSG_TRUNC;
-  if (type() == SOCK_SEQPACKET) message.flags |= MSG_EOR;
   message.length = want_all ? size : put;
   deliver(taken, message);
   if (!peek) self_->drained();

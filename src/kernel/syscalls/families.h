@@ -22,6 +22,9 @@ struct SyscallRow;
   X(sched)                          \
   X(futex)                          \
   X(pidfd)                          \
+  X(shm)                            \
+  X(sem)                            \
+  X(msg)                            \
   X(io)                             \
   X(descriptor)                     \
   X(path)                           \

@@ -1,5 +1,9 @@
 #include "kernel/time/clock.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernel/platform/host_proc.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/task/kernel.h"
 
@@ -18,6 +22,14 @@ Result<int64_t> host_clock(clockid_t clock) {
 // CPU time as the scheduler counts it.
 constexpr clockid_t cpu_clock_of(pid_t pid, bool thread) {
   return static_cast<clockid_t>(~static_cast<uint32_t>(pid) << 3) | (thread ? 4 : 0) | 2;
+}
+
+// The clock of a thread of another process is not to be had, but /proc tells.
+Result<int64_t> thread_cpu_time(pid_t host_tid) {
+  char path[64];
+  snprintf(path, sizeof path, "%d/schedstat", host_tid);
+  const std::string text = TRY(read_host_proc(path, 128));
+  return static_cast<int64_t>(strtoll(text.c_str(), nullptr, 10));
 }
 
 // A clock that a guest has made of a process's or a thread's number.
@@ -42,7 +54,7 @@ Result<int64_t> foreign_cpu_clock(Task& task, clockid_t clock) {
     }
   }
   if (wanted == 0 && !thread) host = task.stub->process()->pid();
-  return host_clock(cpu_clock_of(host, thread));
+  return thread ? thread_cpu_time(host) : host_clock(cpu_clock_of(host, false));
 }
 
 }  // namespace
@@ -59,7 +71,7 @@ Result<int64_t> clock_now(Task& task, clockid_t clock) {
     case CLOCK_PROCESS_CPUTIME_ID:
       return process_cpu_time(task);
     case CLOCK_THREAD_CPUTIME_ID:
-      return host_clock(cpu_clock_of(task.host_tid(), true));
+      return thread_cpu_time(task.host_tid());
     case CLOCK_REALTIME_ALARM:
       return host_clock(CLOCK_REALTIME);
     case CLOCK_BOOTTIME_ALARM:
@@ -78,7 +90,7 @@ Result<int64_t> clock_now(Task& task, clockid_t clock) {
 }
 
 Result<int64_t> clock_resolution(Task& task, clockid_t clock) {
-  TRY(clock_now(task, clock));
+  if (clock != CLOCK_THREAD_CPUTIME_ID) TRY(clock_now(task, clock));
   if (clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE) return int64_t{4'000'000};
   return int64_t{1};
 }

@@ -1,0 +1,231 @@
+// System V shared memory: host memfds that stubs map.
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "kernel/ipc/sysv.h"
+#include "kernel/platform/stub_thread.h"
+#include "kernel/syscalls/families.h"
+#include "kernel/syscalls/table.h"
+#include "kernel/task/kernel.h"
+
+namespace caisson::kernel {
+namespace {
+
+constexpr uint64_t kPage = 4096, kMostBytes = 1ULL << 40;
+constexpr unsigned kDestroyed = 01000;  // SHM_DEST
+
+struct Attachment {
+  std::weak_ptr<AddressSpace> memory;
+  uint64_t address = 0;
+};
+
+struct Segment {
+  IpcPermissions permissions;
+  UniqueFd fd;
+  uint64_t size = 0;
+  int64_t attached_at = 0, detached_at = 0, changed_at = realtime_now() / 1'000'000'000;
+  pid_t creator = 0, last = 0;
+  bool removed = false;
+  std::vector<Attachment> attachments;
+};
+
+IpcTable<Segment>& segments() {
+  static IpcTable<Segment>* const table = new IpcTable<Segment>(4096);
+  return *table;
+}
+
+// Those whose processes have gone do not count any more; a removed segment without any is destroyed.
+void settle(int id, const std::shared_ptr<Segment>& segment) {
+  std::erase_if(segment->attachments, [](const Attachment& each) { return each.memory.expired(); });
+  if (segment->removed && segment->attachments.empty()) segments().remove(id);
+}
+
+void settle_all() { segments().each(settle); }
+
+Result<long> sys_shmget(Task& task, int key, uint64_t size, int flags) {
+  if ((flags & SHM_HUGETLB) != 0) return Errno(ENOMEM);
+  return static_cast<long>(TRY(segments().get(
+      task, key, flags,
+      [&]() -> Result<std::shared_ptr<Segment>> {
+        if (size == 0 || size > kMostBytes) return Errno(EINVAL);
+        settle_all();
+        auto segment = std::make_shared<Segment>();
+        segment->fd.reset(::memfd_create("guest-shm", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+        if (!segment->fd) return host_errno();
+        if (ftruncate(segment->fd.get(), static_cast<off_t>((size + kPage - 1) & ~(kPage - 1))) != 0) return Errno(ENOSPC);
+        (void)fcntl(segment->fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+        segment->size = size;
+        segment->creator = task.group->pid;
+        return segment;
+      },
+      [&](const Segment& old) { return size > old.size ? Result<void>(Errno(EINVAL)) : Result<void>(); })));
+}
+
+Result<long> sys_shmat(Task& task, int id, uint64_t address, int flags) {
+  if (address % kPage != 0) {
+    if ((flags & SHM_RND) == 0) return Errno(EINVAL);
+    address &= ~(kPage - 1);
+  }
+  const bool read_only = (flags & SHM_RDONLY) != 0;
+  std::shared_ptr<Segment> segment;
+  {
+    std::lock_guard guard(segments().lock);
+    segment = segments().find(id);
+    if (!segment) return Errno(EINVAL);
+    TRY(ipc_access(task, segment->permissions, read_only ? 4 : 6));
+  }
+  int prot = PROT_READ | (read_only ? 0 : PROT_WRITE);
+  if ((flags & SHM_EXEC) != 0) prot |= PROT_EXEC;
+  if ((flags & SHM_REMAP) != 0 && address == 0) return Errno(EINVAL);
+  int map_flags = MAP_SHARED;
+  if (address != 0) map_flags |= (flags & SHM_REMAP) != 0 ? MAP_FIXED : MAP_FIXED_NOREPLACE;
+  const uint64_t length = (segment->size + kPage - 1) & ~(kPage - 1);
+  if (address != 0 && (address >= (1ULL << 46) || address + length >= (1ULL << 46))) return Errno(EINVAL);
+  StubCall call{SYS_mmap, {address, length, static_cast<uint64_t>(prot), static_cast<uint64_t>(map_flags), ~0ULL, 0}};
+  call.fd_argument = 4;
+  call.fd = segment->fd.get();
+  Result<uint64_t> mapped = task.stub->run_one(call);
+  if (!mapped) return mapped.error() == Errno(EEXIST) ? Errno(EINVAL) : mapped.error();
+  std::lock_guard guard(segments().lock);
+  segment->attachments.push_back({task.memory, *mapped});
+  segment->attached_at = realtime_now() / 1'000'000'000;
+  segment->last = task.group->pid;
+  return static_cast<long>(*mapped);
+}
+
+Result<long> sys_shmdt(Task& task, uint64_t address) {
+  uint64_t length = 0;
+  {
+    std::lock_guard guard(segments().lock);
+    // A child has its parent's attachments at the same places without having made them.
+    bool own = false;
+    int found_id = 0;
+    std::shared_ptr<Segment> found;
+    segments().each([&](int id, const std::shared_ptr<Segment>& segment) {
+      for (const Attachment& each : segment->attachments) {
+        if (each.address != address || own) continue;
+        own = each.memory.lock() == task.memory;
+        found = segment;
+        found_id = id;
+      }
+    });
+    if (!found) return Errno(EINVAL);
+    length = (found->size + kPage - 1) & ~(kPage - 1);
+    if (own)
+      std::erase_if(found->attachments,
+                    [&](const Attachment& each) { return each.address == address && each.memory.lock() == task.memory; });
+    found->detached_at = realtime_now() / 1'000'000'000;
+    found->last = task.group->pid;
+    settle(found_id, found);
+  }
+  TRY(task.stub->run_one({SYS_munmap, {address, length}}));
+  return 0L;
+}
+
+// struct shmid64_ds of x86-64.
+struct SegmentStatus {
+  IpcPermissions permissions;
+  uint64_t size;
+  int64_t attached_at, detached_at, changed_at;
+  int32_t creator, last;
+  uint64_t attachments, unused[2];
+};
+static_assert(sizeof(SegmentStatus) == 112);
+
+SegmentStatus status_of(const Segment& segment) {
+  SegmentStatus status{};
+  status.permissions = segment.permissions;
+  if (segment.removed) status.permissions.mode |= kDestroyed;
+  status.size = segment.size;
+  status.attached_at = segment.attached_at;
+  status.detached_at = segment.detached_at;
+  status.changed_at = segment.changed_at;
+  status.creator = segment.creator;
+  status.last = segment.last;
+  status.attachments = segment.attachments.size();
+  return status;
+}
+
+Result<long> info(Task& task, int command, uint64_t at) {
+  int greatest = 0;
+  size_t count = 0;
+  uint64_t pages = 0;
+  {
+    std::lock_guard guard(segments().lock);
+    settle_all();
+    greatest = segments().greatest();
+    count = segments().size();
+    segments().each([&](int, const auto& segment) { pages += (segment->size + kPage - 1) / kPage; });
+  }
+  if (command == IPC_INFO) {
+    const uint64_t limits[9] = {kMostBytes, 1, 4096, 4096, kMostBytes / kPage};
+    TRY(task.write_bytes(at, limits, sizeof limits));
+  } else {
+    struct {
+      int32_t used, pad;
+      uint64_t total, resident, swapped, attempts, successes;
+    } const usage = {static_cast<int32_t>(count), 0, pages, pages, 0, 0, 0};
+    TRY(task.write_bytes(at, &usage, sizeof usage));
+  }
+  return static_cast<long>(greatest);
+}
+
+Result<long> sys_shmctl(Task& task, int id, int command, UserPtr<SegmentStatus> at) {
+  if (command == IPC_INFO || command == SHM_INFO) return info(task, command, at.address());
+  SegmentStatus wanted{};
+  if (command == IPC_SET) wanted = TRY(task.read(at));
+  SegmentStatus status{};
+  {
+    std::lock_guard guard(segments().lock);
+    const auto segment = segments().find(id);
+    if (!segment) return Errno(EINVAL);
+    settle(id, segment);
+    switch (command) {
+      case IPC_STAT:
+      case SHM_STAT:
+        TRY(ipc_access(task, segment->permissions, 4));
+        status = status_of(*segment);
+        break;
+      case IPC_SET:
+        TRY(ipc_owns(task, segment->permissions));
+        segment->permissions.uid = wanted.permissions.uid;
+        segment->permissions.gid = wanted.permissions.gid;
+        segment->permissions.mode = wanted.permissions.mode & 0777;
+        segment->changed_at = realtime_now() / 1'000'000'000;
+        return 0L;
+      case IPC_RMID:
+        TRY(ipc_owns(task, segment->permissions));
+        segments().forget_key(*segment);
+        segment->permissions.key = IPC_PRIVATE;
+        segment->removed = true;
+        settle(id, segment);
+        return 0L;
+      case SHM_LOCK:
+      case SHM_UNLOCK:
+        return 0L;
+      default:
+        return Errno(EINVAL);
+    }
+  }
+  TRY(task.write(at, status));
+  return command == SHM_STAT ? static_cast<long>(id) : 0L;
+}
+
+}  // namespace
+
+std::span<const SyscallRow> shm_syscalls() {
+  static const SyscallRow rows[] = {
+      SYSCALL(shmget, 29, Full, ""),
+      SYSCALL(shmat, 30, Full, ""),
+      SYSCALL(shmctl, 31, Partial, "what a fork has attached is not counted"),
+      SYSCALL(shmdt, 67, Full, ""),
+  };
+  return rows;
+}
+
+}  // namespace caisson::kernel

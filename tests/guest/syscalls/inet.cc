@@ -1,0 +1,274 @@
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <vector>
+
+#include "harness.h"
+
+namespace {
+sockaddr_in loopback(uint16_t port = 0) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port);
+  return address;
+}
+const sockaddr* get(const sockaddr_in& address) { return reinterpret_cast<const sockaddr*>(&address); }
+sockaddr_in name_of(int socket) {
+  sockaddr_in address{};
+  socklen_t length = sizeof address;
+  OK(getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length));
+  EQ(length, sizeof address);
+  return address;
+}
+int server(sockaddr_in* address, int flags = 0) {
+  const int fd = OK(socket(AF_INET, SOCK_STREAM | flags, 0));
+  const sockaddr_in any = loopback();
+  if (bind(fd, get(any), sizeof any) != 0) skip_test("no loopback interface");
+  OK(listen(fd, 10));
+  *address = name_of(fd);
+  return fd;
+}
+}  // namespace
+
+TEST(inet, tcp) {
+  sockaddr_in address;
+  const int listening = server(&address);
+  const pid_t child = start_child([&] {
+    const int client = OK(socket(AF_INET, SOCK_STREAM, 0));
+    OK(connect(client, get(address), sizeof address));
+    EQ(write(client, "hello", 5), 5);
+    char text[10];
+    EQ(read(client, text, 10), 4);
+    OK(shutdown(client, SHUT_WR));
+    EQ(read(client, text, 10), 0);
+  });
+  sockaddr_in from{};
+  socklen_t length = sizeof from;
+  const int connection = OK(accept(listening, reinterpret_cast<sockaddr*>(&from), &length));
+  EQ(from.sin_family, AF_INET);
+  EQ(ntohl(from.sin_addr.s_addr), INADDR_LOOPBACK);
+  char text[10];
+  EQ(recv(connection, text, 10, 0), 5);
+  EQ(send(connection, "back", 4, 0), 4);
+  EQ(recv(connection, text, 10, 0), 0);
+  close(connection);
+  EQ(wait_child(child), 0);
+}
+
+TEST(inet, large_transfer) {
+  sockaddr_in address;
+  const int listening = server(&address);
+  const size_t size = 5'000'000;
+  const pid_t child = start_child([&] {
+    const int client = OK(socket(AF_INET, SOCK_STREAM, 0));
+    OK(connect(client, get(address), sizeof address));
+    std::vector<unsigned char> data(size);
+    for (size_t i = 0; i < size; ++i) data[i] = static_cast<unsigned char>(i * 13 / 7);
+    EQ(write(client, data.data(), size), size);
+  });
+  const int connection = OK(accept(listening, nullptr, nullptr));
+  std::vector<unsigned char> data(size);
+  EQ(recv(connection, data.data(), size, MSG_WAITALL), size);
+  for (size_t i = 0; i < size; ++i) CHECK(data[i] == static_cast<unsigned char>(i * 13 / 7));
+  EQ(wait_child(child), 0);
+}
+
+TEST(inet, refused_and_nonblocking) {
+  sockaddr_in address;
+  const int listening = server(&address, SOCK_NONBLOCK);
+  FAILS(accept(listening, nullptr, nullptr), EAGAIN);
+  const int client = OK(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  FAILS(connect(client, get(address), sizeof address), EINPROGRESS);
+  pollfd entry{client, POLLOUT, 0};
+  EQ(poll(&entry, 1, 5000), 1);
+  int error = -1;
+  socklen_t length = sizeof error;
+  OK(getsockopt(client, SOL_SOCKET, SO_ERROR, &error, &length));
+  EQ(error, 0);
+  char byte;
+  FAILS(read(client, &byte, 1), EAGAIN);
+  close(listening);
+  const int other = OK(socket(AF_INET, SOCK_STREAM, 0));
+  FAILS(connect(other, get(address), sizeof address), ECONNREFUSED);
+}
+
+TEST(inet, epoll_edges) {
+  sockaddr_in address;
+  const int listening = server(&address);
+  const int client = OK(socket(AF_INET, SOCK_STREAM, 0));
+  OK(connect(client, get(address), sizeof address));
+  const int connection = OK(accept4(listening, nullptr, nullptr, SOCK_NONBLOCK));
+  const int epoll = OK(epoll_create1(0));
+  epoll_event event{}, found;
+  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+  OK(epoll_ctl(epoll, EPOLL_CTL_ADD, connection, &event));
+  EQ(epoll_wait(epoll, &found, 1, 5000), 1);
+  EQ(found.events, EPOLLOUT);
+  EQ(epoll_wait(epoll, &found, 1, 50), 0);
+  for (int i = 0; i < 3; ++i) {
+    EQ(write(client, "x", 1), 1);
+    EQ(epoll_wait(epoll, &found, 1, 5000), 1);
+    CHECK((found.events & EPOLLIN) != 0);
+    char text[10];
+    EQ(read(connection, text, 10), 1);
+    FAILS(read(connection, text, 10), EAGAIN);
+  }
+  close(client);
+  EQ(epoll_wait(epoll, &found, 1, 5000), 1);
+  CHECK((found.events & EPOLLRDHUP) != 0);
+}
+
+TEST(inet, waits_in_poll_and_accept) {
+  sockaddr_in address;
+  const int listening = server(&address);
+  const pid_t child = start_child([&] {
+    sleep_ms(50);
+    const int client = OK(socket(AF_INET, SOCK_STREAM, 0));
+    OK(connect(client, get(address), sizeof address));
+    sleep_ms(50);
+    EQ(write(client, "late", 4), 4);
+  });
+  const int connection = OK(accept(listening, nullptr, nullptr));
+  pollfd entry{connection, POLLIN, 0};
+  EQ(poll(&entry, 1, 5000), 1);
+  char text[10];
+  EQ(read(connection, text, 10), 4);
+  EQ(wait_child(child), 0);
+}
+
+TEST(inet, udp) {
+  const int a = OK(socket(AF_INET, SOCK_DGRAM, 0)), b = OK(socket(AF_INET, SOCK_DGRAM, 0));
+  const sockaddr_in any = loopback();
+  if (bind(a, get(any), sizeof any) != 0) skip_test("no loopback interface");
+  const sockaddr_in address = name_of(a);
+  EQ(sendto(b, "ping", 4, 0, get(address), sizeof address), 4);
+  char text[10];
+  sockaddr_in from{};
+  socklen_t length = sizeof from;
+  EQ(recvfrom(a, text, 10, 0, reinterpret_cast<sockaddr*>(&from), &length), 4);
+  EQ(sendto(a, "pong", 4, 0, get(from), sizeof from), 4);
+  EQ(recv(b, text, 2, MSG_TRUNC), 4);
+  OK(connect(b, get(address), sizeof address));
+  EQ(send(b, "x", 1, 0), 1);
+  std::vector<char> huge(100'000);
+  FAILS(send(b, huge.data(), huge.size(), 0), EMSGSIZE);
+  const timeval time{0, 30'000};
+  OK(setsockopt(b, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time));
+  FAILS(recv(b, text, 10, 0), EAGAIN);
+}
+
+TEST(inet, packet_info) {
+  const int a = OK(socket(AF_INET, SOCK_DGRAM, 0)), b = OK(socket(AF_INET, SOCK_DGRAM, 0));
+  const sockaddr_in any = loopback();
+  if (bind(a, get(any), sizeof any) != 0) skip_test("no loopback interface");
+  const int on = 1;
+  OK(setsockopt(a, IPPROTO_IP, IP_PKTINFO, &on, sizeof on));
+  const sockaddr_in address = name_of(a);
+  EQ(sendto(b, "x", 1, 0, get(address), sizeof address), 1);
+  char text[10];
+  alignas(cmsghdr) char control[100];
+  iovec vector{text, 10};
+  msghdr message{};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  EQ(recvmsg(a, &message, 0), 1);
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  CHECK(header != nullptr && header->cmsg_level == IPPROTO_IP && header->cmsg_type == IP_PKTINFO);
+}
+
+TEST(inet, options) {
+  const int fd = OK(socket(AF_INET, SOCK_STREAM, 0));
+  int value = 1;
+  socklen_t length = sizeof value;
+  OK(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &value, sizeof value));
+  OK(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, sizeof value));
+  value = 0;
+  OK(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &length));
+  EQ(value, 1);
+  OK(getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length));
+  EQ(value, SOCK_STREAM);
+  OK(getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &value, &length));
+  EQ(value, IPPROTO_TCP);
+  FAILS(getsockopt(fd, SOL_SOCKET, 9999, &value, &length), ENOPROTOOPT);
+  FAILS(setsockopt(fd, IPPROTO_TCP, 9999, &value, sizeof value), ENOPROTOOPT);
+  FAILS(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, reinterpret_cast<void*>(8), sizeof value), EFAULT);
+}
+
+TEST(inet, interfaces) {
+  const int fd = OK(socket(AF_INET, SOCK_DGRAM, 0));
+  ifreq request{};
+  strcpy(request.ifr_name, "lo");
+  if (ioctl(fd, SIOCGIFINDEX, &request) != 0) skip_test("no loopback interface");
+  CHECK(request.ifr_ifindex > 0);
+  OK(ioctl(fd, SIOCGIFFLAGS, &request));
+  CHECK((request.ifr_flags & IFF_LOOPBACK) != 0);
+  ifreq rows[20];
+  ifconf list{};
+  list.ifc_len = sizeof rows;
+  list.ifc_req = rows;
+  OK(ioctl(fd, SIOCGIFCONF, &list));
+  CHECK(list.ifc_len >= 0 && list.ifc_len % sizeof(ifreq) == 0);
+}
+
+TEST(inet, netlink_lists_links) {
+  const int fd = OK(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  OK(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address));
+  struct {
+    nlmsghdr header;
+    rtgenmsg body;
+  } request{};
+  request.header.nlmsg_len = sizeof request;
+  request.header.nlmsg_type = RTM_GETLINK;
+  request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+  request.header.nlmsg_seq = 7;
+  EQ(send(fd, &request, sizeof request, 0), sizeof request);
+  char answer[65536];
+  const ssize_t got = OK(recv(fd, answer, sizeof answer, 0));
+  nlmsghdr first;
+  CHECK(got >= static_cast<ssize_t>(sizeof first));
+  memcpy(&first, answer, sizeof first);
+  EQ(first.nlmsg_type, RTM_NEWLINK);
+  EQ(first.nlmsg_seq, 7);
+}
+
+TEST(inet, ipv6) {
+  const int fd = socket(AF_INET6, SOCK_STREAM, 0);
+  if (fd < 0) skip_test("no IPv6");
+  sockaddr_in6 address{};
+  address.sin6_family = AF_INET6;
+  address.sin6_addr = in6addr_loopback;
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) skip_test("no IPv6 loopback address");
+  OK(listen(fd, 1));
+  socklen_t length = sizeof address;
+  OK(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length));
+  const int client = OK(socket(AF_INET6, SOCK_STREAM, 0));
+  OK(connect(client, reinterpret_cast<const sockaddr*>(&address), sizeof address));
+  OK(accept(fd, nullptr, nullptr));
+}
+
+TEST(inet, interrupted) {
+  sockaddr_in address;
+  const int listening = server(&address);
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  sigaction(SIGALRM, &action, nullptr);
+  const itimerval timer{{0, 0}, {0, 50'000}};
+  OK(setitimer(ITIMER_REAL, &timer, nullptr));
+  FAILS(accept(listening, nullptr, nullptr), EINTR);
+}
