@@ -123,7 +123,9 @@ void compare(const oci::Seccomp& seccomp, uint32_t largest, std::mt19937_64& ran
   for (const Call& call : calls(largest)) {
     for (int round = 0; round < 12; ++round) {
       seccomp_data data{static_cast<int>(call.number), call.arch, 0, {}};
-      for (auto& arg : data.args) arg = values[random() % values.size()];
+      // The kernel gives a filter 32 bits of an i386 call's arguments: of more the two make different things.
+      const uint64_t mask = call.arch == AUDIT_ARCH_I386 || call.arch == AUDIT_ARCH_ARM ? UINT32_MAX : UINT64_MAX;
+      for (auto& arg : data.args) arg = values[random() % values.size()] & mask;
       ASSERT_EQ(run(ours->program, data), run(theirs, data))
           << fmt::format("arch {:#x} call {:#x} args {:#x} {:#x} {:#x} {:#x} {:#x} {:#x}", call.arch, call.number, data.args[0],
                          data.args[1], data.args[2], data.args[3], data.args[4], data.args[5]);
