@@ -30,7 +30,6 @@ const std::vector<NativeCall>& native_calls() {
       {"futex", SYS_futex, "wait, wake, requeue and wake_op; no priority inheritance", "its own memory, or memory that it shares already"},
       {"sched_yield", SYS_sched_yield, "", "no arguments, no state"},
       {"arch_prctl", SYS_arch_prctl, "FS and GS base", "its own registers"},
-      {"set_robust_list", SYS_set_robust_list, "", "walked by the host with the guest's rights when the thread ends"},
       {"rseq", SYS_rseq, "", "its own memory and registers"},
       {"membarrier", SYS_membarrier, "", "orders memory; registered for its own process"},
       {"getcpu", SYS_getcpu, "", "which CPU it runs on; RDPID says it too"},
@@ -154,7 +153,7 @@ void guest_rules(Program& p) {
     p.require(BPF_JGT, 11, true);
     p.give(SECCOMP_RET_ALLOW);
   });
-  for (uint32_t number : {SYS_sched_yield, SYS_set_robust_list, SYS_rseq, SYS_membarrier, SYS_getcpu, SYS_gettimeofday, SYS_time, SYS_msync,
+  for (uint32_t number : {SYS_sched_yield, SYS_rseq, SYS_membarrier, SYS_getcpu, SYS_gettimeofday, SYS_time, SYS_msync,
                           SYS_mlock, SYS_munlock})
     p.allow_if_equal(number);
   p.give(SECCOMP_RET_TRAP);

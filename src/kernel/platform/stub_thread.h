@@ -91,7 +91,7 @@ class StubThread {
   Result<std::unique_ptr<StubThread>> fork(uint64_t extra_flags, uint64_t child_tid);
   // A thread of the same process, or (process: true) another process with the same memory (vfork).
   Result<std::unique_ptr<StubThread>> clone_shared(bool process, uint64_t extra_flags, uint64_t child_tid, uint64_t tls);
-  // Ends the host thread; robust futexes and clear_child_tid are the host's work. Does not wait.
+  // Ends the host thread; clear_child_tid is the host's work. Does not wait.
   void exit_thread();
 
   void set_fs_base(uint64_t base);

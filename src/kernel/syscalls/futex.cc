@@ -10,11 +10,27 @@ namespace {
 Result<long> sys_futex(Task&, UserPtr<uint32_t>, int, uint32_t, UserPtr<void>, UserPtr<uint32_t>, uint32_t) { return Errno(ENOSYS); }
 Result<long> sys_futex_waitv(Task&, UserPtr<void>, unsigned, unsigned, UserPtr<void>, int) { return Errno(ENOSYS); }
 
+Result<long> sys_set_robust_list(Task& task, UserPtr<void> head, uint64_t size) {
+  if (size != 24) return Errno(EINVAL);
+  task.robust_list = head.address();
+  return 0L;
+}
+
+Result<long> sys_get_robust_list(Task& task, int tid, UserPtr<uint64_t> head, UserPtr<uint64_t> size) {
+  // Of another thread: the debugger's right on Linux.
+  if (tid != 0 && tid != task.tid) return Errno(EPERM);
+  TRY(task.write(size, uint64_t{24}));
+  TRY(task.write(head, task.robust_list));
+  return 0L;
+}
+
 }  // namespace
 
 std::span<const SyscallRow> futex_syscalls() {
   static const SyscallRow rows[] = {
       SYSCALL(futex, 202, Partial, "no priority inheritance"),
+      SYSCALL(set_robust_list, 273, Full, ""),
+      SYSCALL(get_robust_list, 274, Partial, "of the calling thread only"),
       SYSCALL(futex_waitv, 449, None, "ENOSYS"),
   };
   return rows;

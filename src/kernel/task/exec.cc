@@ -15,6 +15,8 @@
 #include "kernel/stub/layout.h"
 #include "kernel/task/elf.h"
 #include "kernel/task/kernel.h"
+#include "kernel/task/robust.h"
+#include "kernel/time/process_timers.h"
 #include "kernel/vfs/walk.h"
 
 namespace caisson::kernel {
@@ -317,6 +319,8 @@ Result<void> exec_program(Task& task, ExecRequest request) {
   LoadedProgram program = TRY(load_program(task, std::move(request)));
   TRY(end_other_threads(task));
   // From here on there is no way back, and nothing can fail.
+  give_up_robust_futexes(task);
+  if (const auto timers = ProcessTimers::existing(task)) timers->exec();
   const std::shared_ptr<StubProcess> process = program.stub->process();
   if (task.fds.use_count() > 1) task.fds = task.fds->copy();
   const std::vector<FileRef> closed = task.fds->remove_close_on_exec();

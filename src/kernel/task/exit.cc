@@ -8,6 +8,7 @@
 #include "kernel/platform/stub_thread.h"
 #include "kernel/signal/send.h"
 #include "kernel/task/kernel.h"
+#include "kernel/task/robust.h"
 #include "kernel/tty/terminal.h"
 
 namespace caisson::kernel {
@@ -140,7 +141,9 @@ void become_zombie(Task& task, const rusage& usage, uid_t uid) {
 void finish_task(Task& task) {
   Kernel& kernel = task.kernel;
   ThreadGroup& group = *task.group;
+  give_up_robust_futexes(task);
   std::unique_ptr<StubThread> stub;
+  std::shared_ptr<ProcessTimers> timers;
   bool last, whole;
   {
     std::lock_guard guard(kernel.tasks);
@@ -148,6 +151,7 @@ void finish_task(Task& task) {
     if (group.leader == &task) group.leader = nullptr;
     group.pids->tasks.erase(task.tid);
     last = group.tasks.empty();
+    if (last) timers = std::move(group.timers);
     whole = group.exiting;
     stub = std::move(task.stub);
     group.thread_left.wake(~0U);
@@ -155,8 +159,8 @@ void finish_task(Task& task) {
   const std::shared_ptr<StubProcess> process = stub->process();
   rusage usage{};
   if (!last) {
-    // Threads of a process that ends as a whole are ended by the SIGKILL; a single one leaves by itself, so that the host sees to its
-    // robust futexes.
+    // Threads of a process that ends as a whole are ended by the SIGKILL; a single one leaves by itself, so that the host clears its
+    // clear_child_tid and wakes who joins it.
     if (!whole && !process->dead())
       stub->exit_thread();
     else

@@ -232,6 +232,7 @@ class Task {
   uint64_t syscall_number = 0, syscall_first_argument = 0;
   std::function<Result<long>(Task&)> restart;  // what restart_syscall does
   std::shared_ptr<VforkWait> vfork_wait;       // the parent waits for our exec or end
+  uint64_t robust_list = 0;                    // task/robust.h
   Deadline restart_deadline;                   // of an interrupted call with a relative time
   std::string name = "caisson";                // comm; under Kernel::tasks
   int exit_status = 0;                         // of exit(2)

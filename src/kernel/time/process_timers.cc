@@ -17,9 +17,14 @@ int64_t cpu_time_of(Kernel& kernel, const std::weak_ptr<ThreadGroup>& weak) {
   const auto group = weak.lock();
   if (!group) return 0;
   std::lock_guard guard(kernel.tasks);
-  for (Task* task : group->tasks)
-    if (task->stub) return process_cpu_time(*task);
-  return 0;
+  // Of its stub, and of those before an exec.
+  int64_t time = group->usage.user_ns + group->usage.system_ns;
+  for (Task* task : group->tasks) {
+    if (!task->stub) continue;
+    time += process_cpu_time(*task);
+    break;
+  }
+  return time;
 }
 
 int threads_of(Kernel& kernel, const std::weak_ptr<ThreadGroup>& weak) {
