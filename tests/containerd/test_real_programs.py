@@ -98,7 +98,7 @@ def iperf_server(pod):
 
 def throughput(address, *options):
     def measure():
-        done = subprocess.run(["iperf3", "-J", "-t", "2", "-c", address, *options], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["iperf3", "-J", "-t", "1", "-c", address, *options], capture_output=True, text=True, timeout=60)
         # It ends with 0 even where the server was still busy with the last client.
         return json.loads(done.stdout).get("end", {}).get("sum_received", {}).get("bits_per_second") if done.returncode == 0 else None
 
