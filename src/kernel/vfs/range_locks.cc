@@ -13,10 +13,12 @@ std::optional<RangeLocks::Held> RangeLocks::conflict(const Held& wanted) const {
 }
 
 void RangeLocks::release(const void* owner, off_t first, off_t last) {
+  const auto touched = [&](const Held& held) { return held.owner == owner && held.last >= first && held.first <= last; };
+  if (std::none_of(held_.begin(), held_.end(), touched)) return;
   std::vector<Held> kept;
   kept.reserve(held_.size() + 1);
   for (const Held& held : held_) {
-    if (held.owner != owner || held.last < first || held.first > last) {
+    if (!touched(held)) {
       kept.push_back(held);
       continue;
     }

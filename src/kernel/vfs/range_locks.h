@@ -15,7 +15,7 @@ namespace caisson::kernel {
 class RangeLocks {
  public:
   static constexpr off_t kEnd = std::numeric_limits<off_t>::max();
-  static constexpr size_t kMost = 16384;
+  static constexpr size_t kMost = 8192;
 
   struct Held {
     off_t first = 0, last = kEnd;  // both inclusive
