@@ -57,7 +57,7 @@ Result<void> keep_runtime_options(const std::string& folder, const BootstrapRequ
 }
 
 std::string sandbox_folder(const std::string& namespace_, const std::string& group) {
-  return fmt::format("/run/caisson/shim/{}/{}", namespace_, group);
+  return fmt::format("/run/caisson-shim/{}/{}", namespace_, group);
 }
 
 int run_daemon(DaemonOptions options, const sandbox::SandboxFactory& factory) {
