@@ -156,8 +156,8 @@ def test_a_hung_guest_blocks_neither_kill_nor_delete(clean, runtime_name, name):
 
 
 @OURS
-def test_delete_of_a_container_that_is_not_the_pods_first(network, make_pod, clean, runtime_name):
-    """`shim delete` for one container of a pod, as containerd calls it after trouble, leaves the pod and its other containers alone."""
+def test_shim_delete_of_what_is_not_there_leaves_the_pod_alone(network, make_pod, clean, runtime_name):
+    """As containerd calls it after a create that failed: for an id that never became a task, from the folder of one that did."""
     pod = make_pod()
     first, second = pod.start(["sleep", "1000"]), pod.start(["sleep", "1000"])
     shim = clean.bin / pathlib.Path("containerd-shim-caisson-v2")
