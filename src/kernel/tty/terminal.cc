@@ -57,7 +57,7 @@ void Terminal::attach_locked(ThreadGroup& leader) {
   pids_ = leader.pids;
 }
 
-void Terminal::release_session_locked(bool tell_foreground) {
+void Terminal::release_session_locked(bool tell_foreground, bool leader_ends) {
   const std::shared_ptr<PidNamespace> pids = pids_.lock();
   const pid_t session = std::exchange(session_, 0), foreground = std::exchange(foreground_, 0);
   if (!pids || session == 0) return;
@@ -72,25 +72,14 @@ void Terminal::release_session_locked(bool tell_foreground) {
   if (!tell_foreground || foreground == 0 || pids->groups.empty()) return;
   ThreadGroup& any = *pids->groups.begin()->second;
   (void)send_to_process_group_locked(any, foreground, user_signal(SIGHUP, nullptr));
-  (void)send_to_process_group_locked(any, foreground, user_signal(SIGCONT, nullptr));
+  if (!leader_ends) (void)send_to_process_group_locked(any, foreground, user_signal(SIGCONT, nullptr));
 }
 
 void session_leader_ends_locked(ThreadGroup& group) {
   const std::shared_ptr<Terminal> terminal = group.terminal;
   group.terminal.reset();
   if (!terminal || group.sid != group.pid || terminal->session_locked() != group.sid) return;
-  terminal->end_session_locked();
-}
-
-void Terminal::end_session_locked() {
-  {
-    std::lock_guard guard(lock_);
-    hang_up_slaves_locked();
-  }
-  release_session_locked(true);
-  slave_queue.wake(POLLIN | POLLOUT | POLLHUP | POLLERR);
-  master_queue.wake(POLLIN | POLLHUP);
-  if (behind_) behind_->slaves_gone();
+  terminal->release_session_locked(true, true);
 }
 
 // A process of the background must not read; nor write where TOSTOP says so; nor change settings.

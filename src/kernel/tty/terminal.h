@@ -49,9 +49,8 @@ class Terminal : public std::enable_shared_from_this<Terminal> {
   // Becomes the controlling terminal of the session that `leader` leads.
   void attach_locked(ThreadGroup& leader);
   // The session has no terminal any more; tells its leader and its foreground group, as a hang-up does.
-  void release_session_locked(bool tell_foreground);
-  // The session's leader has ended: everybody else's slave is dead, too.
-  void end_session_locked();
+  // Pseudo-terminals stay usable for others when the leader ends (disassociate_ctty in Linux).
+  void release_session_locked(bool tell_foreground, bool leader_ends = false);
   pid_t session_locked() const { return session_; }
   pid_t foreground_locked() const { return foreground_; }
 
@@ -138,7 +137,7 @@ class TerminalFile : public File {
   uint64_t generation_;
 };
 
-// A process that leads a session ends: the terminal is hung up. Kernel::tasks is held.
+// A process that leads a session ends: the session has no terminal any more. Kernel::tasks is held.
 void session_leader_ends_locked(ThreadGroup& group);
 
 }  // namespace caisson::kernel

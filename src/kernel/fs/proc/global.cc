@@ -115,7 +115,10 @@ void add_global_files(TreeBuilder& tree) {
   tree.file("devices", read_devices);
   tree.file("tty/drivers", read_tty_drivers);
   tree.text("cmdline", "BOOT_IMAGE=/caisson console=ttyS0\n");
-  tree.text("cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\n");
+  // Hierarchy 0: the controllers are version 2's (how JVMs tell).
+  tree.text(
+      "cgroups",
+      "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpuset\t0\t1\t1\ncpu\t0\t1\t1\ncpuacct\t0\t1\t1\nmemory\t0\t1\t1\npids\t0\t1\t1\n");
   tree.text("consoles", "");
   tree.text("crypto", "");
   tree.text("diskstats", "");

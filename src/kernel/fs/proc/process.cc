@@ -7,6 +7,7 @@
 
 #include "kernel/fs/proc/facts.h"
 #include "kernel/platform/host_proc.h"
+#include "kernel/stub/layout.h"
 #include "kernel/task/kernel.h"
 #include "kernel/vfs/walk.h"
 
@@ -133,6 +134,63 @@ class PlaceLink : public MadeUpInode {
   PlaceKind kind_;
 };
 
+// /proc/PID/mem: what lies in the process's memory, at the offset that is its address. Debuggers.
+class MemoryFile : public File {
+ public:
+  MemoryFile(Path path, int flags, ProcSubject subject) : File(std::move(path), flags), subject_(std::move(subject)) {}
+  Result<size_t> read(Task& task, IoBuffer& buffer, off_t offset) override {
+    return move(task, buffer, offset, [&](pid_t host, uint64_t address, char* bytes, size_t size) -> Result<size_t> {
+      const size_t got = TRY(read_guest_partly(host, address, bytes, size));
+      return buffer.put(bytes, got);
+    });
+  }
+  Result<size_t> write(Task& task, IoBuffer& buffer, off_t offset) override {
+    return move(task, buffer, offset, [&](pid_t host, uint64_t address, char* bytes, size_t size) -> Result<size_t> {
+      const size_t taken = TRY(buffer.take(bytes, size));
+      return write_guest_partly(host, address, bytes, taken);
+    });
+  }
+  bool seekable() const override { return true; }
+  Result<off_t> seek(off_t position, off_t offset, int whence) override {
+    if (whence == SEEK_END) return Errno(EINVAL);
+    return File::seek(position, offset, whence);
+  }
+
+ private:
+  template <typename Once>
+  Result<size_t> move(Task& task, IoBuffer& buffer, off_t offset, Once&& once) {
+    const ProcFacts facts = TRY(gather_private(task, subject_));
+    if (facts.host_tid == 0) return size_t{0};
+    size_t done = 0;
+    char bytes[4096];
+    while (!buffer.empty()) {
+      const uint64_t address = static_cast<uint64_t>(offset) + done;
+      const size_t size = std::min(buffer.left(), sizeof bytes - address % sizeof bytes);
+      const bool hidden = address >= STUB_WINDOW && address < STUB_WINDOW_END;
+      const Result<size_t> moved = hidden ? Result<size_t>(Errno(EIO)) : once(facts.host_tid, address, bytes, size);
+      if (!moved) return done > 0 ? Result<size_t>(done) : Errno(EIO);
+      done += *moved;
+      if (*moved < size) break;
+    }
+    return done;
+  }
+  ProcSubject subject_;
+};
+
+class MemoryInode : public MadeUpInode {
+ public:
+  MemoryInode(std::shared_ptr<FileSystem> fs, uint64_t number, ProcSubject subject, uid_t uid, gid_t gid)
+      : MadeUpInode(std::move(fs), number, S_IFREG | 0600, uid, gid), subject_(std::move(subject)) {}
+  Result<FileRef> open(Task& task, const Path& path, int flags) override {
+    if ((flags & O_PATH) != 0) return MadeUpInode::open(task, path, flags);
+    (void)TRY(gather_private(task, subject_));
+    return FileRef(std::make_shared<MemoryFile>(path, flags, subject_));
+  }
+
+ private:
+  ProcSubject subject_;
+};
+
 // Namespaces have numbers only: programs compare them.
 struct NamespaceName {
   const char *name, *text;
@@ -171,6 +229,7 @@ class ProcessFolder : public MadeUpFolder {
     };
     for (const Row& row : kRows)
       if ((row.places & place()) != 0) add(row.name, DT_REG);
+    add("mem", DT_REG);
     for (const char* name : {"fd", "fdinfo", "ns", "net"}) add(name, DT_DIR);
     if (place() == kProcess) add("task", DT_DIR);
     for (const char* name : {"cwd", "exe", "root"}) add(name, DT_LNK);
@@ -193,6 +252,7 @@ class ProcessFolder : public MadeUpFolder {
       return make_fd_folder(proc, subject_, number_ + (name == "fd" ? 1 : 2), name == "fdinfo", uid_, gid_);
     if (name == "task" && place() == kProcess) return make_task_folder(proc, subject_, number_ + 3);
     if (name == "net") return make_host_folder(fs(), "self/net", number_ + 4);
+    if (name == "mem") return InodeRef(std::make_shared<MemoryInode>(fs(), number_ + 9, subject_, uid_, gid_));
     if (name == "cwd" || name == "exe" || name == "root") {
       const PlaceKind kind = name == "cwd" ? PlaceKind::WorkingFolder : name == "exe" ? PlaceKind::Executable : PlaceKind::Root;
       return InodeRef(std::make_shared<PlaceLink>(fs(), number_ + 5 + static_cast<uint64_t>(kind), subject_, kind, uid_, gid_));

@@ -213,8 +213,7 @@ Result<std::string> read_memory(Task& task) {
 }
 
 void build_cgroup(TreeBuilder& tree) {
-  const CgroupLimits limits = cgroup_limits();
-  tree.text("cgroup.controllers", "cpu memory pids\n");
+  tree.text("cgroup.controllers", "cpuset cpu memory pids\n");
   tree.text("cgroup.subtree_control", "\n");
   tree.text("cgroup.type", "domain\n");
   tree.text("cgroup.max.depth", "max\n");
@@ -224,10 +223,19 @@ void build_cgroup(TreeBuilder& tree) {
   tree.text("cgroup.freeze", "0\n");
   tree.file("cgroup.procs", count_tasks(true));
   tree.file("cgroup.threads", count_tasks(false));
-  tree.text("cpu.max", (limits.cpu_quota < 0 ? "max" : std::to_string(limits.cpu_quota)) + " " + std::to_string(limits.cpu_period) + "\n");
-  tree.text("cpu.weight", std::to_string(limits.cpu_weight) + "\n");
+  const auto limit = [&](const char* name, std::string (*show)(const CgroupLimits&)) {
+    tree.file(name, [show](Task&) -> Result<std::string> { return show(cgroup_limits()); });
+  };
+  limit("cpu.max", [](const CgroupLimits& l) {
+    return (l.cpu_quota < 0 ? "max" : std::to_string(l.cpu_quota)) + " " + std::to_string(l.cpu_period) + "\n";
+  });
+  limit("cpu.weight", [](const CgroupLimits& l) { return std::to_string(l.cpu_weight) + "\n"; });
+  tree.text("cpuset.cpus", "\n");
+  tree.text("cpuset.cpus.effective", range_text(usable_cpus()));
+  tree.text("cpuset.mems", "\n");
+  tree.text("cpuset.mems.effective", "0\n");
   tree.text("cpu.stat", "usage_usec 0\nuser_usec 0\nsystem_usec 0\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n");
-  tree.text("memory.max", or_max(limits.memory));
+  limit("memory.max", [](const CgroupLimits& l) { return or_max(l.memory); });
   tree.text("memory.high", "max\n");
   tree.text("memory.min", "0\n");
   tree.text("memory.low", "0\n");
@@ -237,7 +245,7 @@ void build_cgroup(TreeBuilder& tree) {
   tree.text("memory.events", "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n");
   tree.text("memory.oom.group", "0\n");
   tree.text("memory.stat", "anon 0\nfile 0\ninactive_file 0\nactive_file 0\n");
-  tree.text("pids.max", or_max(limits.pids));
+  limit("pids.max", [](const CgroupLimits& l) { return or_max(l.pids); });
   tree.file("pids.current", [](Task& task) -> Result<std::string> {
     std::lock_guard guard(task.kernel.tasks);
     return std::to_string(task.group->pids->tasks.size()) + "\n";

@@ -10,7 +10,7 @@ namespace caisson::kernel {
 
 Result<std::shared_ptr<FileSystem>> make_sysfs_file_system();
 
-// What the sandbox says about a container's limits, for the view that the container has of its cgroup. Before its first process.
+// What the sandbox says about a container's limits, for the view that the container has of its cgroup. At any time.
 struct CgroupLimits {
   int64_t memory = -1;     // bytes; -1: no limit
   int64_t cpu_quota = -1;  // microseconds of `cpu_period`
