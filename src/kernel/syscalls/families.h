@@ -25,6 +25,7 @@ struct SyscallRow;
   X(shm)                            \
   X(sem)                            \
   X(msg)                            \
+  X(mqueue)                         \
   X(io)                             \
   X(descriptor)                     \
   X(path)                           \

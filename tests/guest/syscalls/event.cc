@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -323,7 +324,7 @@ TEST(epoll, nested) {
 TEST(epoll, wrong_arguments) {
   const int epoll = OK(epoll_create1(0));
   epoll_event event = item(EPOLLIN, 1);
-  const int plain = OK(open("file", O_RDWR | O_CREAT, 0600));
+  const int plain = OK(memfd_create("always ready", 0));
   FAILS(epoll_ctl(epoll, EPOLL_CTL_ADD, plain, &event), EPERM);
   FAILS(epoll_ctl(epoll, EPOLL_CTL_ADD, 999, &event), EBADF);
   FAILS(epoll_ctl(999, EPOLL_CTL_ADD, epoll, &event), EBADF);
