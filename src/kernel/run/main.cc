@@ -91,9 +91,11 @@ Result<int> run(const Options& options) {
   }
   for (int fd = 0; fd < 3 && !options.terminal; ++fd)
     process.files.push_back(TRY(make_host_stream(kernel->watcher(), UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 3)))));
+  const std::shared_ptr<Terminal> process_terminal = process.terminal;
   Kernel::Started started = TRY(kernel->start(*container, std::move(process)));
   started.go();
   kernel->wait_for_end(*started.group);
+  if (options.terminal) process_terminal->drain(10'000);
   const WaitStatus status = started.group->exit;
   kernel->shutdown();
   return status.code == CLD_EXITED ? status.status : 128 + status.status;

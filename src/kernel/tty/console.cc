@@ -70,7 +70,8 @@ WindowWatcher::~WindowWatcher() {
   if (stack_ != nullptr) munmap(stack_, kStack);
 }
 
-Result<void> HostConsole::attach(Kernel& kernel, const std::shared_ptr<Terminal>& terminal, UniqueFd slave) {
+Result<void> HostConsole::attach(Kernel& kernel, const std::shared_ptr<Terminal>& terminal, UniqueFd slave,
+                                 const std::shared_ptr<Devpts>& devpts) {
   TerminalSettings settings = TerminalSettings::usual();
   if (ioctl(slave.get(), kGetSettings, &settings) != 0) return host_errno();
   terminal->set_settings(settings);
@@ -85,6 +86,7 @@ Result<void> HostConsole::attach(Kernel& kernel, const std::shared_ptr<Terminal>
   std::unique_ptr<HostConsole> console(new HostConsole(kernel.watcher(), *terminal, std::move(slave)));
   console->event_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!console->event_) return host_errno();
+  console->devpts_ = devpts;
   console->update_size();
   Result<std::unique_ptr<WindowWatcher>> window = WindowWatcher::create(console->slave_.get(), console->event_.get());
   if (!window) return window.error();
@@ -101,6 +103,7 @@ Result<void> HostConsole::attach(Kernel& kernel, const std::shared_ptr<Terminal>
 HostConsole::~HostConsole() {
   if (slave_watch_ != 0) watcher_.remove(slave_watch_, slave_.get());
   if (event_watch_ != 0) watcher_.remove(event_watch_, event_.get());
+  if (const auto devpts = devpts_.lock()) devpts->remove(terminal_.index);
 }
 
 void HostConsole::arm() {
@@ -221,12 +224,15 @@ void HostConsole::write_output() {
 }
 
 Result<std::shared_ptr<Terminal>> make_console(Kernel& kernel, Container& container, UniqueFd slave, uid_t uid) {
-  std::shared_ptr<Terminal> terminal;
+  std::shared_ptr<Devpts> devpts;
   const std::vector<MountRef> mounts = container.mounts->all();
-  for (auto mount = mounts.rbegin(); mount != mounts.rend() && !terminal; ++mount)
-    if (auto devpts = std::dynamic_pointer_cast<Devpts>((*mount)->fs)) terminal = TRY(devpts->make_terminal(kernel, uid, 0));
-  if (!terminal) terminal = std::make_shared<Terminal>(kernel, 0);
-  TRY(HostConsole::attach(kernel, terminal, std::move(slave)));
+  for (auto mount = mounts.rbegin(); mount != mounts.rend() && !devpts; ++mount) devpts = std::dynamic_pointer_cast<Devpts>((*mount)->fs);
+  const std::shared_ptr<Terminal> terminal = devpts ? TRY(devpts->make_terminal(kernel, uid, 0)) : std::make_shared<Terminal>(kernel, 0);
+  Result<void> attached = HostConsole::attach(kernel, terminal, std::move(slave), devpts);
+  if (!attached) {
+    if (devpts) devpts->remove(terminal->index);
+    return attached.error();
+  }
   return terminal;
 }
 

@@ -14,6 +14,7 @@
 namespace caisson::kernel {
 
 class Container;
+class Devpts;
 
 // A process that shares the kernel's memory and descriptors, leads a session of its own with the host terminal, and writes to an eventfd
 // whenever its window's size changes (SIGWINCH).
@@ -38,11 +39,14 @@ class WindowWatcher {
 
 class HostConsole : public Terminal::Behind {
  public:
-  // Puts the host terminal behind `terminal`: settings and size are taken over from it, then it is made raw.
-  static Result<void> attach(Kernel& kernel, const std::shared_ptr<Terminal>& terminal, UniqueFd slave);
+  // Puts the host terminal behind `terminal`: settings and size are taken over from it, then it is made raw. devpts: what has the
+  // terminal's node, or null; the node goes when the terminal does.
+  static Result<void> attach(Kernel& kernel, const std::shared_ptr<Terminal>& terminal, UniqueFd slave,
+                             const std::shared_ptr<Devpts>& devpts);
   ~HostConsole() override;
   void output_ready() override;
   void room_made() override;
+  void settle() override { std::lock_guard guard(output_lock_); }
   void slaves_gone() override { poke(); }
 
  private:
@@ -59,6 +63,7 @@ class HostConsole : public Terminal::Behind {
   HostWatcher& watcher_;
   Terminal& terminal_;
   UniqueFd slave_, event_;
+  std::weak_ptr<Devpts> devpts_;
   uint64_t slave_watch_ = 0, event_watch_ = 0;
   std::unique_ptr<WindowWatcher> window_;
 

@@ -130,6 +130,7 @@ void Terminal::hang_up() {
   {
     std::lock_guard guard(lock_);
     master_gone_ = true;
+    drained_.notify_all();
     hang_up_slaves_locked();
   }
   {
@@ -265,6 +266,7 @@ std::string Terminal::take_output(size_t most) {
   {
     std::lock_guard guard(lock_);
     taken = discipline_.take_output(most, effects);
+    if (discipline_.output_pending() == 0 && taken.empty()) drained_.notify_all();
   }
   if (!taken.empty()) slave_queue.wake(POLLOUT | POLLWRNORM);
   return taken;
@@ -273,6 +275,21 @@ std::string Terminal::take_output(size_t most) {
 void Terminal::put_output_back(std::string_view bytes) {
   std::lock_guard guard(lock_);
   discipline_.put_output_back(bytes);
+}
+
+bool Terminal::drain(int milliseconds) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
+  const auto empty = [this] { return master_gone_ || discipline_.output_pending() == 0; };
+  for (;;) {
+    {
+      std::unique_lock guard(lock_);
+      if (!drained_.wait_until(guard, until, empty)) return false;
+    }
+    // What was on its way may have come back.
+    if (behind_) behind_->settle();
+    std::lock_guard guard(lock_);
+    if (empty()) return true;
+  }
 }
 
 bool Terminal::output_over() const {

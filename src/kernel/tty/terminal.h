@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 
@@ -37,6 +38,7 @@ class Terminal : public std::enable_shared_from_this<Terminal> {
     virtual ~Behind() = default;
     virtual void output_ready() = 0;  // take_output() has something
     virtual void room_made() = 0;     // type() takes more again
+    virtual void settle() = 0;        // returns when nothing that was taken is still on its way
     virtual void slaves_gone() = 0;   // no slave is open any more; Kernel::tasks may be held
   };
 
@@ -67,6 +69,9 @@ class Terminal : public std::enable_shared_from_this<Terminal> {
   size_t type(std::string_view bytes);   // as if typed; how many there was room for
   std::string take_output(size_t most);  // processed output; empty: nothing now
   void put_output_back(std::string_view bytes);
+  // Waits until the other end has taken all output, it has gone, or `milliseconds` are over. False: something is left. For the end of a
+  // container, in a thread that serves no task.
+  bool drain(int milliseconds);
   bool output_over() const;  // nothing is left and no slave is open any more
   Result<size_t> read_master(IoBuffer& buffer);
   Result<size_t> write_master(IoBuffer& buffer);
@@ -111,6 +116,7 @@ class Terminal : public std::enable_shared_from_this<Terminal> {
   bool master_gone_ = false, slave_locked_ = false, exclusive_ = false;
   bool packet_mode_ = false;
   uint8_t packet_status_ = 0;
+  std::condition_variable drained_;
   std::unique_ptr<Behind> behind_;
 };
 
