@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-NAMES = ["runc", "crun", "namespace", "microvm"]
+NAMES = ["runc", "crun", "namespace", "appkernel", "microvm"]
 ORACLES = ["runc", "crun"]
 
 # crun 1.8 refuses a hybrid cgroup layout; without the (nearly empty) v2 hierarchy it works.
@@ -52,7 +52,7 @@ class Runtime:
     def __init__(self, name, folder):
         self.name = name
         self.root = pathlib.Path(folder) / f"root-{name}"
-        self.is_caisson = name in ("namespace", "microvm")
+        self.is_caisson = name in ("namespace", "appkernel", "microvm")
         self.is_vm = name == "microvm"
         self.globals = []  # further global options
         self.env = {}

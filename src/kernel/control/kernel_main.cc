@@ -19,6 +19,7 @@
 #include "kernel.pb.h"
 #include "kernel/control/confine.h"
 #include "kernel/control/descriptors.h"
+#include "kernel/control/host_mounts.h"
 #include "kernel/control/messages.h"
 #include "kernel/control/start_process.h"
 #include "kernel/fs/host/host_fs.h"
@@ -29,23 +30,34 @@
 #include "kernel/signal/send.h"
 #include "kernel/syscalls/table.h"
 #include "kernel/task/kernel.h"
-
+#include "kernel/tty/terminal.h"
 namespace caisson::kernel {
 namespace {
 
 // Tells the control loop that a process has ended.
 class EndWatch : public Waiter {
  public:
-  EndWatch(std::shared_ptr<ThreadGroup> group, int event) : group_(std::move(group)), event_(event) { group_->exited.add(*this); }
+  EndWatch(const Kernel::Started& started, int event) : group_(started.group), terminal_(started.terminal), event_(event) {
+    group_->exited.add(*this);
+  }
   ~EndWatch() override { group_->exited.remove(*this); }
   void notify(Events) override {
     const uint64_t one = 1;
     [[maybe_unused]] ssize_t ignored = write(event_, &one, sizeof one);
   }
   ThreadGroup& group() { return *group_; }
+  // Once the process has ended: its output has reached the engine's terminal (or somebody else still holds that open, or reads nothing: two
+  // seconds are enough then).
+  bool delivered() {
+    if (!terminal_ || terminal_->output_over()) return true;
+    if (patience_.is_never()) patience_ = Deadline::after(2'000'000'000);
+    return patience_.left() == 0;
+  }
 
  private:
   std::shared_ptr<ThreadGroup> group_;
+  std::shared_ptr<Terminal> terminal_;
+  Deadline patience_;
   int event_;
 };
 
@@ -64,15 +76,15 @@ class Server {
         signals_(std::move(signals)),
         ended_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
-  int serve(std::shared_ptr<ThreadGroup> init, const std::function<void()>& go) {
-    EndWatch watch(std::move(init), ended_.get());
-    go();
+  int serve(const Kernel::Started& init) {
+    EndWatch watch(init, ended_.get());
+    init.go();
     for (;;) {
       std::vector<pollfd> entries = {{signals_.get(), POLLIN, 0}, {ended_.get(), POLLIN, 0}, {control_.get(), POLLIN, 0}};
       for (const auto& [fd, channel] : channels_) entries.push_back({fd, POLLIN, 0});
-      if (poll(entries.data(), entries.size(), -1) < 0 && errno != EINTR) return 125;
+      if (poll(entries.data(), entries.size(), std::exchange(draining_, false) ? 1 : -1) < 0 && errno != EINTR) return 125;
       if (entries[1].revents != 0) drain();
-      if (std::optional<int> status = outcome(watch.group())) {
+      if (std::optional<int> status = outcome(watch)) {
         tell_ends();
         return *status;
       }
@@ -90,15 +102,22 @@ class Server {
     [[maybe_unused]] ssize_t ignored = read(ended_.get(), &count, sizeof count);
   }
 
-  std::optional<int> outcome(ThreadGroup& group) {
-    std::lock_guard guard(kernel_.tasks);
-    if (!group.zombie) return std::nullopt;
+  std::optional<int> outcome(EndWatch& watch) {
+    ThreadGroup& group = watch.group();
+    {
+      std::lock_guard guard(kernel_.tasks);
+      if (!group.zombie) return std::nullopt;
+    }
+    if (!watch.delivered()) {
+      draining_ = true;
+      return std::nullopt;
+    }
     return group.exit.code == CLD_EXITED ? group.exit.status : 128 + group.exit.status;
   }
 
   void tell_ends() {
     for (auto it = channels_.begin(); it != channels_.end();) {
-      const std::optional<int> status = it->second.process ? outcome(it->second.process->group()) : std::nullopt;
+      const std::optional<int> status = it->second.process ? outcome(*it->second.process) : std::nullopt;
       if (!status) {
         ++it;
         continue;
@@ -156,7 +175,7 @@ class Server {
       return;
     }
     (void)send_message(channel.socket.get(), MessageKind::Started, started->group->pid);
-    channel.process = std::make_unique<EndWatch>(started->group, ended_.get());
+    channel.process = std::make_unique<EndWatch>(*started, ended_.get());
     started->go();
   }
 
@@ -164,10 +183,17 @@ class Server {
   Container& container_;
   UniqueFd control_, signals_, ended_;
   std::map<int, ExecChannel> channels_;
+  bool draining_ = false;  // a process has ended, its terminal's output is on its way
 };
 
 Result<void> mount_all(Kernel& kernel, Container& container, const v1::Start& start) {
   const std::unique_ptr<Task> setup = make_setup_task(kernel, container);
+  const auto is_ours = [&](std::string_view point) {
+    for (const v1::Start::Mount& mount : start.mounts())
+      if (point == mount.destination() || (point.starts_with(mount.destination()) && point[mount.destination().size()] == '/')) return true;
+    return false;
+  };
+  import_host_mounts(*setup, container, parse_mountinfo(TRY(read_host_proc("self/mountinfo"))), is_ours);
   for (const v1::Start::Mount& mount : start.mounts()) {
     Result<MountRef> mounted = mount_in_container(*setup, mount.destination(), mount.type(), mount.source(), mount.options());
     if (mounted) continue;
@@ -189,7 +215,12 @@ Result<std::unique_ptr<Container>> make_container(const v1::Start& start) {
   if (!root) return host_errno();
   const auto fs = TRY(HostFileSystem::create(std::move(root)));
   const auto dentry = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
-  const MountRef mount = TRY(container->mounts->add(fs, dentry, Path(), 0, "rootfs", ""));
+  // The root's own flags (root.readonly).
+  unsigned long flags = 0;
+  std::string rest;
+  for (const HostMount& each : parse_mountinfo(TRY(read_host_proc("self/mountinfo"))))
+    if (each.point == "/") flags = split_mount_options(each.options, &rest);
+  const MountRef mount = TRY(container->mounts->add(fs, dentry, Path(), flags, "rootfs", ""));
   container->root = {mount, dentry};
   return container;
 }
@@ -202,9 +233,9 @@ UniqueFd block_signals() {
   return UniqueFd(signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
-int give_up(const char* what, Errno error) {
+int give_up(const char* what, Errno error, int errors) {
   // Whoever started the container sees its standard error.
-  dprintf(2, "caisson: %s: %s\n", what, strerrordesc_np(error.value));
+  dprintf(errors, "caisson: %s: %s\n", what, strerrordesc_np(error.value));
   klog(LogLevel::Error, "%s: %s", what, strerrordesc_np(error.value));
   return error == Errno(ENOENT) ? 127 : 126;
 }
@@ -223,14 +254,17 @@ Result<int> run() {
   const std::unique_ptr<Kernel> kernel = TRY(Kernel::create());
   const std::unique_ptr<Container> container = TRY(make_container(start));
   TRY(mount_all(*kernel, *container, start));
+  UniqueFd errors(fcntl(2, F_DUPFD_CLOEXEC, 16));
   UniqueFd control(fcntl(kChannelFd, F_DUPFD_CLOEXEC, 16));
   close(kChannelFd);
   Result<Kernel::Started> started = start_with(*kernel, *container, start.process(), take_streams(start.process().preserved()));
   if (!started)
-    return give_up(start.process().arguments_size() > 0 ? start.process().arguments(0).c_str() : "process.args", started.error());
+    return give_up(start.process().arguments_size() > 0 ? start.process().arguments(0).c_str() : "process.args", started.error(),
+                   errors.get());
+  errors.reset();
   Server server(*kernel, *container, std::move(control), std::move(signals));
-  const int status = server.serve(started->group, started->go);
-  started->group.reset();
+  const int status = server.serve(*started);
+  *started = {};
   kernel->shutdown();
   return status;
 }
@@ -242,7 +276,7 @@ int kernel_process_main() {
   umask(0);
   const Result<int> status = run();
   // Nothing is to be tidied up: the PID namespace ends with us.
-  _exit(status ? *status : give_up("the application kernel cannot start", status.error()));
+  _exit(status ? *status : give_up("the application kernel cannot start", status.error(), 2));
 }
 
 }  // namespace caisson::kernel

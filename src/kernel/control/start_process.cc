@@ -62,6 +62,20 @@ void add_home(Kernel& kernel, Container& container, StartProcess& process) {
   process.environment.push_back("HOME=" + home_folder(kernel, container, process.creds->uid));
 }
 
+// As runc: a working folder that is missing is made, by root.
+Result<void> make_cwd(Kernel& kernel, Container& container, const std::string& cwd) {
+  const std::unique_ptr<Task> setup = make_setup_task(kernel, container);
+  if (walk(*setup, AT_FDCWD, cwd, kWalkFolder)) return {};
+  for (size_t end = 1; end <= cwd.size(); ++end) {
+    if (end < cwd.size() && cwd[end] != '/') continue;
+    const std::string part = cwd.substr(0, end);
+    if (walk(*setup, AT_FDCWD, part)) continue;
+    const LastName last = TRY(walk_to_last(*setup, AT_FDCWD, part));
+    (void)TRY(last.folder.inode()->make(*setup, last.name, S_IFDIR | 0755, 0));
+  }
+  return {};
+}
+
 // As runc: who opens /dev/stdout again by its name must be allowed to.
 void give_to(uid_t uid, int fd) {
   struct stat stat;
@@ -112,6 +126,7 @@ Result<Kernel::Started> start_with(Kernel& kernel, Container& container, const v
   process.umask = description.umask() & 0777;
   process.oom_score_adj = description.oom_score_adj();
   for (const v1::Process::Limit& limit : description.limits()) process.limits.push_back({limit.resource(), {limit.soft(), limit.hard()}});
+  TRY(make_cwd(kernel, container, process.cwd));
   add_home(kernel, container, process);
   TRY(add_files(kernel, container, description, std::move(fds), process));
   return kernel.start(container, std::move(process));

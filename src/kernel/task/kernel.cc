@@ -186,6 +186,7 @@ Result<Kernel::Started> Kernel::start(Container& container, StartProcess process
   watch(task->stub->process());
   Started started;
   started.group = task->group;
+  started.terminal = process.terminal;
   auto shared = std::make_shared<std::unique_ptr<Task>>(std::move(task));
   started.go = [shared] {
     if (*shared) start_thread(std::move(*shared));

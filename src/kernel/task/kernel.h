@@ -63,6 +63,7 @@ class Kernel {
   struct Started {
     std::shared_ptr<ThreadGroup> group;
     std::function<void()> go;
+    std::shared_ptr<Terminal> terminal;  // of the process, if it has one
   };
   Result<Started> start(Container& container, StartProcess process);
 
