@@ -11,12 +11,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 #include "appkernel/sandbox.h"
 #include "containerd.pb.h"
 #include "host/files.h"
 #include "microvm/vm_sandbox.h"
 #include "oci/parse.h"
+#include "rpc/ttrpc.h"
 #include "sandbox/leftovers.h"
 #include "sandbox/process.h"
 #include "shim/arguments.h"
@@ -136,20 +138,47 @@ Result<void> start(const Arguments& arguments, char** argv) {
   return host::write_all(1, bootstrap_answer(request.form, address));
 }
 
+// One container of a pod whose daemon lives: killed and deleted by the daemon. Nothing where the daemon does not know it.
+std::optional<containerd::DeleteResponse> delete_in_pod(const std::string& socket, const std::string& id) {
+  constexpr const char* kService = "containerd.task.v2.Task";
+  constexpr std::chrono::seconds kPatience{10};
+  Result<rpc::Client> client = rpc::Client::connect(socket);
+  if (!client.ok()) return {};
+  containerd::KillRequest kill;
+  kill.set_id(id);
+  kill.set_signal(SIGKILL);
+  kill.set_all(true);
+  containerd::WaitRequest wait;
+  wait.set_id(id);
+  containerd::DeleteRequest request;
+  request.set_id(id);
+  // What has ended already cannot be killed; Delete tells what else is wrong.
+  if (client->call(kService, "Kill", kill.SerializeAsString(), {}, kPatience).ok())
+    (void)client->call(kService, "Wait", wait.SerializeAsString(), {}, kPatience);
+  Result<std::string> answer = client->call(kService, "Delete", request.SerializeAsString(), {}, kPatience);
+  containerd::DeleteResponse response;
+  if (!answer.ok() || !response.ParseFromString(*answer)) return {};
+  return response;
+}
+
 // After the daemon has died, or to be sure that it is gone: frees everything of the container.
 Result<void> remove(const Arguments& arguments) {
   std::string bundle = bundle_of(arguments);
   Result<std::string> config = host::read_file(bundle + "/config.json");
   std::string group = config.ok() ? group_of(*config, arguments.id) : arguments.id;
-  // Of a pod's containers only the one that the sandbox is named after takes the sandbox with it; others die with their own cgroup.
-  if (group == arguments.id) {
-    TRY(sandbox::free_sandbox_folder(sandbox_folder(arguments.namespace_, group)));
-    unlink(socket_path(kSocketFolder, arguments.address, arguments.namespace_, group).c_str());
-  }
-  TRY(unmount_rootfs(bundle));
+  const std::string socket = socket_path(kSocketFolder, arguments.address, arguments.namespace_, group);
   containerd::DeleteResponse response;
   response.set_exit_status(128 + SIGKILL);
   *response.mutable_exited_at() = timestamp(now_unix_nanos());
+  // Of a pod's containers only the one that the sandbox is named after takes the sandbox with it. What the daemon of another has left
+  // behind, if it is dead, goes with that.
+  if (group == arguments.id) {
+    TRY(sandbox::free_sandbox_folder(sandbox_folder(arguments.namespace_, group)));
+    unlink(socket.c_str());
+  } else if (auto deleted = delete_in_pod(socket, arguments.id)) {
+    response = std::move(*deleted);
+  }
+  TRY(unmount_rootfs(bundle));
   return host::write_all(1, response.SerializeAsString());
 }
 

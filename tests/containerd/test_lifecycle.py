@@ -169,6 +169,20 @@ def test_shim_delete_of_what_is_not_there_leaves_the_pod_alone(network, make_pod
     assert pod.exec(pod.start(["sleep", "1000"]), "echo", "new").stdout == "new\n"
 
 
+@OURS
+def test_shim_delete_of_one_container_of_a_pod(make_pod, clean, runtime_name):
+    """It is killed and freed by the pod's shim; the pod and its other containers live on."""
+    pod = make_pod()
+    first, second = pod.start(["sleep", "1000"]), pod.start(["sleep", "1000"])
+    bundle = clean.folder / "state/io.containerd.runtime.v2.task/k8s.io" / second
+    done = subprocess.run([clean.bin / "containerd-shim-caisson-v2", "-namespace", "k8s.io", "-address", clean.address, "-id", second, "delete"], cwd=bundle,
+                          capture_output=True, check=True, timeout=60)
+    assert done.stderr == b"" and b"\x10\x89\x01" in done.stdout, f"not exit status 137: {done.stdout}"
+    assert pod.exec(first, "echo", "alive").stdout == "alive\n"
+    assert not os.path.ismount(bundle / "rootfs")
+    wait_for(lambda: pod.crictl.json("inspect", second)["status"]["state"] == "CONTAINER_EXITED", "containerd to hear of the end")
+
+
 @pytest.mark.runtimes("microvm")
 def test_example_compare_kernels(clean, runtime_name):
     done = subprocess.run([REPOSITORY / "examples/compare-kernels", "--address", clean.address], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
