@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "container/credentials.h"
 #include "kernel/control/descriptors.h"
 
@@ -115,6 +116,10 @@ Result<void> divide(oci::Spec& spec, kernel::v1::Start& start) {
   drop_paths(spec.linux_.masked_paths);
   drop_paths(spec.linux_.readonly_paths);
   // A filter of the guest's system calls says nothing of those that the kernel makes for it.
+  if (spec.linux_.seccomp)
+    log::warning(
+        "linux.seccomp: not applied to processes under the application kernel yet; the calls that it allows go to that kernel, not to the "
+        "host's");
   spec.linux_.seccomp.reset();
   // The kernel is the first process of a PID namespace of its own, and ends all that is in it.
   auto& namespaces = spec.linux_.namespaces;

@@ -84,6 +84,8 @@ void LocalContainer::run_exec(const v1::ExecProcessRequest& request, std::shared
   };
   if (auto may = may_exec(request.ignore_paused()); !may) return failed(std::move(may).error());
   container::ExecOptions options{.cgroup = request.cgroup(), .ignore_paused = request.ignore_paused()};
+  if (core_->options.keeper && std::holds_alternative<Created>(state_))
+    return failed(make_error(EINVAL, "cannot exec in container {}: its kernel begins with its start; start it first", id_));
   if (core_->options.keeper)
     if (auto prepared = core_->options.keeper->prepare_exec(id_, *process, *stdio, options); !prepared)
       return failed(std::move(prepared).error());
