@@ -153,8 +153,8 @@ void guest_rules(Program& p) {
     p.require(BPF_JGT, 11, true);
     p.give(SECCOMP_RET_ALLOW);
   });
-  for (uint32_t number : {SYS_sched_yield, SYS_rseq, SYS_membarrier, SYS_getcpu, SYS_gettimeofday, SYS_time, SYS_msync,
-                          SYS_mlock, SYS_munlock})
+  for (uint32_t number :
+       {SYS_sched_yield, SYS_rseq, SYS_membarrier, SYS_getcpu, SYS_gettimeofday, SYS_time, SYS_msync, SYS_mlock, SYS_munlock})
     p.allow_if_equal(number);
   p.give(SECCOMP_RET_TRAP);
 }
