@@ -118,8 +118,11 @@ Result<long> sys_mincore(Task& task, unsigned long address, unsigned long length
   if (address % kPage != 0) return Errno(EINVAL);
   if (length > (1ULL << 40)) return Errno(ENOMEM);
   // "All there": which pages of shared files are in memory is nobody's business here.
-  const std::vector<unsigned char> all((length + kPage - 1) / kPage, 1);
-  TRY(task.write_bytes(to.address(), all.data(), all.size()));
+  std::array<unsigned char, kPage> all;
+  all.fill(1);
+  const uint64_t pages = (length + kPage - 1) / kPage;
+  for (uint64_t done = 0; done < pages; done += all.size())
+    TRY(task.write_bytes(to.address() + done, all.data(), std::min<uint64_t>(all.size(), pages - done)));
   return 0L;
 }
 
