@@ -3,6 +3,7 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <array>
 
 #include "kernel/platform/stub_thread.h"
 #include "kernel/stub/layout.h"
