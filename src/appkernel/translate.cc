@@ -1,28 +1,14 @@
 #include "appkernel/translate.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 
 #include "base/log.h"
 #include "container/credentials.h"
 #include "kernel/control/descriptors.h"
+#include "oci/names.h"
 
 namespace caisson::appkernel {
 namespace {
-
-struct Name {
-  std::string_view name;
-  int value;
-};
-constexpr Name kLimits[] = {
-    {"RLIMIT_AS", RLIMIT_AS},           {"RLIMIT_CORE", RLIMIT_CORE},         {"RLIMIT_CPU", RLIMIT_CPU},
-    {"RLIMIT_DATA", RLIMIT_DATA},       {"RLIMIT_FSIZE", RLIMIT_FSIZE},       {"RLIMIT_LOCKS", RLIMIT_LOCKS},
-    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK}, {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE}, {"RLIMIT_NICE", RLIMIT_NICE},
-    {"RLIMIT_NOFILE", RLIMIT_NOFILE},   {"RLIMIT_NPROC", RLIMIT_NPROC},       {"RLIMIT_RSS", RLIMIT_RSS},
-    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},   {"RLIMIT_RTTIME", RLIMIT_RTTIME},     {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
-    {"RLIMIT_STACK", RLIMIT_STACK},
-};
 
 // What the kernel process begins with. It drops most of it before a guest runs (src/kernel/control/confine.cc); CAP_SYS_ADMIN is for its
 // own /proc.
@@ -83,10 +69,10 @@ Result<kernel::v1::Process> describe_process(const oci::Process& process) {
   to.set_no_new_privileges(process.no_new_privileges);
   for (size_t index = 0; index < process.rlimits.size(); ++index) {
     const oci::Rlimit& limit = process.rlimits[index];
-    const auto* row = std::find_if(std::begin(kLimits), std::end(kLimits), [&](const Name& name) { return name.name == limit.type; });
-    if (row == std::end(kLimits)) return make_error(EINVAL, "process.rlimits[{}]: \"{}\" is not a resource limit", index, limit.type);
+    const oci::NamedValue* row = oci::find_name(oci::kRlimits, limit.type);
+    if (row == nullptr) return make_error(EINVAL, "process.rlimits[{}]: \"{}\" is not a resource limit", index, limit.type);
     auto* added = to.add_limits();
-    added->set_resource(row->value);
+    added->set_resource(static_cast<int32_t>(row->value));
     added->set_soft(limit.soft);
     added->set_hard(limit.hard);
   }

@@ -6,7 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/lifecycle.h"
+#include "oci/annotations.h"
+#include "oci/names.h"
 #include "oci/parse.h"
+#include "oci/reader.h"
 
 namespace caisson::cli {
 namespace {
@@ -42,12 +45,12 @@ Result<Bundle> read_bundle(const std::string& path, uint32_t listen_fds) {
 
 Result<std::string> chosen_isolation(const std::string& option, const oci::Spec& spec, const std::string& configured) {
   if (!option.empty()) return option;
-  auto annotation = spec.annotations.find(kIsolationAnnotation);
+  auto annotation = spec.annotations.find(std::string(oci::kIsolationAnnotation));
   if (annotation == spec.annotations.end()) return configured.empty() ? std::string("auto") : configured;
   const std::string& value = annotation->second;
-  if (value != "auto" && value != "microvm" && value != "appkernel" && value != "namespace")
-    return make_error(EINVAL, "config.json: annotations[\"{}\"]: must be auto, microvm, appkernel or namespace, is \"{}\"",
-                      kIsolationAnnotation, value);
+  if (!oci::contains(oci::kIsolationValues, value))
+    return make_error(EINVAL, "config.json: annotations[\"{}\"]: must be {}, is \"{}\"", oci::kIsolationAnnotation,
+                      oci::list_names(oci::kIsolationValues), value);
   return value;
 }
 

@@ -1,6 +1,9 @@
 #include "cli/command.h"
 
 #include "base/log.h"
+#include "oci/annotations.h"
+#include "oci/names.h"
+#include "oci/reader.h"
 
 namespace caisson::cli {
 namespace {
@@ -65,9 +68,8 @@ Result<void> Context::parse() {
   TRY(log::configure(globals.log, globals.log_format == "json" ? log::Format::Json : log::Format::Text,
                      globals.debug ? log::Level::Debug : log::Level::Warning));
   log::repeat_no_warning();
-  if (!globals.isolation.empty() && globals.isolation != "auto" && globals.isolation != "microvm" && globals.isolation != "appkernel" &&
-      globals.isolation != "namespace")
-    return make_error(EINVAL, "--isolation {}: must be auto, microvm, appkernel or namespace", globals.isolation);
+  if (!globals.isolation.empty() && !oci::contains(oci::kIsolationValues, globals.isolation))
+    return make_error(EINVAL, "--isolation {}: must be {}", globals.isolation, oci::list_names(oci::kIsolationValues));
   if (globals.root.empty()) return Error(EINVAL, "--root must not be empty");
   parsed_ = true;
   return {};

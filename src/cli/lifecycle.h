@@ -13,7 +13,6 @@
 
 namespace caisson::cli {
 
-inline constexpr const char* kIsolationAnnotation = "io.caisson.isolation";
 // For create and start, which run hooks that may have no timeout of their own.
 inline constexpr std::chrono::minutes kHookTimeout{10};
 // For a question that a sandbox answers from memory.

@@ -10,36 +10,10 @@
 
 #include "base/log.h"
 #include "host/files.h"
+#include "oci/names.h"
 
 namespace caisson::container {
 namespace {
-
-struct Name {
-  std::string_view name;
-  int value;
-};
-constexpr Name kRlimits[] = {
-    {"RLIMIT_AS", RLIMIT_AS},           {"RLIMIT_CORE", RLIMIT_CORE},         {"RLIMIT_CPU", RLIMIT_CPU},
-    {"RLIMIT_DATA", RLIMIT_DATA},       {"RLIMIT_FSIZE", RLIMIT_FSIZE},       {"RLIMIT_LOCKS", RLIMIT_LOCKS},
-    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK}, {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE}, {"RLIMIT_NICE", RLIMIT_NICE},
-    {"RLIMIT_NOFILE", RLIMIT_NOFILE},   {"RLIMIT_NPROC", RLIMIT_NPROC},       {"RLIMIT_RSS", RLIMIT_RSS},
-    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},   {"RLIMIT_RTTIME", RLIMIT_RTTIME},     {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
-    {"RLIMIT_STACK", RLIMIT_STACK},
-};
-constexpr Name kPolicies[] = {{"SCHED_OTHER", 0}, {"SCHED_FIFO", 1}, {"SCHED_RR", 2},      {"SCHED_BATCH", 3},
-                              {"SCHED_ISO", 4},   {"SCHED_IDLE", 5}, {"SCHED_DEADLINE", 6}};
-constexpr Name kSchedulerFlags[] = {{"SCHED_FLAG_RESET_ON_FORK", 0x01}, {"SCHED_FLAG_RECLAIM", 0x02},
-                                    {"SCHED_FLAG_DL_OVERRUN", 0x04},    {"SCHED_FLAG_KEEP_POLICY", 0x08},
-                                    {"SCHED_FLAG_KEEP_PARAMS", 0x10},   {"SCHED_FLAG_UTIL_CLAMP_MIN", 0x20},
-                                    {"SCHED_FLAG_UTIL_CLAMP_MAX", 0x40}};
-constexpr Name kIoClasses[] = {{"IOPRIO_CLASS_RT", 1}, {"IOPRIO_CLASS_BE", 2}, {"IOPRIO_CLASS_IDLE", 3}};
-
-template <size_t N>
-const Name* find(const Name (&table)[N], std::string_view name) {
-  for (const Name& row : table)
-    if (row.name == name) return &row;
-  return nullptr;
-}
 
 // sched_setattr(2)'s argument; the headers here have none.
 struct SchedulerAttributes {
@@ -54,7 +28,7 @@ struct SchedulerAttributes {
 Result<void> apply_rlimits(pid_t pid, const oci::Process& process) {
   for (size_t index = 0; index < process.rlimits.size(); ++index) {
     const oci::Rlimit& limit = process.rlimits[index];
-    const Name* row = find(kRlimits, limit.type);
+    const oci::NamedValue* row = oci::find_name(oci::kRlimits, limit.type);
     if (row == nullptr) return make_error(EINVAL, "process.rlimits[{}]: \"{}\" is not a resource limit", index, limit.type);
     const rlimit value{limit.soft, limit.hard};
     if (prlimit(pid, static_cast<__rlimit_resource>(row->value), &value, nullptr) != 0)
@@ -76,7 +50,7 @@ Result<void> apply_oom_score(pid_t pid, const oci::Process& process) {
 }
 
 Result<void> apply_scheduler(pid_t pid, const oci::Scheduler& scheduler) {
-  const Name* policy = find(kPolicies, scheduler.policy);
+  const oci::NamedValue* policy = oci::find_name(oci::kSchedulerPolicies, scheduler.policy);
   if (policy == nullptr) return make_error(EINVAL, "process.scheduler.policy: \"{}\" is not a policy", scheduler.policy);
   SchedulerAttributes attributes;
   attributes.policy = static_cast<uint32_t>(policy->value);
@@ -86,7 +60,7 @@ Result<void> apply_scheduler(pid_t pid, const oci::Scheduler& scheduler) {
   attributes.deadline = scheduler.deadline;
   attributes.period = scheduler.period;
   for (const std::string& name : scheduler.flags) {
-    const Name* flag = find(kSchedulerFlags, name);
+    const oci::NamedValue* flag = oci::find_name(oci::kSchedulerFlags, name);
     if (flag == nullptr) return make_error(EINVAL, "process.scheduler.flags: \"{}\" is not a flag", name);
     attributes.flags |= static_cast<uint64_t>(flag->value);
   }
@@ -95,10 +69,10 @@ Result<void> apply_scheduler(pid_t pid, const oci::Scheduler& scheduler) {
 }
 
 Result<void> apply_io_priority(pid_t pid, const oci::IoPriority& priority) {
-  const Name* row = find(kIoClasses, priority.class_name);
+  const oci::NamedValue* row = oci::find_name(oci::kIoPriorityClasses, priority.class_name);
   if (row == nullptr) return make_error(EINVAL, "process.ioPriority.class: \"{}\" is not a class", priority.class_name);
   constexpr int kWhoProcess = 1, kClassShift = 13;
-  if (syscall(SYS_ioprio_set, kWhoProcess, pid, row->value << kClassShift | priority.priority) != 0)
+  if (syscall(SYS_ioprio_set, kWhoProcess, pid, static_cast<int>(row->value) << kClassShift | priority.priority) != 0)
     return errno_error("process.ioPriority: cannot set {}", priority.class_name);
   return {};
 }
