@@ -34,10 +34,23 @@ Error cannot_be_added(const host::Network& network) {
       names);
 }
 
+// Frames of what is taken over never reach the namespace's own stack again: done to the node's, it would cut the node off.
+Result<void> refuse_the_nodes(const host::NamespaceType& type, int ns, const std::string& path) {
+  for (const char* process : {"self", "1"}) {
+    auto theirs = host::open_namespace(type, fmt::format("/proc/{}/ns/{}", process, type.file));
+    if (!theirs.ok()) continue;  // PID 1's is not always shown, and what cannot be opened cannot be entered
+    if (TRY(host::same_namespace(ns, theirs->get())))
+      return make_error(EINVAL, "{} is the node's own network namespace: a virtual machine takes over what a pod's has, never the node's",
+                        path);
+  }
+  return {};
+}
+
 // Runs in a worker: it enters the namespace and ends there.
 Result<host::WorkerOutput> take_over(const std::string& path, const TakeOver& options) {
   const host::NamespaceType* type = host::find_namespace_type("network");
   UniqueFd ns = TRY(host::open_namespace(*type, path));
+  TRY(refuse_the_nodes(*type, ns.get(), path));
   TRY(host::join_namespace(ns.get(), CLONE_NEWNET, path));
   host::Network network = TRY(host::read_network());
   auto is_known = [&](const std::string& name) {
