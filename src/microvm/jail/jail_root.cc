@@ -123,6 +123,10 @@ Result<void> put_devices(const JailSpec& spec) {
 Result<void> make_root(const JailSpec& spec, const std::vector<Piece>& pieces) {
   UniqueFd root = TRY(host::make_filesystem("tmpfs", "caisson-jail", {"mode=0755", "size=256k"}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
   UniqueFd place(open(kJailFolder, O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!place && errno == ENOENT)
+    return make_error(ENOENT,
+                      "{} is not there: in a chroot a virtual machine cannot be jailed; run Caisson in a root of its mount namespace",
+                      kJailFolder);
   if (!place) return errno_error("cannot open {}", kJailFolder);
   TRY(host::attach_mount(root.get(), place.get()));
   if (fchdir(root.get()) != 0) return errno_error("cannot enter a jail's root");

@@ -239,8 +239,12 @@ class Qemu : public Hypervisor {
 
   // Before any of them executes anything.
   Result<void> note_processes() {
-    for (const JailedProcess* process : {virtiofsd_.get(), qemu_.get()})
-      if (process != nullptr) leftovers_.processes.push_back({process->pid(), TRY(host::process_start_time(process->pid()))});
+    for (const JailedProcess* process : {virtiofsd_.get(), qemu_.get()}) {
+      if (process == nullptr) continue;
+      auto start = host::process_start_time(process->pid());
+      if (!start.ok() && start.error().code() == ESRCH) continue;  // its preparation has failed: why is on its way to fail()
+      leftovers_.processes.push_back({process->pid(), TRY(std::move(start))});
+    }
     return save_(leftovers_);
   }
 
