@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from harness import leftovers as leftovers_module  # noqa: E402
+from harness import network  # noqa: E402
 from harness import runtime as runtime_module  # noqa: E402
 from harness.bundle import Bundle  # noqa: E402
 from harness.container import ConsoleSocket, Container  # noqa: E402
@@ -134,6 +135,16 @@ def make_container(runtime, scratch, marker, leftovers):
 @pytest.fixture
 def container(make_container, bundle):
     return make_container(bundle)
+
+
+@pytest.fixture
+def netns(marker):
+    """The name of a network namespace whose loopback interface is up."""
+    name = f"{marker}n"
+    network.ip("netns", "add", name)
+    network.ip("-n", name, "link", "set", "lo", "up")
+    yield name
+    network.ip("netns", "del", name)
 
 
 @pytest.fixture

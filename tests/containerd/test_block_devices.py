@@ -9,8 +9,8 @@ import ttrpc
 from harness.waiting import wait_for
 from images import BUSYBOX
 from node import RUNTIME_TYPES
+from shim import TASK, Shim
 from test_lifecycle import below
-from test_sandbox_api import TASK, Shim
 
 ALL = pytest.mark.runtimes("runc", "namespace", "microvm")
 OURS = pytest.mark.runtimes("namespace", "microvm")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from harness.waiting import wait_for
-from test_sandbox_api import Shim, container_bundle, netns, pod_config  # noqa: F401 (a fixture)
+from shim import Shim, container_bundle, pod_config
 
 MIB = 1 << 20
 LOOK = 'while :; do echo "$(/bin/busybox grep MemTotal /proc/meminfo | /bin/busybox tr -dc 0-9) $(/bin/busybox nproc)"; /bin/busybox sleep 0.3; done'
@@ -15,7 +15,7 @@ class Grown:
 
     def __init__(self, shim, folder, netns, marker):
         self.shim, self.folder, self.netns, self.marker, self.count = shim, folder, netns, marker, 0
-        shim.pod("CreateSandbox", {2: str(shim.bundle), 4: pod_config(f"{marker}host"), 5: netns})
+        shim.pod("CreateSandbox", {2: str(shim.bundle), 4: pod_config(f"{marker}host"), 5: f"/run/netns/{netns}"})
         self.pid = shim.pod("StartSandbox")[1][0]
 
     def add(self, args, memory_mib=0, cpus=0.0):

@@ -10,12 +10,12 @@ import time
 import pytest
 from harness.runtime import REPOSITORY
 from harness.waiting import wait_for, wait_for_exit
+from hostile import MIB, private_bytes
 from images import BUSYBOX
 from node import RUNTIME_TYPES
 
 ALL = pytest.mark.runtimes("runc", "namespace", "microvm")
 OURS = pytest.mark.runtimes("namespace", "microvm")
-MIB = 1 << 20
 
 
 def status_of(node, name):
@@ -96,10 +96,7 @@ def test_a_shim_is_small(clean, runtime_name, name, record_property):
     """At most 2 MiB of private memory, idle, beside another shim (whose program's pages it shares). runc's own is measured beside it and not judged."""
     for number in range(2):
         start(clean, runtime_name, f"{name}{number}", "sleep", "1000")
-    private = []
-    for pid in clean.shims():
-        rows = dict(line.split(":") for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
-        private.append(sum(int(rows[key].split()[0]) for key in ("Private_Clean", "Private_Dirty")) << 10)
+    private = [private_bytes(pid, ("Private_Clean", "Private_Dirty")) for pid in clean.shims()]
     print(f"{runtime_name}: private memory of the shims: {[f'{size / MIB:.2f} MiB' for size in private]}")
     record_property("shim_private_bytes", max(private))
     assert len(private) == 2

@@ -1,15 +1,13 @@
 """Hostile pods: every container of the pod is in it, and what they do together is their own machine's."""
 
-import os
 import pathlib
 import signal
-import time
 
 import pytest
 from harness import runtime
 from harness.waiting import wait_for
+from hostile import MIB, NodeTables, private_bytes, remove_within, still_serves
 
-MIB = 1 << 20
 EVERY_CAPABILITY = {"linux": {"security_context": {"capabilities": {"add_capabilities": ["ALL"]}, "namespace_options": {"pid": 1}}}}
 # hostPID: in a micro-VM the guest's own processes, the agent among them.
 BESIDE_THE_AGENT = {"linux": {"security_context": {"capabilities": {"add_capabilities": ["ALL"]}, "namespace_options": {"pid": 2}}}}
@@ -21,19 +19,6 @@ def offender_mount():
     if not program.exists():
         pytest.skip(f"{program} is not built")
     return [{"host_path": str(program), "container_path": "/offender", "readonly": True}]
-
-
-def still_serves(pod, container, seconds):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert pod.exec(container, "echo", "alive").stdout == "alive\n"
-
-
-def remove_within(pod, seconds):
-    begin = time.monotonic()
-    pod.remove()
-    assert time.monotonic() - begin < seconds
-    pod.remove = lambda: None
 
 
 @pytest.mark.runtimes("microvm")
@@ -60,14 +45,6 @@ def test_a_pod_that_forges_agent_messages(network, make_pod, clean, runtime_name
     assert exit_status(shim) in (None, 0, signal.SIGKILL)
     remove_within(offender, 60)
     still_serves(victim, answering, 0.5)
-
-
-def private_bytes(pid):
-    try:
-        rows = dict(line.split(":") for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return int(rows["Private_Dirty"].split()[0]) << 10
 
 
 def exit_status(pid):
@@ -108,21 +85,14 @@ def test_a_pod_whose_containers_use_something_up_together(network, make_pod, cle
     shared.mkdir()
     victim, offender = make_pod(), make_pod()
     answering = victim.start(["sleep", "1000"])
-    processes = len([entry for entry in os.listdir("/proc") if entry.isdigit()])
-    sockets = used_sockets()
+    node = NodeTables()
     for _ in range(3):
         container = offender.create(["sh", "-c", script], mounts=[{"host_path": str(shared), "container_path": "/v"}])
         offender.crictl.call("start", container, check=False)  # the machine may have nothing left for the next one
     still_serves(victim, answering, 3)
-    assert len([entry for entry in os.listdir("/proc") if entry.isdigit()]) < processes + 200
-    assert used_sockets() < sockets + 500
+    node.have_not_grown()
     remove_within(offender, 60)
     still_serves(victim, answering, 0.5)
-
-
-def used_sockets():
-    words = pathlib.Path("/proc/net/sockstat").read_text().split()
-    return int(words[words.index("used") + 1])
 
 
 @pytest.mark.runtimes("microvm")

@@ -1,60 +1,15 @@
 """containerd's Sandbox API, spoken to the shim directly: a pod without a pause container, and containers in it by the task API."""
 
 import os
-import pathlib
-import subprocess
 import threading
 
 import pytest
 import ttrpc
-from harness.bundle import Bundle
-from harness.runtime import caisson_binary
 from harness.waiting import wait_for
+from shim import POD, Shim, container_bundle, pod_config
 
 RUNTIMES = pytest.mark.runtimes("namespace", "microvm")
-POD, TASK = "containerd.runtime.sandbox.v1.Sandbox", "containerd.task.v3.Task"
 NOT_FOUND, UNIMPLEMENTED = 5, 12
-
-
-class Shim:
-    """One shim, started by hand as containerd starts it."""
-
-    def __init__(self, folder, pod_id, isolation, config_body=""):
-        self.folder, self.id = pathlib.Path(folder), pod_id
-        self.bundle = self.folder / "pod"
-        self.bundle.mkdir()
-        self.log = self.bundle / "log"  # containerd makes a fifo of that name
-        self.log.touch()
-        options = ttrpc.message({2: "", 3: f'isolation = "{isolation}"\n{config_body}'})
-        self.options = ttrpc.message({1: "runtimeoptions.v1.Options", 2: options})
-        done = subprocess.run(self.argv("start"), cwd=self.bundle, input=self.options, capture_output=True, env={**os.environ, "TTRPC_ADDRESS": ""}, timeout=60)
-        assert done.returncode == 0, done.stderr
-        self.socket = done.stdout.decode().removeprefix("unix://")
-        self.client = ttrpc.Client(self.socket)
-
-    def argv(self, command):
-        program = pathlib.Path(caisson_binary()).parent / "containerd-shim-caisson-v2"
-        return [program, "-namespace", "ct", "-id", self.id, "-address", self.folder / "containerd.sock", command]
-
-    def pod(self, method, fields=None, **options):
-        return self.client.call(POD, method, {1: self.id, **(fields or {})}, **options)
-
-    def task(self, method, fields, **options):
-        return self.client.call(TASK, method, fields, **options)
-
-    def remove(self):
-        """What containerd does at last, whatever has become of the shim."""
-        self.client.close()
-        subprocess.run(self.argv("delete"), cwd=self.bundle, capture_output=True, check=False, timeout=60)
-
-
-@pytest.fixture
-def netns(marker):
-    name = f"{marker}net"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
-    yield f"/run/netns/{name}"
-    subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 @pytest.fixture
@@ -64,26 +19,9 @@ def shim(runtime_name, folder, marker, leftovers):
     made.remove()
 
 
-def pod_config(hostname):
-    """A kubelet's PodSandboxConfig as the options of CreateSandbox."""
-    return {1: "runtime.v1.PodSandboxConfig", 2: ttrpc.message({2: hostname})}
-
-
-def container_bundle(folder, pod_id, pid, netns, args):
-    bundle = Bundle(folder)
-    bundle.add_busybox()
-    bundle.spec.pop("hostname")
-    bundle.process["args"] = args
-    bundle.spec["annotations"] = {"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": pod_id}
-    paths = {"network": netns, "ipc": f"/proc/{pid}/ns/ipc", "uts": f"/proc/{pid}/ns/uts"}
-    bundle.linux["namespaces"] = [{"type": kind, **({"path": paths[kind]} if kind in paths else {})} for kind in ("pid", "network", "ipc", "uts", "mount")]
-    bundle.write()
-    return bundle
-
-
 @RUNTIMES
 def test_a_pod_from_creation_to_shutdown(shim, netns, folder, marker):
-    shim.pod("CreateSandbox", {2: str(shim.bundle), 4: pod_config(f"{marker}host"), 5: netns})
+    shim.pod("CreateSandbox", {2: str(shim.bundle), 4: pod_config(f"{marker}host"), 5: f"/run/netns/{netns}"})
     with pytest.raises(ttrpc.TtrpcError) as twice:
         shim.pod("CreateSandbox", {2: str(shim.bundle)})
     assert "already exists" in str(twice.value)
@@ -135,7 +73,7 @@ def is_served(path):
 
 @RUNTIMES
 def test_a_killed_machine_or_holder_ends_the_pod(shim, netns):
-    shim.pod("CreateSandbox", {2: str(shim.bundle), 4: pod_config("x"), 5: netns})
+    shim.pod("CreateSandbox", {2: str(shim.bundle), 4: pod_config("x"), 5: f"/run/netns/{netns}"})
     pid = shim.pod("StartSandbox")[1][0]
     os.kill(pid, 9)
     assert shim.pod("WaitSandbox")[1][0] == 137

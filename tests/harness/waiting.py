@@ -8,14 +8,14 @@ DEADLINE = 60.0
 
 
 def wait_for(condition, what, deadline=DEADLINE, interval=0.01):
-    """Calls condition until it returns something true, and returns that. Fails with `what` after `deadline` seconds."""
+    """Calls condition until it returns something true, and returns that. Fails with `what` (or what it then returns) after `deadline` seconds."""
     end = time.monotonic() + deadline
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"after {deadline:.0f} s still waiting for {what}")
+            raise AssertionError(f"after {deadline:.0f} s still waiting for {what() if callable(what) else what}")
         time.sleep(interval)
 
 
