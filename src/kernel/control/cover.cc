@@ -13,8 +13,8 @@ namespace {
 Result<Path> find(Task& setup, const std::string& path) { return walk(setup, AT_FDCWD, path); }
 
 Result<void> bind(Task& setup, const Path& source, const Path& point, unsigned long flags) {
-  (void)TRY(setup.fs->mounts->add(source.mount->fs, source.dentry, point, source.mount->flags | flags, source.mount->source,
-                                  source.mount->options));
+  (void)TRY(setup.spaces->mounts->add(source.mount->fs, source.dentry, point, source.mount->flags | flags, source.mount->source,
+                                      source.mount->options));
   return {};
 }
 

@@ -159,7 +159,7 @@ std::string command_of(Task& setup, const ProcSubject& subject, const std::strin
 
 void add_process(Task& setup, const std::shared_ptr<ThreadGroup>& group, Question question, const std::optional<int>& exec,
                  v1::Processes& all) {
-  const ProcSubject subject{group, group->pid, 0};
+  const ProcSubject subject{group, group->pid, 0, group->pids};
   const Result<ProcFacts> facts = gather(setup.kernel, subject);
   if (!facts) return;
   const std::optional<HostStat> host = read_host_stat(*facts, true);

@@ -24,7 +24,8 @@ struct Owner {
   int type = F_OWNER_PID;
   pid_t id = 0;                      // 0: nobody
   std::weak_ptr<ThreadGroup> group;  // of F_OWNER_PID and F_OWNER_TID: numbers are used again
-  std::weak_ptr<PidNamespace> pids;
+  TaskIdRef thread;                  // of F_OWNER_TID
+  TaskIdRef process_group;           // of F_OWNER_PGRP
   Kernel* kernel = nullptr;
   uid_t uid = 0, euid = 0;  // of who chose the owner
   int signal = 0;           // 0: SIGIO, without details
@@ -100,17 +101,16 @@ class Notice : public Waiter, public Alarm {
       info.poll.fd = fd_;
     }
     if (owner.type == F_OWNER_PGRP) {
-      const auto pids = owner.pids.lock();
-      if (!pids) return;
-      for (auto& [pid, group] : pids->groups)
-        if (group->pgid == owner.id && allowed(owner, *group)) send_to_group_locked(*group, info);
+      if (!owner.process_group) return;
+      for (auto& [pid, group] : owner.process_group->space()->groups)
+        if (group->pgid == owner.process_group && allowed(owner, *group)) send_to_group_locked(*group, info);
       return;
     }
     const auto group = owner.group.lock();
     if (!group || !allowed(owner, *group)) return;
     if (owner.type == F_OWNER_PID) return send_to_group_locked(*group, info);
     for (Task* task : group->tasks)
-      if (task->tid == owner.id) return send_to_task_locked(*task, info);
+      if (task->id == owner.thread) return send_to_task_locked(*task, info);
   }
   static bool allowed(const Owner& owner, const ThreadGroup& group) {
     if (owner.euid == 0 || group.tasks.empty()) return true;
@@ -141,18 +141,19 @@ Result<Owner> find_owner(Task& task, int type, pid_t id) {
   if (id == 0) return owner;
   std::lock_guard guard(task.kernel.tasks);
   PidNamespace& pids = *task.group->pids;
-  owner.pids = task.group->pids;
   if (type == F_OWNER_TID) {
     const auto found = pids.tasks.find(id);
     if (found == pids.tasks.end()) return Errno(ESRCH);
     owner.group = found->second->group;
+    owner.thread = found->second->id;
   } else if (type == F_OWNER_PID) {
     const auto found = pids.groups.find(id);
     if (found == pids.groups.end()) return Errno(ESRCH);
     owner.group = found->second;
   } else {
-    const bool any = std::any_of(pids.groups.begin(), pids.groups.end(), [&](const auto& entry) { return entry.second->pgid == id; });
-    if (!any) return Errno(ESRCH);
+    for (const auto& [number, group] : pids.groups)
+      if (number_in(group->pgid, pids) == id) owner.process_group = group->pgid;
+    if (!owner.process_group) return Errno(ESRCH);
   }
   return owner;
 }

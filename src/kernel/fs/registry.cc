@@ -129,7 +129,7 @@ Result<MountRef> mount_file_system(Task& task, const Path& point, std::string_vi
                                    std::string options) {
   const std::shared_ptr<FileSystem> fs = TRY(make_file_system(task, type, options));
   const auto root = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
-  return task.fs->mounts->add(fs, root, point, flags, std::move(source), std::move(options));
+  return task.spaces->mounts->add(fs, root, point, flags, std::move(source), std::move(options));
 }
 
 std::unique_ptr<Task> make_setup_task(Kernel& kernel, Container& container) {
@@ -139,9 +139,9 @@ std::unique_ptr<Task> make_setup_task(Kernel& kernel, Container& container) {
   task->group->container = &container;
   task->group->handlers = std::make_shared<SignalHandlers>();
   task->fds = std::make_shared<FdTable>();
-  task->fs = std::make_shared<FsContext>(container.root, container.root, container.mounts);
+  task->fs = std::make_shared<FsContext>(container.root, container.root);
   task->fs->umask = 0;
-  task->uts = container.uts;
+  task->spaces = container.namespaces();
   auto creds = std::make_shared<Credentials>();
   creds->permitted = creds->effective = creds->bounding = kAllCapabilities;
   task->creds = creds;

@@ -57,7 +57,8 @@ class MessageQueueFile : public AnonymousFile {
 // Queues by name.
 class MessageQueues {
  public:
-  static MessageQueues& get();
+  // Those of the task's IPC namespace.
+  static MessageQueues& get(Task& task);
   std::mutex lock;
   std::map<std::string, std::shared_ptr<MessageQueue>> names;
 };

@@ -2,6 +2,7 @@
 
 #include <sys/sem.h>
 
+#include "kernel/task/current.h"
 #include "kernel/task/kernel.h"
 
 namespace caisson::kernel {
@@ -24,8 +25,7 @@ SemaphoreSet::SemaphoreSet() = default;
 SemaphoreSet::~SemaphoreSet() = default;
 
 IpcTable<SemaphoreSet>& semaphore_sets() {
-  static IpcTable<SemaphoreSet>* const table = new IpcTable<SemaphoreSet>(32000);
-  return *table;
+  return current_task()->spaces->ipc->part<IpcTable<SemaphoreSet>>(IpcNamespace::Semaphores, size_t{32000});
 }
 
 SemaphoreSet::Undo& SemaphoreSet::undo_of(Task& task) {

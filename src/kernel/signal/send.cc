@@ -105,9 +105,9 @@ void send_to_task_locked(Task& task, const abi::SigInfo& info) {
   }
 }
 
-Result<void> send_to_process_group_locked(ThreadGroup& any, int pgid, const abi::SigInfo& info) {
+Result<void> send_to_process_group_locked(const TaskIdRef& pgid, const abi::SigInfo& info) {
   bool found = false;
-  for (auto& [pid, group] : any.pids->groups) {
+  for (auto& [pid, group] : pgid->space()->groups) {
     if (group->pgid != pgid || group->zombie) continue;
     found = true;
     send_to_group_locked(*group, info);

@@ -5,6 +5,7 @@
 
 #include "kernel/abi/signal.h"
 #include "kernel/errno.h"
+#include "kernel/task/namespaces.h"
 
 namespace caisson::kernel {
 
@@ -16,8 +17,8 @@ abi::SigInfo user_signal(int signal, Task* sender);
 
 void send_to_group_locked(ThreadGroup& group, const abi::SigInfo& info);
 void send_to_task_locked(Task& task, const abi::SigInfo& info);
-// To every process of a process group (of the same PID namespace). ESRCH: there is none.
-Result<void> send_to_process_group_locked(ThreadGroup& any, int pgid, const abi::SigInfo& info);
+// To every process of a process group. ESRCH: there is none.
+Result<void> send_to_process_group_locked(const TaskIdRef& pgid, const abi::SigInfo& info);
 // A fault that the guest's own instruction caused: cannot be blocked or ignored.
 void force_signal(Task& task, abi::SigInfo info);
 

@@ -35,7 +35,7 @@ Result<long> remount(Task& task, const Path& target, unsigned long flags, const 
     flags |= split_mount_options(data, &rest) & kMountFlags;
     if (const auto tmpfs = std::dynamic_pointer_cast<Tmpfs>(target.mount->fs)) TRY(tmpfs->remount(TRY(Tmpfs::parse(rest))));
   }
-  task.fs->mounts->set_flags(target.mount, flags & kMountFlags);
+  task.spaces->mounts->set_flags(target.mount, flags & kMountFlags);
   return 0L;
 }
 
@@ -44,7 +44,7 @@ Result<long> bind(Task& task, UserPtr<const char> source_text, const Path& targe
   const std::string text = TRY(task.read_string(source_text));
   const Path source = TRY(walk(task, AT_FDCWD, text));
   if (is_folder(source) != is_folder(target)) return Errno(ENOTDIR);
-  MountTable& mounts = *task.fs->mounts;
+  MountTable& mounts = *task.spaces->mounts;
   if (mounts.all().size() >= kMostMounts) return Errno(ENOSPC);
   const std::vector<MountRef> before = mounts.all();
   const MountRef top =
@@ -71,7 +71,7 @@ Result<long> move(Task& task, UserPtr<const char> source_text, const Path& targe
   const Path source = TRY(walk(task, AT_FDCWD, text));
   if (!is_mount_root(source) || !source.mount->point()) return Errno(EINVAL);
   if (is_folder(source) != is_folder(target)) return Errno(ENOTDIR);
-  TRY(task.fs->mounts->move(source.mount, target));
+  TRY(task.spaces->mounts->move(source.mount, target));
   return 0L;
 }
 
@@ -88,7 +88,7 @@ Result<long> sys_mount(Task& task, UserPtr<const char> source, UserPtr<const cha
   if ((flags & MS_MOVE) != 0) return move(task, source, target);
   const std::string type = TRY(task.read_string(type_text));
   if (!is_folder(target)) return Errno(ENOTDIR);
-  if (task.fs->mounts->all().size() >= kMostMounts) return Errno(ENOSPC);
+  if (task.spaces->mounts->all().size() >= kMostMounts) return Errno(ENOSPC);
   std::string rest;
   const unsigned long more = split_mount_options(TRY(optional_text(task, data_text)), &rest);
   (void)TRY(mount_file_system(task, target, type, TRY(optional_text(task, source)), (flags | more) & kMountFlags, rest));
@@ -102,7 +102,7 @@ Result<long> sys_umount2(Task& task, UserPtr<const char> target_text, int flags)
   const Path target = TRY(walk(task, AT_FDCWD, path, (flags & UMOUNT_NOFOLLOW) != 0 ? kWalkNoFollow : 0));
   if (!is_mount_root(target)) return Errno(EINVAL);
   if (!target.mount->point()) return Errno(EBUSY);  // the root of everything
-  TRY(task.fs->mounts->remove(target.mount, (flags & MNT_DETACH) != 0));
+  TRY(task.spaces->mounts->remove(target.mount, (flags & MNT_DETACH) != 0));
   return 0L;
 }
 
@@ -115,10 +115,10 @@ Result<long> sys_pivot_root(Task& task, UserPtr<const char> new_root_text, UserP
   const Path old_root = task.fs->root();
   if (new_root.mount == old_root.mount || put_old.mount == old_root.mount) return Errno(EBUSY);
   if (!is_mount_root(new_root) || !is_mount_root(old_root)) return Errno(EINVAL);
-  TRY(task.fs->mounts->pivot(new_root, put_old, old_root.mount));
+  TRY(task.spaces->mounts->pivot(new_root, put_old, old_root.mount));
   std::lock_guard guard(task.kernel.tasks);
   for (const auto& [tid, each] : task.group->pids->tasks) {
-    if (!each->fs || each->fs->mounts != task.fs->mounts) continue;
+    if (!each->fs || !each->spaces || each->spaces->mounts != task.spaces->mounts) continue;
     if (each->fs->root() == old_root) each->fs->set_root(new_root);
     if (each->fs->cwd() == old_root) each->fs->set_cwd(new_root);
   }

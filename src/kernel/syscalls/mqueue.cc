@@ -12,10 +12,7 @@
 
 namespace caisson::kernel {
 
-MessageQueues& MessageQueues::get() {
-  static MessageQueues* const queues = new MessageQueues;
-  return *queues;
-}
+MessageQueues& MessageQueues::get(Task& task) { return task.spaces->ipc->part<MessageQueues>(IpcNamespace::PosixQueues); }
 
 Events MessageQueueFile::poll() {
   std::lock_guard guard(queue_->lock);
@@ -76,7 +73,7 @@ Result<long> sys_mq_open(Task& task, UserPtr<const char> at, int flags, unsigned
   if ((flags & O_CREAT) != 0) fresh = TRY(make_queue(task, mode, attributes));
   std::shared_ptr<MessageQueue> queue;
   {
-    MessageQueues& all = MessageQueues::get();
+    MessageQueues& all = MessageQueues::get(task);
     std::lock_guard guard(all.lock);
     auto found = all.names.find(name);
     if (found == all.names.end()) {
@@ -95,7 +92,7 @@ Result<long> sys_mq_open(Task& task, UserPtr<const char> at, int flags, unsigned
 Result<long> sys_mq_unlink(Task& task, UserPtr<const char> at) {
   const std::string name = TRY(name_of(task, at));
   std::shared_ptr<MessageQueue> old;
-  MessageQueues& all = MessageQueues::get();
+  MessageQueues& all = MessageQueues::get(task);
   std::lock_guard guard(all.lock);
   auto found = all.names.find(name);
   if (found == all.names.end()) return Errno(ENOENT);

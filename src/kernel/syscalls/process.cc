@@ -161,8 +161,8 @@ Result<long> sys_waitid(Task& task, int type, int id, UserPtr<abi::SigInfo> info
       break;
     case P_PIDFD: {
       const auto pidfd = TRY(file_as<PidFd>(task, static_cast<Fd>(id), EBADF));
-      if (pidfd->group()->pids != task.group->pids) return Errno(ECHILD);
-      request.pid = pidfd->group()->pid;
+      request.pid = number_in(pidfd->group()->id, *task.group->pids);
+      if (request.pid == 0) return Errno(ECHILD);
       not_yet = pidfd->nonblocking() && (options & WNOHANG) == 0;
       break;
     }
@@ -226,33 +226,35 @@ Result<long> sys_setpgid(Task& task, int pid, int pgid) {
   if (group != task.group && group->parent.lock() != task.group) return Errno(ESRCH);
   if (group->sid != task.group->sid) return Errno(EPERM);
   if (group != task.group && group->has_executed) return Errno(EACCES);
-  if (group->sid == group->pid) return Errno(EPERM);
-  if (pgid == 0) pgid = group->pid;
-  if (pgid != group->pid) {
-    bool exists = false;
-    for (const auto& [id, other] : group->pids->groups) exists |= other->pgid == pgid && other->sid == task.group->sid;
-    if (!exists) return Errno(EPERM);
+  if (group->sid == group->id) return Errno(EPERM);
+  const PidNamespace& ours = *task.group->pids;
+  TaskIdRef wanted = group->id;
+  if (pgid != 0 && pgid != group->id->in(ours)) {
+    wanted.reset();
+    for (const auto& [id, other] : ours.groups)
+      if (number_in(other->pgid, ours) == pgid && other->sid == task.group->sid) wanted = other->pgid;
+    if (!wanted) return Errno(EPERM);
   }
-  group->pgid = pgid;
+  group->pgid = wanted;
   return 0L;
 }
 
 Result<long> sys_getpgid(Task& task, int pid) {
   std::lock_guard guard(task.kernel.tasks);
-  return TRY(find_group_locked(task, pid))->pgid;
+  return number_in(TRY(find_group_locked(task, pid))->pgid, *task.group->pids);
 }
 Result<long> sys_getpgrp(Task& task) { return sys_getpgid(task, 0); }
 Result<long> sys_getsid(Task& task, int pid) {
   std::lock_guard guard(task.kernel.tasks);
-  return TRY(find_group_locked(task, pid))->sid;
+  return number_in(TRY(find_group_locked(task, pid))->sid, *task.group->pids);
 }
 
 Result<long> sys_setsid(Task& task) {
   std::lock_guard guard(task.kernel.tasks);
   ThreadGroup& group = *task.group;
   for (const auto& [id, other] : group.pids->groups)
-    if (other->pgid == group.pid) return Errno(EPERM);
-  group.sid = group.pgid = group.pid;
+    if (other->pgid == group.id) return Errno(EPERM);
+  group.sid = group.pgid = group.id;
   group.terminal.reset();
   return group.pid;
 }

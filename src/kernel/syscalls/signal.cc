@@ -182,10 +182,10 @@ Result<long> sys_kill(Task& task, int pid, int signal) {
     }
     return kill_one_locked(task, *found->second, info);
   }
-  const pid_t pgid = pid == 0 ? task.group->pgid : -pid;
   bool any = false, permitted = false;
-  for (auto& [id, group] : pids.groups) {
-    if (pid == -1 ? (id == 1 || group == task.group) : group->pgid != pgid) continue;
+  for (auto& [id, group] : (pid == 0 ? *task.group->pgid->space() : pids).groups) {
+    if (pid == -1 ? (id == 1 || group == task.group) : (pid == 0 ? group->pgid != task.group->pgid : number_in(group->pgid, pids) != -pid))
+      continue;
     any = true;
     permitted |= kill_one_locked(task, *group, info).ok();
   }
@@ -198,7 +198,7 @@ Result<long> signal_thread(Task& task, int tgid, int tid, const abi::SigInfo& in
   if (tid <= 0 || info.signo < 0 || info.signo > abi::kSignals) return Errno(EINVAL);
   std::lock_guard guard(task.kernel.tasks);
   const auto found = task.group->pids->tasks.find(tid);
-  if (found == task.group->pids->tasks.end() || (tgid != 0 && found->second->group->pid != tgid)) return Errno(ESRCH);
+  if (found == task.group->pids->tasks.end() || (tgid != 0 && found->second->group->id->in(*task.group->pids) != tgid)) return Errno(ESRCH);
   if (!may_signal(task, *found->second->group, info.signo)) return Errno(EPERM);
   if (info.signo != 0) send_to_task_locked(*found->second, info);
   return 0L;

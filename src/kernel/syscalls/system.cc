@@ -17,11 +17,11 @@ namespace {
 Result<long> sys_uname(Task& task, UserPtr<utsname> to) {
   utsname names{};
   strcpy(names.sysname, "Linux");
-  strncpy(names.nodename, task.uts->host().c_str(), sizeof names.nodename - 1);
+  strncpy(names.nodename, task.spaces->uts->host().c_str(), sizeof names.nodename - 1);
   strcpy(names.release, kKernelRelease);
   strcpy(names.version, kKernelVersion);
   strcpy(names.machine, "x86_64");
-  strncpy(names.domainname, task.uts->domain().c_str(), sizeof names.domainname - 1);
+  strncpy(names.domainname, task.spaces->uts->domain().c_str(), sizeof names.domainname - 1);
   TRY(task.write(to, names));
   return 0L;
 }
@@ -35,11 +35,11 @@ Result<std::string> read_name(Task& task, UserPtr<const char> from, int length) 
   return name;
 }
 Result<long> sys_sethostname(Task& task, UserPtr<const char> from, int length) {
-  task.uts->set_host(TRY(read_name(task, from, length)));
+  task.spaces->uts->set_host(TRY(read_name(task, from, length)));
   return 0L;
 }
 Result<long> sys_setdomainname(Task& task, UserPtr<const char> from, int length) {
-  task.uts->set_domain(TRY(read_name(task, from, length)));
+  task.spaces->uts->set_domain(TRY(read_name(task, from, length)));
   return 0L;
 }
 

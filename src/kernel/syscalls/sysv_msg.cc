@@ -6,6 +6,7 @@
 #include "kernel/ipc/sysv.h"
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
+#include "kernel/task/current.h"
 #include "kernel/task/kernel.h"
 
 namespace caisson::kernel {
@@ -29,10 +30,8 @@ struct Queue {
 };
 using QueueRef = std::shared_ptr<Queue>;
 
-IpcTable<Queue>& queues() {
-  static IpcTable<Queue>* const table = new IpcTable<Queue>(4096);
-  return *table;
-}
+// Of the task that the calling thread serves.
+IpcTable<Queue>& queues() { return current_task()->spaces->ipc->part<IpcTable<Queue>>(IpcNamespace::Messages, size_t{4096}); }
 
 Result<QueueRef> queue_of(Task& task, int id, unsigned wanted) {
   std::lock_guard guard(queues().lock);

@@ -11,6 +11,7 @@
 #include "kernel/platform/stub_thread.h"
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
+#include "kernel/task/current.h"
 #include "kernel/task/kernel.h"
 
 namespace caisson::kernel {
@@ -34,10 +35,8 @@ struct Segment {
   std::vector<Attachment> attachments;
 };
 
-IpcTable<Segment>& segments() {
-  static IpcTable<Segment>* const table = new IpcTable<Segment>(4096);
-  return *table;
-}
+// Of the task that the calling thread serves.
+IpcTable<Segment>& segments() { return current_task()->spaces->ipc->part<IpcTable<Segment>>(IpcNamespace::SharedMemory, size_t{4096}); }
 
 // Those whose processes have gone do not count any more; a removed segment without any is destroyed.
 void settle(int id, const std::shared_ptr<Segment>& segment) {

@@ -8,7 +8,7 @@ namespace caisson::kernel {
 
 pid_t parent_number_locked(const ThreadGroup& group) {
   const auto parent = group.parent.lock();
-  return parent && parent->pids == group.pids ? parent->pid : 0;
+  return parent ? number_in(parent->id, *group.pids) : 0;
 }
 
 void prepare_answers(Task& task) {

@@ -43,7 +43,7 @@ Result<std::unique_ptr<StubThread>> make_stub(Task& parent, const CloneRequest& 
 
 std::shared_ptr<ThreadGroup> make_group(Task& parent, const CloneRequest& request) {
   auto group = std::make_shared<ThreadGroup>();
-  group->pids = parent.group->pids;
+  group->pids = parent.spaces->pids_for_children;
   group->container = parent.group->container;
   group->exit_signal = request.exit_signal;
   group->handlers = (request.flags & CLONE_SIGHAND) != 0 ? parent.group->handlers : parent.group->handlers->copy();
@@ -65,7 +65,7 @@ std::unique_ptr<Task> make_task(Task& parent, const CloneRequest& request, std::
   task->stub = std::move(stub);
   task->fds = (request.flags & CLONE_FILES) != 0 ? parent.fds : parent.fds->copy();
   task->fs = (request.flags & CLONE_FS) != 0 ? parent.fs : parent.fs->copy();
-  task->uts = parent.uts;
+  task->spaces = parent.spaces;
   task->creds = parent.creds;
   task->name = parent.name;
   task->blocked = parent.blocked;
@@ -87,16 +87,17 @@ Result<void> enter_tree(Task& parent, Task& child, const CloneRequest& request) 
   std::lock_guard guard(parent.kernel.tasks);
   ThreadGroup& ours = *parent.group;
   if (ours.exiting || parent.leaving) return Errno(kRestartNoIntr);
-  if (ours.pids->dead) return Errno(ENOMEM);
-  const pid_t tid = ours.pids->allocate();
-  if (tid < 0) return Errno(EAGAIN);
-  child.tid = tid;
+  PidNamespace& pids = *child.group->pids;
+  if (pids.dead) return Errno(ENOMEM);
+  child.id = TRY(TaskId::create(child.group->pids));
+  child.tid = child.id->number();
   child.seccomp.set(parent.seccomp.get());  // with the lock held: SECCOMP_FILTER_FLAG_TSYNC misses nobody
   if ((request.flags & CLONE_THREAD) != 0) {
     child.group = parent.group;
   } else {
     ThreadGroup& group = *child.group;
-    group.pid = tid;
+    group.pid = child.tid;
+    group.id = child.id;
     group.pgid = ours.pgid;
     group.sid = ours.sid;
     group.terminal = ours.terminal;
@@ -104,10 +105,11 @@ Result<void> enter_tree(Task& parent, Task& child, const CloneRequest& request) 
     const auto to = (request.flags & CLONE_PARENT) != 0 ? ours.parent.lock() : parent.group;
     group.parent = to;
     if (to) to->children.push_back(child.group);
-    group.pids->groups[tid] = child.group;
+    if (group.pid == 1) pids.init = child.group;
+    list_group_locked(child.group);
   }
   child.group->tasks.push_back(&child);
-  child.group->pids->tasks[tid] = &child;
+  list_task_locked(child);
   if (ours.stopped || parent.pending.set() != 0) child.attention = true;
   return {};
 }
@@ -144,7 +146,7 @@ Result<long> clone_task(Task& parent, const CloneRequest& request) {
     return entered.error();
   }
   if (is_process) parent.kernel.watch(process);
-  const pid_t tid = child->tid;
+  const pid_t tid = child->id->in(*parent.group->pids);
   int event;
   {
     std::lock_guard guard(parent.kernel.tasks);
@@ -152,7 +154,7 @@ Result<long> clone_task(Task& parent, const CloneRequest& request) {
   }
   std::shared_ptr<VforkWait> vfork;
   if ((request.flags & CLONE_VFORK) != 0) child->vfork_wait = vfork = std::make_shared<VforkWait>();
-  if ((request.flags & CLONE_CHILD_SETTID) != 0) (void)child->write(UserPtr<pid_t>(request.child_tid), tid);
+  if ((request.flags & CLONE_CHILD_SETTID) != 0) (void)child->write(UserPtr<pid_t>(request.child_tid), child->tid);
   if ((request.flags & CLONE_PARENT_SETTID) != 0) (void)parent.write(UserPtr<pid_t>(request.parent_tid), tid);
   start_thread(std::move(child));
   if (event != 0) trace_event(parent, event, static_cast<unsigned long>(tid));

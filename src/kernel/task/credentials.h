@@ -7,6 +7,8 @@
 #include <memory>
 #include <vector>
 
+#include "kernel/task/namespaces.h"
+
 namespace caisson::kernel {
 
 inline constexpr int kCapChown = 0, kCapDacOverride = 1, kCapDacReadSearch = 2, kCapFowner = 3, kCapFsetid = 4, kCapKill = 5,
@@ -21,6 +23,7 @@ struct Credentials {
   uint64_t permitted = 0, effective = 0, inheritable = 0, bounding = 0, ambient = 0;
   uint32_t secure_bits = 0;
   bool no_new_privileges = false;
+  std::shared_ptr<UserNamespace> user = UserNamespace::initial();
 
   bool has(int capability) const { return effective >> capability & 1; }
   bool in_group(gid_t group) const {

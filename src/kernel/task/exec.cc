@@ -337,9 +337,10 @@ Result<void> exec_program(Task& task, ExecRequest request) {
     std::lock_guard guard(task.kernel.tasks);
     ThreadGroup& group = *task.group;
     if (task.tid != group.pid) {
-      group.pids->tasks.erase(task.tid);
+      unlist_task_locked(task);
+      task.id = group.id;
       task.tid = group.pid;
-      group.pids->tasks[task.tid] = &task;
+      list_task_locked(task);
     }
     group.leader = &task;
     group.handlers = group.handlers->after_exec();

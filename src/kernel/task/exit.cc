@@ -39,7 +39,7 @@ void notify_parent_locked(ThreadGroup& group, int code, int status) {
   abi::SigInfo info;
   info.signo = ended ? group.exit_signal : SIGCHLD;
   info.code = code;
-  info.child.pid = group.pid;
+  info.child.pid = group.id->in(*parent->pids);
   info.child.uid = group.tasks.empty() ? group.last_uid : group.tasks.front()->creds->uid;
   info.child.status = status;
   info.child.utime = group.usage.user_ns / 10'000'000;
@@ -50,10 +50,10 @@ void notify_parent_locked(ThreadGroup& group, int code, int status) {
 }
 
 bool is_orphaned_locked(const ThreadGroup& group) {
-  for (const auto& [pid, other] : group.pids->groups) {
+  for (const auto& [pid, other] : group.pgid->space()->groups) {
     if (other->pgid != group.pgid || other->zombie) continue;
     const std::shared_ptr<ThreadGroup> parent = other->parent.lock();
-    if (parent && parent->pids == other->pids && parent->pgid != other->pgid && parent->sid == other->sid) return false;
+    if (parent && parent->pgid != other->pgid && parent->sid == other->sid) return false;
   }
   return true;
 }
@@ -76,7 +76,7 @@ void release_locked(ThreadGroup& group) {
     add_usage(parent->children_usage, group.children_usage);
     parent->children.remove(self);
   }
-  group.pids->groups.erase(group.pid);
+  unlist_group_locked(group);
 }
 
 // The nearest ancestor that takes orphans, or the namespace's init.
@@ -96,7 +96,7 @@ void give_children_away_locked(ThreadGroup& group) {
     child->exit_signal = SIGCHLD;
     if (child->parent_death_signal != 0 && !child->zombie) send_to_group_locked(*child, user_signal(child->parent_death_signal, nullptr));
     if (adopter) adopter->children.push_back(child);
-    if (child->zombie && !adopter) child->pids->groups.erase(child->pid);
+    if (child->zombie && !adopter) unlist_group_locked(*child);
     if (child->zombie && adopter) notify_parent_locked(*child, child->exit.code, child->exit.status);
     // A stopped process group that nobody can continue any more is told so (exit(2), "newly orphaned").
     if (!was_orphaned && child->stopped && is_orphaned_locked(*child)) {
@@ -157,7 +157,7 @@ void finish_task(Task& task) {
     tracee_ended_locked(task);
     std::erase(group.tasks, &task);
     if (group.leader == &task) group.leader = nullptr;
-    group.pids->tasks.erase(task.tid);
+    unlist_task_locked(task);
     last = group.tasks.empty();
     if (last) timers = std::move(group.timers);
     whole = group.exiting;
@@ -190,10 +190,11 @@ namespace {
 bool matches(const ThreadGroup& child, const Task& task, const WaitRequest& request) {
   const bool clone_child = child.exit_signal != SIGCHLD;
   if ((request.options & __WALL) == 0 && clone_child != ((request.options & __WCLONE) != 0)) return false;
-  if (request.pid > 0) return child.pid == request.pid;
+  const PidNamespace& ours = *task.group->pids;
+  if (request.pid > 0) return child.id->in(ours) == request.pid;
   if (request.pid == 0) return child.pgid == task.group->pgid;
   if (request.pid == -1) return true;
-  return child.pgid == -request.pid;
+  return number_in(child.pgid, ours) == -request.pid;
 }
 
 // A tracer is told of stops whatever it asks for (ptrace(2)), and of the end of tasks that are not its children.
@@ -201,16 +202,18 @@ Result<Waited> look_at_tracees_locked(Task& task, const WaitRequest& request) {
   ThreadGroup& tracer = *task.group;
   const bool takes = (request.options & WNOWAIT) == 0;
   const auto wants = [&](pid_t tid, pid_t pgid) {
-    return request.pid > 0 ? tid == request.pid : request.pid == -1 || pgid == (request.pid == 0 ? tracer.pgid : -request.pid);
+    const int64_t group = request.pid == 0 ? number_in(tracer.pgid, *tracer.pids) : -request.pid;
+    return request.pid > 0 ? tid == request.pid : request.pid == -1 || pgid == group;
   };
   bool any = tracer.leaving_tracees > 0;
   for (Task* tracee : tracer.tracees) {
-    if (!wants(tracee->tid, tracee->group->pgid)) continue;
+    const pid_t number = tracee->id->in(*tracer.pids);
+    if (!wants(number, number_in(tracee->group->pgid, *tracer.pids))) continue;
     any = true;
     Tracing& tracing = *tracee->tracing;
     if (!tracing.stopped || tracing.told) continue;
     if (takes) tracing.told = true;
-    return Waited{.pid = tracee->tid, .uid = tracee->creds->uid, .status = {CLD_TRAPPED, tracing.code}, .usage = {}};
+    return Waited{.pid = number, .uid = tracee->creds->uid, .status = {CLD_TRAPPED, tracing.code}, .usage = {}};
   }
   for (size_t i = 0; (request.options & WEXITED) != 0 && i < tracer.ended_tracees.size(); ++i) {
     const auto [tid, status] = tracer.ended_tracees[i];
@@ -236,7 +239,7 @@ Result<Waited> look_at_children_locked(Task& task, const WaitRequest& request) {
     if (!matches(*child, task, request)) continue;
     any = true;
     Waited found;
-    found.pid = child->pid;
+    found.pid = child->id->in(*task.group->pids);
     found.uid = child->tasks.empty() ? child->last_uid : child->tasks.front()->creds->uid;
     if (child->zombie && (request.options & WEXITED) != 0) {
       found.status = child->exit;

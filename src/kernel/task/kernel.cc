@@ -96,6 +96,12 @@ void Kernel::stub_died(const std::shared_ptr<StubProcess>& process) {
       }
 }
 
+NamespacesRef Container::namespaces() {
+  if (!ipc) ipc = std::make_shared<IpcNamespace>();
+  if (!cgroup) cgroup = std::make_shared<PlainNamespace>(NamespaceKind::Cgroup);
+  return std::make_shared<Namespaces>(Namespaces{uts, ipc, mounts, pids, sandbox_network(), cgroup, sandbox_time()});
+}
+
 namespace {
 
 // Everything of a task but its stub.
@@ -117,9 +123,9 @@ std::unique_ptr<Task> blank_task(Kernel& kernel, Container& container, StartProc
   for (const auto& [resource, limit] : process.limits)
     if (resource >= 0 && resource < RLIM_NLIMITS) group.limits[resource] = limit;
   task->fds = std::make_shared<FdTable>();
-  task->fs = std::make_shared<FsContext>(container.root, container.root, container.mounts);
+  task->fs = std::make_shared<FsContext>(container.root, container.root);
   task->fs->umask = process.umask;
-  task->uts = container.uts;
+  task->spaces = container.namespaces();
   task->creds = process.creds;
   task->seccomp.set(container.seccomp);
   return task;
@@ -173,9 +179,10 @@ Result<Kernel::Started> Kernel::start(Container& container, StartProcess process
     if (group.pids->dead) return Errno(ESRCH);
     std::erase_if(namespaces_, [](const auto& pids) { return pids->groups.empty() && pids->dead; });
     if (std::find(namespaces_.begin(), namespaces_.end(), container.pids) == namespaces_.end()) namespaces_.push_back(container.pids);
-    task->tid = group.pid = group.pgid = group.sid = group.pids->allocate();
-    group.pids->groups[group.pid] = task->group;
-    group.pids->tasks[task->tid] = task.get();
+    group.id = group.pgid = group.sid = task->id = TRY(TaskId::create(group.pids));
+    task->tid = group.pid = group.id->number();
+    list_group_locked(task->group);
+    list_task_locked(*task);
     group.tasks.push_back(task.get());
     if (process.terminal) process.terminal->attach_locked(group);
     if (group.pids->init.expired()) {

@@ -26,9 +26,13 @@ class Container {
   std::shared_ptr<PidNamespace> pids;
   std::shared_ptr<MountTable> mounts;
   std::shared_ptr<UtsNames> uts;
+  std::shared_ptr<IpcNamespace> ipc;            // null: one of its own is made with the first process
+  std::shared_ptr<PlainNamespace> cgroup;       // the same
   std::shared_ptr<const SeccompState> seccomp;  // of every process that is started from outside; null: none
   Path root;
   std::shared_ptr<ThreadGroup> init;  // set by the first start()
+  // What its first processes live in; makes those that are missing.
+  NamespacesRef namespaces();
   std::shared_ptr<Terminal> console;  // /dev/console: the terminal of its first process, or none
 };
 

@@ -59,39 +59,26 @@ void FsContext::set_cwd(Path path) {
 }
 std::shared_ptr<FsContext> FsContext::copy() const {
   std::lock_guard guard(lock_);
-  auto other = std::make_shared<FsContext>(root_, cwd_, mounts);
+  auto other = std::make_shared<FsContext>(root_, cwd_);
   other->umask = umask.load();
   return other;
 }
 
-std::string UtsNames::host() const {
-  std::lock_guard guard(lock_);
-  return host_;
-}
-std::string UtsNames::domain() const {
-  std::lock_guard guard(lock_);
-  return domain_;
-}
-void UtsNames::set_host(std::string name) {
-  std::lock_guard guard(lock_);
-  host_ = std::move(name);
-}
-void UtsNames::set_domain(std::string name) {
-  std::lock_guard guard(lock_);
-  domain_ = std::move(name);
+void list_task_locked(Task& task) {
+  for (PidNamespace* at = task.id->space().get(); at != nullptr; at = at->parent.get()) at->tasks[task.id->in(*at)] = &task;
 }
 
-pid_t PidNamespace::allocate() {
-  // As Linux: ascending, and after the greatest again from 300 on.
-  constexpr pid_t kMost = 4'194'304, kAgain = 300;
-  for (pid_t tries = 0; tries < kMost; ++tries) {
-    last_ = last_ + 1 < kMost ? last_ + 1 : kAgain;
-    if (tasks.contains(last_) || groups.contains(last_)) continue;
-    bool used = false;
-    for (const auto& [pid, group] : groups) used |= group->pgid == last_ || group->sid == last_;
-    if (!used) return last_;
-  }
-  return -1;
+void unlist_task_locked(Task& task) {
+  for (PidNamespace* at = task.id->space().get(); at != nullptr; at = at->parent.get()) at->tasks.erase(task.id->in(*at));
+}
+
+void list_group_locked(const std::shared_ptr<ThreadGroup>& group) {
+  for (PidNamespace* at = group->pids.get(); at != nullptr; at = at->parent.get()) at->groups[group->id->in(*at)] = group;
+}
+
+void unlist_group_locked(ThreadGroup& group) {
+  const std::shared_ptr<ThreadGroup> self = group.shared_from_this();  // the maps may be the last to hold it
+  for (PidNamespace* at = group.pids.get(); at != nullptr; at = at->parent.get()) at->groups.erase(group.id->in(*at));
 }
 
 rlimit ThreadGroup::limit(int resource) const {

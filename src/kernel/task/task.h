@@ -29,6 +29,7 @@
 #include "kernel/memory.h"
 #include "kernel/seccomp/state.h"
 #include "kernel/task/credentials.h"
+#include "kernel/task/namespaces.h"
 #include "kernel/task/signals.h"
 #include "kernel/task/wait.h"
 #include "kernel/user_ptr.h"
@@ -59,14 +60,12 @@ int64_t realtime_now();
 // Root, working folder and umask (CLONE_FS shares it). Own lock, a leaf.
 class FsContext {
  public:
-  FsContext(Path root, Path cwd, std::shared_ptr<MountTable> mounts)
-      : mounts(std::move(mounts)), root_(std::move(root)), cwd_(std::move(cwd)) {}
+  FsContext(Path root, Path cwd) : root_(std::move(root)), cwd_(std::move(cwd)) {}
   Path root() const;
   Path cwd() const;
   void set_root(Path path);
   void set_cwd(Path path);
   std::shared_ptr<FsContext> copy() const;
-  std::shared_ptr<MountTable> mounts;
   std::atomic<mode_t> umask{022};
 
  private:
@@ -84,32 +83,6 @@ struct VforkWait {
   }
 };
 
-// Names of a container: what uname and sethostname see.
-class UtsNames {
- public:
-  std::string host() const;
-  std::string domain() const;
-  void set_host(std::string name);
-  void set_domain(std::string name);
-
- private:
-  mutable std::mutex lock_;
-  std::string host_ = "localhost", domain_ = "(none)";
-};
-
-// Numbers of processes and threads. A container (or a pod) has one. Guarded by Kernel::tasks.
-class PidNamespace {
- public:
-  pid_t allocate();
-  std::map<pid_t, Task*> tasks;                          // by tid
-  std::map<pid_t, std::shared_ptr<ThreadGroup>> groups;  // by pid; also zombies
-  std::weak_ptr<ThreadGroup> init;
-  bool dead = false;  // its init has ended: nothing new begins here
-
- private:
-  pid_t last_ = 0;
-};
-
 // How a process ended, or what wait(2) has to tell of it.
 struct WaitStatus {
   int code = 0;         // CLD_EXITED, CLD_KILLED, CLD_DUMPED, CLD_STOPPED, CLD_CONTINUED
@@ -120,7 +93,9 @@ struct WaitStatus {
 // A process. Guarded by Kernel::tasks but where said otherwise.
 class ThreadGroup : public std::enable_shared_from_this<ThreadGroup> {
  public:
-  pid_t pid = 0, pgid = 0, sid = 0;
+  pid_t pid = 0;        // in its own PID namespace
+  TaskIdRef id;         // the same, with the numbers above it
+  TaskIdRef pgid, sid;  // of its process group and session: the ids of their leaders, which may have gone
   std::shared_ptr<PidNamespace> pids;
   Container* container = nullptr;
   std::weak_ptr<ThreadGroup> parent;
@@ -212,7 +187,8 @@ class Task {
   bool dying() const { return leaving.load(); }
 
   // Identity; constant after creation but where exec gives the leader's tid to the thread that executes (under Kernel::tasks).
-  pid_t tid = 0;
+  pid_t tid = 0;  // in its own PID namespace
+  TaskIdRef id;   // the same, with the numbers above it
   std::shared_ptr<ThreadGroup> group;
   Kernel& kernel;
 
@@ -221,7 +197,7 @@ class Task {
   std::shared_ptr<AddressSpace> memory;
   std::shared_ptr<FdTable> fds;
   std::shared_ptr<FsContext> fs;
-  std::shared_ptr<UtsNames> uts;
+  NamespacesRef spaces;
   CredentialsRef creds;
   TaskSeccomp seccomp;
 
@@ -274,5 +250,11 @@ class Task {
   void note_sleep();
   uint32_t awake_ = 0;  // futex word
 };
+
+// The maps of the task's PID namespace and of those above it. Under Kernel::tasks.
+void list_task_locked(Task& task);
+void unlist_task_locked(Task& task);
+void list_group_locked(const std::shared_ptr<ThreadGroup>& group);
+void unlist_group_locked(ThreadGroup& group);
 
 }  // namespace caisson::kernel

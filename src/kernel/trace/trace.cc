@@ -30,7 +30,7 @@ void tell_tracer_locked(Task& task, Tracing& tracing) {
   abi::SigInfo info;
   info.signo = SIGCHLD;
   info.code = CLD_TRAPPED;
-  info.child.pid = task.tid;
+  info.child.pid = task.id->in(*tracer->pids);
   info.child.uid = task.creds->uid;
   info.child.status = tracing.code & 0x7f;
   if ((tracer->handlers->get(SIGCHLD).flags & abi::kSaNoCldStop) == 0) send_to_group_locked(*tracer, info);
@@ -97,7 +97,7 @@ void tracee_ended_locked(Task& task) {
     ++tracer->leaving_tracees;
     return;
   }
-  tracer->ended_tracees.emplace_back(task.tid, group.exiting ? group.exit : WaitStatus{CLD_EXITED, task.exit_status});
+  tracer->ended_tracees.emplace_back(task.id->in(*tracer->pids), group.exiting ? group.exit : WaitStatus{CLD_EXITED, task.exit_status});
   tracer->child_events.wake(~0U);
 }
 
@@ -107,11 +107,11 @@ void traced_group_ended_locked(ThreadGroup& group) {
   --tracer->leaving_tracees;
   tracer->child_events.wake(~0U);
   if (tracer == group.parent.lock()) return;
-  tracer->ended_tracees.emplace_back(group.pid, group.exit);
+  tracer->ended_tracees.emplace_back(group.id->in(*tracer->pids), group.exit);
   abi::SigInfo info;
   info.signo = SIGCHLD;
   info.code = group.exit.code;
-  info.child.pid = group.pid;
+  info.child.pid = group.id->in(*tracer->pids);
   info.child.uid = group.last_uid;
   info.child.status = group.exit.status;
   send_to_group_locked(*tracer, info);

@@ -98,7 +98,7 @@ Result<long> PtyMasterFile::ioctl(Task& task, unsigned command, uint64_t argumen
   // The slave, whatever is mounted at /dev/pts where the caller lives.
   const int flags = static_cast<int>(argument) & (O_ACCMODE | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
   Path place;
-  for (const MountRef& mount : task.fs->mounts->all())
+  for (const MountRef& mount : task.spaces->mounts->all())
     if (mount->fs == devpts_) place = {mount, mount->root->child(std::to_string(terminal_->index), TRY(devpts_->node(terminal_->index)))};
   FileRef slave = TRY(TerminalFile::open(task, terminal_, place, flags & ~O_CLOEXEC));
   return static_cast<long>(TRY(task.fds->add(std::move(slave), (flags & O_CLOEXEC) != 0, task.group->limit(RLIMIT_NOFILE).rlim_cur)));

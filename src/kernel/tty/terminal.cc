@@ -45,40 +45,35 @@ void Terminal::act(const Effects& effects, bool from_master) {
 
 void Terminal::signal_foreground(int signal) {
   std::lock_guard guard(kernel_.tasks);
-  const std::shared_ptr<PidNamespace> pids = pids_.lock();
-  if (!pids || foreground_ == 0 || pids->groups.empty()) return;
-  (void)send_to_process_group_locked(*pids->groups.begin()->second, foreground_, user_signal(signal, nullptr));
+  if (foreground_) (void)send_to_process_group_locked(foreground_, user_signal(signal, nullptr));
 }
 
 void Terminal::attach_locked(ThreadGroup& leader) {
   leader.terminal = shared_from_this();
   session_ = leader.sid;
   foreground_ = leader.pgid;
-  pids_ = leader.pids;
 }
 
 void Terminal::release_session_locked(bool tell_foreground, bool leader_ends) {
-  const std::shared_ptr<PidNamespace> pids = pids_.lock();
-  const pid_t session = std::exchange(session_, 0), foreground = std::exchange(foreground_, 0);
-  if (!pids || session == 0) return;
+  const TaskIdRef session = std::exchange(session_, nullptr), foreground = std::exchange(foreground_, nullptr);
+  if (!session) return;
   const auto self = weak_from_this().lock();  // the groups may be the last to hold it
-  for (const auto& [pid, group] : pids->groups) {
+  for (const auto& [pid, group] : session->space()->groups) {
     if (group->terminal.get() != this) continue;
     group->terminal.reset();
-    if (group->sid != group->pid || group->zombie) continue;
+    if (group->sid != group->id || group->zombie) continue;
     send_to_group_locked(*group, user_signal(SIGHUP, nullptr));
     send_to_group_locked(*group, user_signal(SIGCONT, nullptr));
   }
-  if (!tell_foreground || foreground == 0 || pids->groups.empty()) return;
-  ThreadGroup& any = *pids->groups.begin()->second;
-  (void)send_to_process_group_locked(any, foreground, user_signal(SIGHUP, nullptr));
-  if (!leader_ends) (void)send_to_process_group_locked(any, foreground, user_signal(SIGCONT, nullptr));
+  if (!tell_foreground || !foreground) return;
+  (void)send_to_process_group_locked(foreground, user_signal(SIGHUP, nullptr));
+  if (!leader_ends) (void)send_to_process_group_locked(foreground, user_signal(SIGCONT, nullptr));
 }
 
 void session_leader_ends_locked(ThreadGroup& group) {
   const std::shared_ptr<Terminal> terminal = group.terminal;
   group.terminal.reset();
-  if (!terminal || group.sid != group.pid || terminal->session_locked() != group.sid) return;
+  if (!terminal || group.sid != group.id || terminal->session_locked() != group.sid) return;
   terminal->release_session_locked(true, true);
 }
 
@@ -86,11 +81,11 @@ void session_leader_ends_locked(ThreadGroup& group) {
 Result<void> Terminal::check_foreground(Task& task, int signal) {
   std::lock_guard guard(kernel_.tasks);
   ThreadGroup& group = *task.group;
-  if (group.terminal.get() != this || session_ != group.sid || foreground_ == 0 || group.pgid == foreground_) return {};
+  if (group.terminal.get() != this || session_ != group.sid || !foreground_ || group.pgid == foreground_) return {};
   const bool ignored = (task.blocked & sig_bit(signal)) != 0 || group.handlers->get(signal).handler == 1;
   if (ignored) return signal == SIGTTIN ? Result<void>(Errno(EIO)) : Result<void>();
   if (is_orphaned_locked(group)) return Errno(EIO);
-  (void)send_to_process_group_locked(group, group.pgid, user_signal(signal, nullptr));
+  (void)send_to_process_group_locked(group.pgid, user_signal(signal, nullptr));
   return Errno(kRestartSys);
 }
 

@@ -13,6 +13,7 @@
 #include <mutex>
 
 #include "kernel/io.h"
+#include "kernel/task/namespaces.h"
 #include "kernel/task/wait.h"
 #include "kernel/tty/line_discipline.h"
 #include "kernel/vfs/file.h"
@@ -53,8 +54,8 @@ class Terminal : public std::enable_shared_from_this<Terminal> {
   // The session has no terminal any more; tells its leader and its foreground group, as a hang-up does.
   // Pseudo-terminals stay usable for others when the leader ends (disassociate_ctty in Linux).
   void release_session_locked(bool tell_foreground, bool leader_ends = false);
-  pid_t session_locked() const { return session_; }
-  pid_t foreground_locked() const { return foreground_; }
+  const TaskIdRef& session_locked() const { return session_; }  // null: none
+  const TaskIdRef& foreground_locked() const { return foreground_; }
 
   // The slave's end. generation: what open_slave() gave; a hung up one reads nothing and writes EIO.
   Result<uint64_t> open_slave(Task* task);  // null: the kernel itself
@@ -104,8 +105,7 @@ class Terminal : public std::enable_shared_from_this<Terminal> {
   Result<void> make_controlling(Task& task, bool steal);
 
   Kernel& kernel_;
-  pid_t session_ = 0, foreground_ = 0;
-  std::weak_ptr<PidNamespace> pids_;
+  TaskIdRef session_, foreground_;
 
   mutable std::mutex lock_;
   LineDiscipline discipline_;

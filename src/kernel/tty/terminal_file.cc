@@ -17,7 +17,7 @@ Result<FileRef> TerminalFile::open(Task& task, std::shared_ptr<Terminal> termina
   if ((flags & O_NOCTTY) == 0 && (flags & O_ACCMODE) != O_WRONLY) {
     std::lock_guard guard(task.kernel.tasks);
     ThreadGroup& group = *task.group;
-    if (group.sid == group.pid && !group.terminal && terminal->session_locked() == 0) terminal->attach_locked(group);
+    if (group.sid == group.id && !group.terminal && !terminal->session_locked()) terminal->attach_locked(group);
   }
   return file;
 }

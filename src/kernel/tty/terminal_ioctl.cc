@@ -115,15 +115,13 @@ Result<long> Terminal::settings_ioctl(Task& task, unsigned command, uint64_t arg
 Result<void> Terminal::make_controlling(Task& task, bool steal) {
   std::lock_guard guard(kernel_.tasks);
   ThreadGroup& group = *task.group;
-  if (group.terminal.get() == this && group.sid == group.pid && session_ == group.sid) return {};
-  if (group.sid != group.pid || group.terminal) return Errno(EPERM);
-  if (session_ != 0) {
+  if (group.terminal.get() == this && group.sid == group.id && session_ == group.sid) return {};
+  if (group.sid != group.id || group.terminal) return Errno(EPERM);
+  if (session_) {
     if (!steal || !task.creds->has(kCapSysAdmin)) return Errno(EPERM);
     // The session that had it just loses it.
-    const std::shared_ptr<PidNamespace> pids = pids_.lock();
-    if (pids)
-      for (const auto& [pid, other] : pids->groups)
-        if (other->terminal.get() == this) other->terminal.reset();
+    for (const auto& [pid, other] : session_->space()->groups)
+      if (other->terminal.get() == this) other->terminal.reset();
   }
   attach_locked(group);
   return {};
@@ -137,8 +135,8 @@ Result<long> Terminal::job_ioctl(Task& task, unsigned command, uint64_t argument
       {
         std::lock_guard guard(kernel_.tasks);
         if (!master && task.group->terminal.get() != this) return Errno(ENOTTY);
-        if (command == TIOCGSID && session_ == 0) return Errno(ENOTTY);
-        value = command == TIOCGSID ? session_ : foreground_;
+        if (command == TIOCGSID && !session_) return Errno(ENOTTY);
+        value = number_in(command == TIOCGSID ? session_ : foreground_, *task.group->pids);
       }
       TRY(task.write(UserPtr<int>(argument), value));
       return 0L;
@@ -149,15 +147,16 @@ Result<long> Terminal::job_ioctl(Task& task, unsigned command, uint64_t argument
       ThreadGroup& group = *task.group;
       if (group.terminal.get() != this || session_ != group.sid) return Errno(ENOTTY);
       if (wanted < 0) return Errno(EINVAL);
-      bool exists = false, ours = false;
+      TaskIdRef found;
+      bool ours = false;
       for (const auto& [pid, other] : group.pids->groups) {
-        if (other->pgid != wanted) continue;
-        exists = true;
+        if (number_in(other->pgid, *group.pids) != wanted) continue;
+        found = other->pgid;
         ours |= other->sid == group.sid;
       }
-      if (!exists) return Errno(ESRCH);
+      if (!found || wanted == 0) return Errno(ESRCH);
       if (!ours) return Errno(EPERM);
-      foreground_ = wanted;
+      foreground_ = found;
       return 0L;
     }
     case TIOCSCTTY:
@@ -167,7 +166,7 @@ Result<long> Terminal::job_ioctl(Task& task, unsigned command, uint64_t argument
       std::lock_guard guard(kernel_.tasks);
       ThreadGroup& group = *task.group;
       if (group.terminal.get() != this) return Errno(ENOTTY);
-      if (group.sid == group.pid && session_ == group.sid)
+      if (group.sid == group.id && session_ == group.sid)
         release_session_locked(true);
       else
         group.terminal.reset();

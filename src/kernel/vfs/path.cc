@@ -105,6 +105,8 @@ void Mount::set_point(Path point) {
   if (point.dentry) --point.dentry->mounted;
 }
 
+MountTable::MountTable(std::shared_ptr<UserNamespace> whose) : Namespace(NamespaceKind::Mount, std::move(whose)) {}
+
 MountRef MountTable::at(const Path& point) const {
   std::lock_guard guard(lock_);
   for (auto it = mounts_.rbegin(); it != mounts_.rend(); ++it)

@@ -17,6 +17,7 @@
 
 #include "base/unique_fd.h"
 #include "kernel/errno.h"
+#include "kernel/task/namespaces.h"
 
 namespace caisson::kernel {
 
@@ -164,8 +165,9 @@ class Mount {
 bool is_below(DentryRef dentry, const DentryRef& folder);
 
 // The mounts that a process sees (a mount namespace).
-class MountTable {
+class MountTable : public Namespace {
  public:
+  explicit MountTable(std::shared_ptr<UserNamespace> owner = UserNamespace::initial());
   // The topmost mount at a place, or none.
   MountRef at(const Path& point) const;
   Result<MountRef> add(std::shared_ptr<FileSystem> fs, DentryRef root, const Path& point, unsigned long flags, std::string source,

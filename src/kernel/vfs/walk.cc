@@ -33,7 +33,7 @@ Path go_up(Task& task, const Path& root, Path at) {
   }
   const DentryRef parent = at.dentry->parent();
   if (parent) at.dentry = parent;
-  return cross_mounts(*task.fs->mounts, at);
+  return cross_mounts(*task.spaces->mounts, at);
 }
 
 // One walk: what is left of the text, and how many links were followed.
@@ -152,14 +152,14 @@ Result<Path> walk_child(Task& task, const Path& folder, std::string_view name) {
   DentryRef child = folder.dentry->cached(name);
   // What is mounted on stays, whatever becomes of the name below it.
   if (child && !child->deleted() && (child->mounted > 0 || inode->names_are_stable()))
-    return cross_mounts(*task.fs->mounts, {folder.mount, child});
+    return cross_mounts(*task.spaces->mounts, {folder.mount, child});
   Result<InodeRef> found = inode->lookup(task, name);
   if (!found) {
     if (child && found.error() == Errno(ENOENT)) folder.dentry->forget(name);
     return found.error();
   }
   child = folder.dentry->child(name, *std::move(found));
-  return cross_mounts(*task.fs->mounts, {folder.mount, child});
+  return cross_mounts(*task.spaces->mounts, {folder.mount, child});
 }
 
 std::string path_text(Task& task, const Path& path) {

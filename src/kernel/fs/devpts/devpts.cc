@@ -210,7 +210,7 @@ std::vector<int> Devpts::list() const {
 }
 
 Result<std::shared_ptr<Devpts>> devpts_of(Task& task) {
-  const std::vector<MountRef> mounts = task.fs->mounts->all();
+  const std::vector<MountRef> mounts = task.spaces->mounts->all();
   for (auto mount = mounts.rbegin(); mount != mounts.rend(); ++mount)
     if (auto devpts = std::dynamic_pointer_cast<Devpts>((*mount)->fs)) return devpts;
   return Errno(ENODEV);

@@ -165,7 +165,7 @@ class TaskFolder : public MadeUpFolder {
 
   Result<InodeRef> lookup(Task& task, std::string_view name) override {
     const pid_t tid = TRY(parse_number(name));
-    const ProcSubject thread{subject_.group, subject_.pid, tid};
+    const ProcSubject thread{subject_.group, subject_.pid, tid, subject_.pids};
     const Result<ProcFacts> facts = gather(task.kernel, thread);
     if (!facts) return Errno(ENOENT);
     return make_process_folder(std::static_pointer_cast<ProcFileSystem>(fs()), thread, facts->creds->euid, facts->creds->egid);
@@ -177,8 +177,8 @@ class TaskFolder : public MadeUpFolder {
     if (!group) return Errno(ENOENT);
     {
       std::lock_guard guard(task.kernel.tasks);
-      for (const Task* each : group->tasks) tids.push_back(each->tid);
-      if (tids.empty()) tids.push_back(group->pid);
+      for (const Task* each : group->tasks) tids.push_back(each->id->in(*subject_.pids));
+      if (tids.empty()) tids.push_back(group->id->in(*subject_.pids));
     }
     std::sort(tids.begin(), tids.end());
     std::vector<ListedEntry> result;

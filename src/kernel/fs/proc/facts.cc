@@ -12,15 +12,15 @@
 namespace caisson::kernel {
 namespace {
 
-void gather_group_locked(const ThreadGroup& group, ProcFacts& facts) {
-  facts.pid = group.pid;
+void gather_group_locked(const ThreadGroup& group, const PidNamespace& pids, ProcFacts& facts) {
+  facts.pid = group.id->in(pids);
   const auto parent = group.parent.lock();
-  facts.parent = parent && parent->pids == group.pids ? parent->pid : 0;
-  facts.pgid = group.pgid;
-  facts.sid = group.sid;
+  facts.parent = parent ? number_in(parent->id, pids) : 0;
+  facts.pgid = number_in(group.pgid, pids);
+  facts.sid = number_in(group.sid, pids);
   if (group.terminal) {
     facts.terminal = static_cast<int>(makedev(136, static_cast<unsigned>(group.terminal->index)));
-    facts.foreground = group.terminal->foreground_locked();
+    facts.foreground = number_in(group.terminal->foreground_locked(), pids);
   }
   facts.zombie = group.zombie;
   facts.stopped = group.stopped;
@@ -41,6 +41,14 @@ void gather_group_locked(const ThreadGroup& group, ProcFacts& facts) {
   }
 }
 
+// NSpid and its like: the numbers in the namespace of that proc and in those below it that the process has.
+void gather_deeper_locked(const ThreadGroup& group, const PidNamespace& pids, const TaskId& task, ProcFacts& facts) {
+  for (const PidNamespace* at = group.pids.get(); at != nullptr; at = at->parent.get()) {
+    facts.deeper.insert(facts.deeper.begin(), {group.id->in(*at), task.in(*at), number_in(group.pgid, *at), number_in(group.sid, *at)});
+    if (at == &pids) break;
+  }
+}
+
 void gather_task_locked(const Task& task, ProcFacts& facts) {
   facts.name = task.name;
   facts.in_guest = task.in_guest;
@@ -52,6 +60,7 @@ void gather_task_locked(const Task& task, ProcFacts& facts) {
   facts.memory = task.memory;
   facts.fds = task.fds;
   facts.fs = task.fs;
+  facts.spaces = task.spaces;
   if (!task.stub) return;
   facts.host_pid = task.stub->process()->pid();
   facts.host_tid = task.stub->host_tid();
@@ -65,13 +74,15 @@ Result<ProcFacts> gather(Kernel& kernel, const ProcSubject& subject) {
   if (!group) return Errno(ESRCH);
   {
     std::lock_guard guard(kernel.tasks);
-    const auto listed = group->pids->groups.find(group->pid);
-    if (listed == group->pids->groups.end() || listed->second != group) return Errno(ESRCH);
+    const PidNamespace& pids = *subject.pids;
+    const pid_t pid = group->id->in(pids);
+    const auto listed = pids.groups.find(pid);
+    if (listed == pids.groups.end() || listed->second != group) return Errno(ESRCH);
     const Task* task = group->leader;
     if (subject.tid != 0) {
-      const auto found = group->pids->tasks.find(subject.tid);
-      if (found == group->pids->tasks.end() || found->second->group != group) {
-        if (!group->zombie || subject.tid != group->pid) return Errno(ESRCH);
+      const auto found = pids.tasks.find(subject.tid);
+      if (found == pids.tasks.end() || found->second->group != group) {
+        if (!group->zombie || subject.tid != pid) return Errno(ESRCH);
         task = nullptr;
       } else {
         task = found->second;
@@ -79,8 +90,9 @@ Result<ProcFacts> gather(Kernel& kernel, const ProcSubject& subject) {
     } else if (task == nullptr && !group->tasks.empty()) {
       task = group->tasks.front();
     }
-    gather_group_locked(*group, facts);
-    facts.tid = subject.tid != 0 ? subject.tid : group->pid;
+    gather_group_locked(*group, pids, facts);
+    facts.tid = subject.tid != 0 ? subject.tid : pid;
+    gather_deeper_locked(*group, pids, task != nullptr ? *task->id : *group->id, facts);
     if (task != nullptr) gather_task_locked(*task, facts);
   }
   facts.limits = [&] {
@@ -102,7 +114,7 @@ Result<ProcFacts> gather(Kernel& kernel, const ProcSubject& subject) {
 
 Result<ProcFacts> gather_private(Task& reader, const ProcSubject& subject) {
   ProcFacts facts = TRY(gather(reader.kernel, subject));
-  if (reader.group->pid == facts.pid && reader.group == subject.group.lock()) return facts;
+  if (reader.group == subject.group.lock()) return facts;
   const Credentials &ours = *reader.creds, &theirs = *facts.creds;
   if (ours.has(kCapSysPtrace)) return facts;
   const bool same = ours.fsuid == theirs.euid && ours.fsuid == theirs.suid && ours.fsuid == theirs.uid && ours.fsgid == theirs.egid &&

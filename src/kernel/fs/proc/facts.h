@@ -14,8 +14,9 @@
 namespace caisson::kernel {
 
 struct ProcFacts {
-  pid_t pid = 0, tid = 0, parent = 0, pgid = 0, sid = 0;
-  int terminal = 0;  // device number, 0: none
+  pid_t pid = 0, tid = 0, parent = 0, pgid = 0, sid = 0;  // in the namespace of that proc
+  std::vector<std::array<pid_t, 4>> deeper;               // pid, tid, pgid, sid in it and in each below it
+  int terminal = 0;                                       // device number, 0: none
   pid_t foreground = -1;
   std::string name;
   char state = 'R';
@@ -32,6 +33,7 @@ struct ProcFacts {
   std::shared_ptr<AddressSpace> memory;
   std::shared_ptr<FdTable> fds;
   std::shared_ptr<FsContext> fs;
+  NamespacesRef spaces;
   pid_t host_pid = 0, host_tid = 0;
 };
 

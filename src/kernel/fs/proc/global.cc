@@ -100,8 +100,14 @@ Result<std::string> read_version(Task&) {
   return std::string("Linux version ") + kKernelRelease + " (caisson@caisson) (application kernel) " + kKernelVersion + "\n";
 }
 
-Result<std::string> own_pid(Task& task) { return std::to_string(task.group->pid); }
-Result<std::string> own_thread(Task& task) { return std::to_string(task.group->pid) + "/task/" + std::to_string(task.tid); }
+// self and thread-self; ENOENT for who has no number in that proc's namespace.
+Result<std::string> own_pid(Task& task, const PidNamespace& pids) {
+  const pid_t pid = number_in(task.group->id, pids);
+  return pid == 0 ? Result<std::string>(Errno(ENOENT)) : std::to_string(pid);
+}
+Result<std::string> own_thread(Task& task, const PidNamespace& pids) {
+  return TRY(own_pid(task, pids)) + "/task/" + std::to_string(task.id->in(pids));
+}
 
 Result<std::string> read_file_systems(Task&) { return file_system_types(); }
 
@@ -122,12 +128,12 @@ Result<std::string> read_devices(Task&) {
 
 }  // namespace
 
-void add_global_files(TreeBuilder& tree) {
+void add_global_files(TreeBuilder& tree, std::shared_ptr<const PidNamespace> pids) {
   const auto link = [&](const char* name, TextInode::Read target) {
     tree.add(name, std::make_shared<LinkInode>(tree.fs(), tree.number(), target));
   };
-  link("self", own_pid);
-  link("thread-self", own_thread);
+  link("self", [pids](Task& task) { return own_pid(task, *pids); });
+  link("thread-self", [pids](Task& task) { return own_thread(task, *pids); });
   tree.link("mounts", "self/mounts");
   tree.link("net", "self/net");
   tree.file("cpuinfo", read_cpu_info);

@@ -32,9 +32,9 @@ struct Row {
 Result<std::vector<Row>> rows_of(Task& reader, const ProcSubject& subject) {
   const ProcFacts facts = TRY(gather(reader.kernel, subject));
   std::vector<Row> rows;
-  if (!facts.fs) return rows;
+  if (!facts.fs || !facts.spaces) return rows;
   const Path root = facts.fs->root();
-  for (const MountRef& mount : facts.fs->mounts->all()) {
+  for (const MountRef& mount : facts.spaces->mounts->all()) {
     const auto point = place_text(root, {mount, mount->root});
     if (point) rows.push_back({mount, escaped(*point)});
   }

@@ -53,7 +53,7 @@ class ProcRoot : public MadeUpFolder {
         gid = group->tasks.front()->creds->egid;
       }
     }
-    return make_process_folder(std::static_pointer_cast<ProcFileSystem>(fs()), {group, *pid, tid}, uid, gid);
+    return make_process_folder(std::static_pointer_cast<ProcFileSystem>(fs()), {group, *pid, tid, proc_.pids()}, uid, gid);
   }
 
   Result<std::vector<ListedEntry>> list(Task& task, int64_t position) override {
@@ -83,7 +83,7 @@ std::shared_ptr<ProcFileSystem> ProcFileSystem::create(Kernel& kernel, std::shar
 
 Result<InodeRef> ProcFileSystem::root() {
   TreeBuilder tree(shared_from_this(), kFixedNumbers);
-  add_global_files(tree);
+  add_global_files(tree, pids_);
   add_sysctl_files(tree);
   return InodeRef(std::make_shared<ProcRoot>(shared_from_this(), tree.root()));
 }

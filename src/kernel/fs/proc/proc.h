@@ -7,12 +7,12 @@
 #include <memory>
 
 #include "kernel/fs/common/text.h"
+#include "kernel/task/namespaces.h"
 #include "kernel/vfs/path.h"
 
 namespace caisson::kernel {
 
 class Kernel;
-class PidNamespace;
 class ThreadGroup;
 
 class ProcFileSystem : public FileSystem, public std::enable_shared_from_this<ProcFileSystem> {
@@ -34,7 +34,8 @@ class ProcFileSystem : public FileSystem, public std::enable_shared_from_this<Pr
 struct ProcSubject {
   std::weak_ptr<ThreadGroup> group;
   pid_t pid = 0;
-  pid_t tid = 0;  // 0: the process as a whole
+  pid_t tid = 0;                             // 0: the process as a whole
+  std::shared_ptr<const PidNamespace> pids;  // whose numbers these are
 };
 // /proc/PID and /proc/PID/task/TID.
 InodeRef make_process_folder(std::shared_ptr<ProcFileSystem> fs, ProcSubject subject, uid_t uid, gid_t gid);
@@ -46,7 +47,7 @@ InodeRef make_fd_folder(std::shared_ptr<ProcFileSystem> fs, ProcSubject subject,
 InodeRef make_task_folder(std::shared_ptr<ProcFileSystem> fs, ProcSubject subject, uint64_t number);
 
 // Adds everything that is not about a process, and /proc/sys.
-void add_global_files(TreeBuilder& tree);
+void add_global_files(TreeBuilder& tree, std::shared_ptr<const PidNamespace> pids);
 void add_sysctl_files(TreeBuilder& tree);
 // A folder that shows the host's of this name below its /proc: the state of the network namespace that the kernel process lives in.
 InodeRef make_host_folder(std::shared_ptr<FileSystem> fs, std::string host_path, uint64_t number);

@@ -24,8 +24,8 @@ Result<void> write_name(Task& writer, const ProcSubject& subject, std::string_vi
   if (!group || group != writer.group) return Errno(group ? EINVAL : ESRCH);
   const std::string name(text.substr(0, std::min<size_t>(text.find('\n'), 15)));
   std::lock_guard guard(writer.kernel.tasks);
-  const auto found = group->pids->tasks.find(subject.tid != 0 ? subject.tid : subject.pid);
-  if (found == group->pids->tasks.end()) return Errno(ESRCH);
+  const auto found = subject.pids->tasks.find(subject.tid != 0 ? subject.tid : subject.pid);
+  if (found == subject.pids->tasks.end() || found->second->group != group) return Errno(ESRCH);
   found->second->name = name;
   return {};
 }

@@ -124,7 +124,12 @@ Result<std::string> proc_status(Task& reader, const ProcSubject& subject) {
                 creds.sgid, creds.fsgid);
   append_format(text, "FDSize:\t%d\nGroups:\t", facts.fds ? 64 : 0);
   for (const gid_t group : creds.groups) append_format(text, "%u ", group);
-  append_format(text, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\n", facts.pid, facts.tid, facts.pgid, facts.sid);
+  static constexpr const char* kNumbers[] = {"\nNStgid:", "\nNSpid:", "\nNSpgid:", "\nNSsid:"};
+  for (size_t i = 0; i < std::size(kNumbers); ++i) {
+    text += kNumbers[i];
+    for (const auto& numbers : facts.deeper) append_format(text, "\t%d", numbers[i]);
+  }
+  text += "\n";
   text += memory_lines(facts);
   append_format(text, "CoreDumping:\t0\nThreads:\t%zu\nSigQ:\t0/%" PRIu64 "\n", facts.threads,
                 static_cast<uint64_t>(facts.limits[RLIMIT_SIGPENDING].rlim_cur));

@@ -126,7 +126,7 @@ Result<void> set_host_name(Task& task, std::string_view text) {
   if (!task.creds->has(kCapSysAdmin)) return Errno(EPERM);
   const std::string name(text.substr(0, text.find('\n')));
   if (name.size() > 64) return Errno(EINVAL);
-  task.uts->set_host(name);
+  task.spaces->uts->set_host(name);
   return {};
 }
 
@@ -134,7 +134,7 @@ Result<void> set_domain_name(Task& task, std::string_view text) {
   if (!task.creds->has(kCapSysAdmin)) return Errno(EPERM);
   const std::string name(text.substr(0, text.find('\n')));
   if (name.size() > 64) return Errno(EINVAL);
-  task.uts->set_domain(name);
+  task.spaces->uts->set_domain(name);
   return {};
 }
 
@@ -143,9 +143,9 @@ Result<void> set_domain_name(Task& task, std::string_view text) {
 void add_sysctl_files(TreeBuilder& tree) {
   for (const FixedRow& row : kFixed) tree.text(row.name, std::string(row.text) + "\n");
   tree.file(
-      "sys/kernel/hostname", [](Task& task) -> Result<std::string> { return task.uts->host() + "\n"; }, 0644, set_host_name);
+      "sys/kernel/hostname", [](Task& task) -> Result<std::string> { return task.spaces->uts->host() + "\n"; }, 0644, set_host_name);
   tree.file(
-      "sys/kernel/domainname", [](Task& task) -> Result<std::string> { return task.uts->domain() + "\n"; }, 0644, set_domain_name);
+      "sys/kernel/domainname", [](Task& task) -> Result<std::string> { return task.spaces->uts->domain() + "\n"; }, 0644, set_domain_name);
   tree.file("sys/kernel/random/uuid", [](Task&) -> Result<std::string> { return random_uuid(); });
   // One for the life of the sandbox: it is what has been "booted".
   static const std::string boot_id = random_uuid();
