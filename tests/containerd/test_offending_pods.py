@@ -41,7 +41,8 @@ def test_a_pod_that_forges_agent_messages(network, make_pod, clean, runtime_name
     still_serves(victim, answering, 3)
     assert offender.crictl.call("inspectp", offender.id, timeout=30).ok, "containerd and the shim answer"
     assert private_bytes(shim) < 8 * MIB, "the shim holds nothing of what was forged"
-    # The pod may be over. Then containerd's `delete` ends its shim with SIGKILL; what it read has not crashed it before.
+    # The pod may be over. Then the shim has killed its machine and told of all exits, and containerd runs `delete` for the pod, which ends the shim with
+    # SIGKILL (seen with strace, as its pidfd_send_signal(2)); what it read has not crashed it before.
     assert exit_status(shim) in (None, 0, signal.SIGKILL)
     remove_within(offender, 60)
     still_serves(victim, answering, 0.5)
