@@ -7,10 +7,10 @@
 #include <charconv>
 #include <chrono>
 
-#include "base/utf8.h"
 #include "host/files.h"
+#include "kernel/control/confine.h"
+#include "kernel/platform/host_rows.h"
 #include "sandbox/local/events.h"
-#include "sandbox/local/observe.h"
 
 namespace caisson::appkernel {
 namespace {
@@ -41,23 +41,25 @@ class Answer : public sandbox::KernelAnswer {
   int descriptor() const override { return channel_.get(); }
 
   Result<v1::DebugResponse> processes(const container::Record& record, const std::map<pid_t, std::string>& names) override {
-    const kernel::v1::Processes all = TRY(read());
+    const UniqueFd file = TRY(receive());
     std::map<std::string, pid_t> stand_ins;
     for (const auto& [pid, exec_id] : names) stand_ins[exec_id] = pid;
     std::map<pid_t, pid_t> hosts;
     for (pid_t pid : TRY(container::processes(record)))
       if (const pid_t inside = innermost_pid(pid); inside > 0) hosts[inside] = pid;
+    const kernel::v1::Processes all = TRY(read(file.get()));
     return translate_processes(all, execs_, stand_ins, hosts, record.pid, sandbox::local::unix_nanos_now());
   }
 
   Result<void> correct(v1::StatsResponse& stats) override {
-    stats.set_pids_current(TRY(read()).tasks());
+    const UniqueFd file = TRY(receive());
+    stats.set_pids_current(TRY(read(file.get())).tasks());
     stats.set_pids_limit(limits_.has_pids() ? static_cast<uint64_t>(limits_.pids()) : 0);
     return {};
   }
 
  private:
-  Result<kernel::v1::Processes> read() {
+  Result<UniqueFd> receive() {
     pollfd entry{channel_.get(), POLLIN, 0};
     const int ready = TEMP_FAILURE_RETRY(poll(&entry, 1, kPatience));
     if (ready <= 0) return make_error(ETIMEDOUT, "the application kernel does not answer");
@@ -65,7 +67,15 @@ class Answer : public sandbox::KernelAnswer {
     if (!message) return make_error(ESRCH, "the application kernel has ended");
     if (message->kind != kernel::MessageKind::Answer || message->fds.size() != 1)
       return make_error(EPROTO, "the application kernel's answer is malformed");
-    auto text = kernel::read_description(message->fds[0].get());
+    return std::move(message->fds[0]);
+  }
+
+  // The last thing that this worker needs rights for has been done: what a kernel process that has been taken makes of the reader is worth
+  // nothing then.
+  static Result<kernel::v1::Processes> read(int file) {
+    if (auto dropped = kernel::drop_everything(kernel::make_answer_filter()); !dropped)
+      return make_error(dropped.error().value, "the application kernel's answer cannot be read safely");
+    auto text = kernel::read_description(file);
     kernel::v1::Processes all;
     if (!text || !all.ParseFromString(*text)) return make_error(EPROTO, "the application kernel's answer is malformed");
     return all;
@@ -75,19 +85,6 @@ class Answer : public sandbox::KernelAnswer {
   std::map<int, std::string> execs_;
   kernel::v1::Limits limits_;
 };
-
-void translate_task(const kernel::v1::TaskState& from, const std::map<pid_t, pid_t>& hosts, v1::DebugResponse::Thread& to) {
-  to.set_tid(from.tid());
-  to.set_name(printable(from.name()));
-  to.set_state(printable(from.state()));
-  to.set_in_kernel(from.in_kernel());
-  to.set_call(printable(from.call()));
-  *to.mutable_arguments() = from.arguments();
-  if (from.has_asleep_nanos()) to.set_asleep_nanos(from.asleep_nanos());
-  *to.mutable_stack() = from.stack();
-  for (const std::string& place : from.places()) to.add_places(printable(place));
-  if (const auto host = hosts.find(from.host_tid()); host != hosts.end()) to.set_host_tid(host->second);
-}
 
 }  // namespace
 
@@ -100,44 +97,6 @@ Result<std::unique_ptr<sandbox::KernelAnswer>> ask_kernel(int channel, kernel::Q
   auto sent = kernel::send_message(channel, kernel::MessageKind::Ask, static_cast<int32_t>(question), {theirs.get()});
   if (!sent.ok()) return make_error(sent.error().value, "the application kernel cannot be asked: {}", strerrordesc_np(sent.error().value));
   return std::unique_ptr<sandbox::KernelAnswer>(std::make_unique<Answer>(std::move(ours), std::move(execs), limits));
-}
-
-v1::DebugResponse translate_processes(const kernel::v1::Processes& answer, const std::map<int, std::string>& execs,
-                                      const std::map<std::string, pid_t>& stand_ins, const std::map<pid_t, pid_t>& hosts, pid_t init,
-                                      int64_t now_unix_nanos) {
-  const auto exec_id_of = [&](const kernel::v1::ProcessState& process) {
-    const auto row = process.has_exec() ? execs.find(process.exec()) : execs.end();
-    return row != execs.end() ? row->second : std::string();
-  };
-  const auto host_of = [&](const kernel::v1::ProcessState& process) -> pid_t {
-    if (process.has_exec() && process.exec() == 0) return init;
-    if (const auto row = stand_ins.find(exec_id_of(process)); row != stand_ins.end()) return row->second;
-    const auto row = hosts.find(process.host_pid());
-    return row != hosts.end() ? row->second : 0;
-  };
-  std::map<int32_t, pid_t> by_guest_pid;
-  for (const auto& process : answer.processes()) by_guest_pid[process.pid()] = host_of(process);
-  v1::DebugResponse response;
-  for (const auto& from : answer.processes()) {
-    auto& to = *response.add_processes();
-    auto& process = *to.mutable_process();
-    process.set_pid(by_guest_pid[from.pid()]);
-    process.set_guest_pid(from.pid());
-    process.set_exec_id(exec_id_of(from));
-    if (const auto parent = by_guest_pid.find(from.ppid()); parent != by_guest_pid.end()) process.set_ppid(parent->second);
-    process.set_uid(from.uid());
-    process.set_command(printable(from.command()));
-    process.set_state(printable(from.state()));
-    process.set_started_at_unix_nanos(now_unix_nanos - from.age_nanos());
-    process.set_cpu_nanos(from.cpu_nanos());
-    process.set_tty(sandbox::local::terminal_name(from.terminal()));
-    to.set_guest_ppid(from.ppid());
-    to.set_guest_pgid(from.pgid());
-    to.set_guest_sid(from.sid());
-    to.set_descriptors(from.descriptors());
-    for (const auto& task : from.tasks()) translate_task(task, hosts, *to.add_threads());
-  }
-  return response;
 }
 
 }  // namespace caisson::appkernel

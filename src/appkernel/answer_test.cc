@@ -1,7 +1,11 @@
 #include "appkernel/answer.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace caisson::appkernel {
 namespace {
@@ -61,6 +65,16 @@ TEST(Answer, WhatAGuestHasMadeUpIsNotPrintedAsItIs) {
   EXPECT_EQ(response.processes(0).threads(0).name().find('\xff'), std::string::npos);
 }
 
+// Whoever reads an answer gives everything up first: a process of its own does.
+template <typename Check>
+void in_child(Check&& check) {
+  const pid_t child = fork();
+  if (child == 0) _exit(check() ? 0 : 1);
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+}
+
 struct Channel {
   UniqueFd ours, theirs;
   Channel() {
@@ -85,10 +99,10 @@ TEST(Answer, CountsComeFromTheKernel) {
   auto file = kernel::make_description("test", all.SerializeAsString());
   ASSERT_TRUE(file.ok());
   ASSERT_TRUE(kernel::send_message(message->fds[0].get(), kernel::MessageKind::Answer, 0, {file->get()}).ok());
-  v1::StatsResponse stats;
-  ASSERT_TRUE((*asked)->correct(stats).ok());
-  EXPECT_EQ(stats.pids_current(), 3u);
-  EXPECT_EQ(stats.pids_limit(), 50u);
+  in_child([&] {
+    v1::StatsResponse stats;
+    return (*asked)->correct(stats).ok() && stats.pids_current() == 3 && stats.pids_limit() == 50;
+  });
 }
 
 TEST(Answer, AKernelThatHasEndedOrTalksNonsenseIsAnError) {
@@ -103,9 +117,27 @@ TEST(Answer, AKernelThatHasEndedOrTalksNonsenseIsAnError) {
       ASSERT_TRUE(kernel::send_message(message->fds[0].get(), kernel::MessageKind::Answer, 0, {file->get()}).ok());
     }
     message->fds.clear();
-    v1::StatsResponse stats;
-    EXPECT_FALSE((*asked)->correct(stats).ok());
+    in_child([&] {
+      v1::StatsResponse stats;
+      return !(*asked)->correct(stats).ok();
+    });
   }
+}
+
+TEST(Answer, WhoReadsItHasNothingLeft) {
+  Channel control;
+  auto asked = ask_kernel(control.ours.get(), kernel::Question::Count, {}, {});
+  ASSERT_TRUE(asked.ok());
+  auto message = kernel::receive_message(control.theirs.get());
+  ASSERT_TRUE(message.ok());
+  auto file = kernel::make_description("test", "");
+  ASSERT_TRUE(kernel::send_message(message->fds[0].get(), kernel::MessageKind::Answer, 0, {file->get()}).ok());
+  in_child([&] {
+    v1::StatsResponse stats;
+    if (!(*asked)->correct(stats).ok()) return false;
+    return open("/etc/passwd", O_RDONLY | O_CLOEXEC) < 0 && errno == EPERM && socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) < 0 &&
+           fork() < 0 && kill(getppid(), 0) < 0;
+  });
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ struct Surface {
   std::string otherwise;  // what becomes of a call that is not listed
   std::vector<SurfaceRow> rows;
   std::vector<kernel::CapabilityRow> capabilities;
+  std::string where;  // they count
 };
 
 std::string capability_names(uint64_t set) {
@@ -69,21 +70,33 @@ std::vector<Surface> all_surfaces() {
        "appkernel: guest code in a stub process, natively",
        "goes to the application kernel",
        rows_of(kernel::native_calls()),
-       {}},
+       {},
+       ""},
       {"appkernel-blob",
        "appkernel: Caisson's own code in a stub process (a guest can jump into it)",
        "ends the stub",
        rows_of(kernel::blob_calls()),
-       {}},
+       {},
+       ""},
       {"appkernel-kernel", "appkernel: the kernel process", "fails with EPERM, logged once for each call", rows_of(kernel::host_calls()),
-       kernel::host_capabilities()},
-      {"appkernel-exec", "appkernel: the process that stands for an exec", "fails with EPERM", rows_of(kernel::exec_calls()), {}},
+       kernel::host_capabilities(), "in a user namespace of its own where that can be had"},
+      {"appkernel-broker",
+       "appkernel: the network broker, which opens raw sockets for the kernel process (only if the guest has CAP_NET_RAW)", "ends it",
+       rows_of(kernel::broker_calls()), kernel::broker_capabilities(), "in the user namespace that owns the pod's network"},
+      {"appkernel-exec", "appkernel: the process that stands for an exec", "fails with EPERM", rows_of(kernel::exec_calls()), {}, ""},
+      {"appkernel-answer",
+       "appkernel: the worker that reads what a kernel process says of its processes",
+       "fails with EPERM",
+       rows_of(kernel::answer_calls()),
+       {},
+       ""},
       {"microvm-qemu",
        "microvm: QEMU, with every duty that it can have",
        "fails with ENOSYS",
        rows_of(microvm::qemu_syscalls({.kvm = true, .files = true, .network = true})),
-       {}},
-      {"microvm-virtiofsd", "microvm: virtiofsd", "fails with ENOSYS", rows_of(microvm::virtiofsd_syscalls()), {}},
+       {},
+       ""},
+      {"microvm-virtiofsd", "microvm: virtiofsd", "fails with ENOSYS", rows_of(microvm::virtiofsd_syscalls()), {}, ""},
   };
 }
 
@@ -111,7 +124,7 @@ void print(const Surface& surface) {
   print_rows(surface, Verdict::Refused, "are refused");
   print_rows(surface, Verdict::Killed, "end the process at once");
   if (!surface.capabilities.empty()) {
-    std::puts(fmt::format("  {} capabilities, in a user namespace of its own where that can be had:", surface.capabilities.size()).c_str());
+    std::puts(fmt::format("  {} capabilities, {}:", surface.capabilities.size(), surface.where).c_str());
     for (const kernel::CapabilityRow& row : surface.capabilities)
       std::puts(fmt::format("    {:<20} {}{}", row.name, row.if_guest_has ? "[if the guest has it] " : "", row.reason).c_str());
   }

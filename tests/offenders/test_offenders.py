@@ -321,22 +321,47 @@ def test_attacks_from_inside_a_stub(container, runtime, unharmed_node):
     assert_front_answers(runtime)
 
 
+# CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, SETGID, SETUID.
+FILE_CAPABILITIES = 0b1101_1111
+NET_BIND_SERVICE, NET_ADMIN, NET_RAW, SETFCAP = (1 << number for number in (10, 12, 13, 31))
+DOCKER = "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT KILL AUDIT_WRITE"
+
+
 @pytest.mark.runtimes("appkernel")
-def test_the_kernel_process_is_walled_in(container):
-    """What the host shows of the kernel process and of a stub of a running container."""
-    container.bundle.process["capabilities"] = {kind: ["CAP_CHOWN", "CAP_NET_BIND_SERVICE"] for kind in ("bounding", "effective", "permitted")}
+@pytest.mark.parametrize(
+    "guest, kept, own_user_namespace, broker",
+    [
+        ("CHOWN NET_BIND_SERVICE", FILE_CAPABILITIES | NET_BIND_SERVICE, True, False),
+        (DOCKER, FILE_CAPABILITIES | NET_BIND_SERVICE | SETFCAP, True, True),
+        ("NET_RAW NET_ADMIN", FILE_CAPABILITIES | NET_ADMIN, False, True),
+    ],
+    ids=["few", "docker", "network"],
+)
+def test_the_kernel_process_is_walled_in(container, guest, kept, own_user_namespace, broker):
+    """What the host shows of the kernel process, of its network broker and of a stub of a running container."""
+    container.bundle.set_capabilities(["CAP_" + name for name in guest.split()])
     container.spawn_sleeping()
     kernel = pathlib.Path("/proc") / str(container.state()["pid"])
 
     def field(process, name):
         return next(line.split()[1] for line in (process / "status").read_text().splitlines() if line.startswith(name + ":"))
 
+    def children(name):
+        numbers = [process for process in pathlib.Path("/proc").iterdir() if process.name.isdigit()]
+        return [process for process in numbers if (process / "comm").read_text() == name + "\n" and field(process, "PPid") == kernel.name]
+
     assert field(kernel, "Seccomp") == "2" and field(kernel, "NoNewPrivs") == "1"
-    # CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, SETGID, SETUID, NET_BIND_SERVICE; in a user namespace of its own.
-    assert int(field(kernel, "CapPrm"), 16) == 0b100_1101_1111 == int(field(kernel, "CapBnd"), 16)
-    assert os.readlink(kernel / "ns/user") != os.readlink("/proc/self/ns/user")
+    assert int(field(kernel, "CapPrm"), 16) == kept == int(field(kernel, "CapBnd"), 16)
+    assert (os.readlink(kernel / "ns/user") != os.readlink("/proc/self/ns/user")) == own_user_namespace
     assert os.listdir(kernel / "root") == [] and os.listdir(kernel / "cwd") == []
-    stubs = [process for process in pathlib.Path("/proc").iterdir() if process.name.isdigit() and (process / "comm").read_text() == "caisson-guest\n" and field(process, "PPid") == kernel.name]
+    brokers = children("caisson-broker")
+    assert len(brokers) == (1 if broker else 0)
+    for process in brokers:
+        assert os.readlink(process / "ns/user") == os.readlink("/proc/self/ns/user") and os.readlink(process / "ns/net") == os.readlink(kernel / "ns/net")
+        assert int(field(process, "CapPrm"), 16) == NET_RAW and int(field(process, "CapBnd"), 16) == 0
+        assert field(process, "NoNewPrivs") == "1" and field(process, "Seccomp") == "2"
+        assert os.listdir(process / "root") == [] and os.listdir(process / "cwd") == [] and len(os.listdir(process / "fd")) == 1
+    stubs = children("caisson-guest")
     assert stubs
     for stub in stubs:
         assert int(field(stub, "CapPrm"), 16) == 0 and field(stub, "NoNewPrivs") == "1" and field(stub, "Seccomp") == "2"

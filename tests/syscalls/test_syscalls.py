@@ -101,6 +101,8 @@ def test_container(container, family):
     if family in NEED_ROOT:
         container.bundle.set_capabilities([*CAPABILITIES, "CAP_SETUID", "CAP_SETGID", "CAP_SYS_ADMIN"])
         container.bundle.process["noNewPrivileges"] = False
+    if family == "raw":  # as docker and Kubernetes give it to containers
+        container.bundle.set_capabilities([*CAPABILITIES, "CAP_NET_RAW"])
     outcome = container.run(check=False)
     results, rest = parse(outcome.stdout)
     wanted = [case for case in CASES if case.split(".")[0] == family]

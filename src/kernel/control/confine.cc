@@ -11,6 +11,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -19,6 +20,7 @@
 #include "base/unique_fd.h"
 #include "kernel/fs/host/identity.h"
 #include "kernel/klog.h"
+#include "kernel/net/broker.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/host_rows.h"
 
@@ -61,33 +63,47 @@ Result<void> write_map(int proc, const char* file, pid_t process) {
   return {};
 }
 
-// Runs in a child that is still in the namespace above: only there is the right to map what is not one's own.
-[[noreturn]] void map_ids(pid_t process, int ready) {
+// By a process that is still in the namespace above: only there is the right to map what is not one's own. The errno, or 0.
+int map_ids(pid_t process) {
   const Result<UniqueFd> proc = make_mount("proc", {{"subset", "pid"}}, kSealedMount & ~MOUNT_ATTR_RDONLY);
-  char byte;
-  if (!proc || read(ready, &byte, 1) != 1) _exit(1);
-  const bool done = write_map(proc->get(), "uid_map", process).ok() && write_map(proc->get(), "gid_map", process).ok();
-  _exit(done ? 0 : 2);
+  if (!proc) return proc.error().value;
+  for (const char* file : {"uid_map", "gid_map"})
+    if (const Result<void> written = write_map(proc->get(), file, process); !written) return written.error().value;
+  return 0;
 }
 
-Result<void> enter_user_namespace() {
+// The helper that stays in the namespace above: it maps ids once this process has left, and then is the broker, or ends.
+[[noreturn]] void help_from_above(UniqueFd channel, pid_t process, int root, bool broker) {
+  char go;
+  if (read(channel.get(), &go, 1) != 1) _exit(1);
+  const int error = map_ids(process);
+  if (write(channel.get(), &error, sizeof error) != sizeof error || error != 0 || !broker) _exit(0);
+  become_network_broker(std::move(channel), root, process);
+}
+
+Result<void> enter_user_namespace(int root, bool broker) {
   int ends[2];
-  TRY(host_result(pipe2(ends, O_CLOEXEC)));
-  const UniqueFd ready(ends[0]);
-  UniqueFd go(ends[1]);
+  TRY(host_result(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)));
+  UniqueFd ours(ends[0]), theirs(ends[1]);
   const pid_t self = getpid(), child = fork();
   if (child < 0) return host_errno();
   if (child == 0) {
-    go.reset();
-    map_ids(self, ready.get());
+    ours.reset();
+    help_from_above(std::move(theirs), self, root, broker);
   }
+  theirs.reset();
   const Result<long> entered = host_result(unshare(CLONE_NEWUSER));
-  if (entered) (void)!write(go.get(), "", 1);
-  go.reset();
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
+  int error = EPERM;
+  if (entered && write(ours.get(), "", 1) == 1 && read(ours.get(), &error, sizeof error) != sizeof error) error = EPERM;
+  const bool stays = entered && error == 0 && broker;
+  if (stays) {
+    set_network_broker(std::move(ours));
+    return {};
+  }
+  ours.reset();
+  while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) continue;
   if (!entered) return entered.error();
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return Errno(EPERM);
+  if (error != 0) return Errno(error);
   return {};
 }
 
@@ -104,10 +120,14 @@ Result<void> open_own_proc() {
   return {};
 }
 
-Result<void> enter_empty_root(bool own_user_namespace) {
+Result<void> enter_empty_root(bool own_user_namespace, bool raw_sockets) {
   const UniqueFd root = TRY(make_mount("tmpfs", {{"mode", "0555"}, {"size", "4k"}, {"nr_inodes", "1"}}));
   // In this order: who has changed its root may not make user namespaces, and who is in one may not make mounts.
-  if (own_user_namespace) TRY(enter_user_namespace());
+  if (own_user_namespace) {
+    TRY(enter_user_namespace(root.get(), raw_sockets));
+  } else if (raw_sockets) {
+    TRY(start_network_broker(root.get()));
+  }
   TRY(host_result(fchdir(root.get())));
   TRY(host_result(chroot(".")));
   TRY(host_result(chdir("/")));
@@ -115,7 +135,7 @@ Result<void> enter_empty_root(bool own_user_namespace) {
 }
 
 bool can_have_user_namespace(uint64_t guests, bool own_network) {
-  constexpr uint64_t kConfigures = 1ULL << CAP_NET_RAW | 1ULL << CAP_NET_ADMIN, kLowPorts = 1ULL << CAP_NET_BIND_SERVICE;
+  constexpr uint64_t kConfigures = 1ULL << CAP_NET_ADMIN, kLowPorts = 1ULL << CAP_NET_BIND_SERVICE;
   if ((guests & kConfigures) != 0 || ((guests & kLowPorts) != 0 && !own_network)) return false;
   // A container that has one by its config.json is in it by now.
   const Result<std::string> map = read_host_proc("self/uid_map");
@@ -153,15 +173,14 @@ Result<void> drop_privileges(uint64_t guests) {
   return {};
 }
 
-Result<void> drop_everything() {
+Result<void> drop_everything(const std::vector<sock_filter>& filter) {
   // First: the kernel process, which may be taken, must never be able to look at this one.
   TRY(host_result(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)));
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
   TRY(host_result(syscall(SYS_capset, &header, data)));
   TRY(host_result(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)));
-  const std::vector<sock_filter> code = make_exec_filter();
-  const sock_fprog program{static_cast<unsigned short>(code.size()), const_cast<sock_filter*>(code.data())};
+  const sock_fprog program{static_cast<unsigned short>(filter.size()), const_cast<sock_filter*>(filter.data())};
   TRY(host_result(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program)));
   return {};
 }

@@ -3,7 +3,10 @@
 // it are in platform/host_rows.cc.
 #pragma once
 
+#include <linux/filter.h>
+
 #include <cstdint>
+#include <vector>
 
 #include "kernel/errno.h"
 
@@ -15,10 +18,12 @@ Result<void> open_own_proc();
 // An empty, read-only root directory that lies nowhere in a mount namespace; the working directory too. The mount namespace stays the
 // container's, for engines that enter it through the process of the pid file (podman cp): none of what it has can be reached from here.
 // With own_user_namespace also a user namespace in which every id is what it is outside: owners of files keep their meaning, capabilities
-// count in it only (so not in a network namespace that was made outside). Before the first thread. EPERM: no user namespace can be had.
-Result<void> enter_empty_root(bool own_user_namespace);
+// count in it only (so not in a network namespace that was made outside). With raw_sockets a network broker (net/broker.h) stays where this
+// process was. Before the first thread. EPERM: no user namespace can be had.
+Result<void> enter_empty_root(bool own_user_namespace, bool raw_sockets);
 // Whether a user namespace may be tried for a kernel whose guests may have those capabilities. A network namespace belongs to the user
-// namespace that made it, so no capability about the network would count; low ports alone can be had without one (open_low_ports).
+// namespace that made it, so no capability about the network would count: raw sockets come from the broker, low ports can be had without
+// any (open_low_ports), but nobody else can configure it.
 bool can_have_user_namespace(uint64_t guests, bool own_network);
 // Every port of this network namespace, which must not be the node's, may be bound without CAP_NET_BIND_SERVICE: the kernel itself asks
 // the guest's capability.
@@ -27,9 +32,9 @@ Result<void> open_low_ports();
 // guests: those that the container's processes may have.
 Result<void> drop_privileges(uint64_t guests);
 
-// For a process that only waits from now on: no capability, no new privileges, not dumpable, the calls of exec_calls() alone. It keeps its
-// root directory; what has been sent away needs no files.
-Result<void> drop_everything();
+// For a process that has all that it needs and only waits, or reads, from now on: no capability, no new privileges, not dumpable, and the
+// filter, made of exec_calls() or answer_calls(). It keeps its root directory; what has been sent away needs no files.
+Result<void> drop_everything(const std::vector<sock_filter>& filter);
 
 // Gives the controlling terminal up, so that it becomes one of the helper that watches its size. No signal is left pending.
 void leave_terminal(int fd);

@@ -6,9 +6,11 @@
 #include <gtest/gtest.h>
 #include <linux/capability.h>
 #include <linux/netlink.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -18,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,6 +29,7 @@
 #include "kernel/control/host_mounts.h"
 #include "kernel/fs/host/identity.h"
 #include "kernel/klog.h"
+#include "kernel/net/broker.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/host_rows.h"
 
@@ -43,7 +47,7 @@ using Try = std::function<long(World&)>;
 
 constexpr int kWorked = 100, kNoSetup = 101;
 
-Result<World> make_world(const std::string& folder, bool confined, bool user_namespace) {
+Result<World> make_world(const std::string& folder, bool confined, uint64_t guests) {
   World world;
   if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return host_errno();
   if (mount(folder.c_str(), folder.c_str(), nullptr, MS_BIND, nullptr) != 0) return host_errno();
@@ -53,21 +57,21 @@ Result<World> make_world(const std::string& folder, bool confined, bool user_nam
     if (each.mount.point == folder) world.root = std::move(each.fd);
   if (!world.folder || !world.root) return Errno(ENOENT);
   if (!confined) return world;
-  TRY(enter_empty_root(user_namespace));
-  TRY(drop_privileges(kGuest));
-  TRY(load_host_filter(kGuest));
+  TRY(enter_empty_root(true, (guests >> CAP_NET_RAW & 1) != 0));
+  TRY(drop_privileges(guests));
+  TRY(load_host_filter(guests));
   return world;
 }
 
 // In a PID namespace of its own. The outcome: 0 it worked, an errno, or minus the signal that ended the process.
-int outcome_of(const std::string& folder, bool confined, const Try& attempt, bool user_namespace = true) {
+int outcome_of(const std::string& folder, bool confined, const Try& attempt, uint64_t guests) {
   const pid_t outer = fork();
   if (outer == 0) {
     if (unshare(CLONE_NEWPID) != 0) _exit(kNoSetup);
     const pid_t inner = fork();
     if (inner == 0) {
       klog_configure(-1, LogLevel::Error);
-      Result<World> world = make_world(folder, confined, user_namespace);
+      Result<World> world = make_world(folder, confined, guests);
       if (!world) _exit(kNoSetup);
       const long result = attempt(*world);
       // Not _exit: a device's number and an errno both fit.
@@ -104,8 +108,8 @@ struct Confined : testing::Test {
     for (const char* name : {"/file", "/absolute", "/up", "/zero", "/made"}) unlink((folder + name).c_str());
     rmdir(folder.c_str());
   }
-  int before(const Try& attempt) { return outcome_of(folder, false, attempt); }
-  int after(const Try& attempt) { return outcome_of(folder, true, attempt); }
+  int before(const Try& attempt) { return outcome_of(folder, false, attempt, guests); }
+  int after(const Try& attempt) { return outcome_of(folder, true, attempt, guests); }
   // It works for root as such, and confined it fails with `error`, or (negative) ends the process.
   void expect_stopped(const char* what, int error, const Try& attempt) {
     EXPECT_EQ(before(attempt), 0) << what;
@@ -113,6 +117,7 @@ struct Confined : testing::Test {
   }
 
   std::string folder;
+  uint64_t guests = kGuest;
   bool device = false;
 };
 
@@ -233,7 +238,7 @@ TEST_F(Confined, HasFewCapabilitiesAndNoneOutside) {
   EXPECT_EQ(before(capabilities), EINVAL);
   EXPECT_EQ(after(capabilities), 0);
   EXPECT_EQ(kept_capabilities(0) & (1ULL << CAP_NET_RAW | 1ULL << CAP_NET_ADMIN | 1ULL << CAP_SYS_ADMIN | 1ULL << CAP_SYS_PTRACE), 0u);
-  EXPECT_NE(kept_capabilities(1ULL << CAP_NET_RAW) & 1ULL << CAP_NET_RAW, 0u);
+  EXPECT_EQ(kept_capabilities(~0ULL) & (1ULL << CAP_NET_RAW | 1ULL << CAP_SYS_ADMIN), 0u) << "raw sockets come from the broker";
   const Try status = [](World&) -> long {
     const Result<std::string> text = read_host_proc("self/status");
     errno = EINVAL;
@@ -243,10 +248,65 @@ TEST_F(Confined, HasFewCapabilitiesAndNoneOutside) {
   EXPECT_EQ(after(status), 0);
 }
 
+// What docker and Kubernetes give containers has CAP_NET_RAW in it.
+TEST_F(Confined, RawSocketsComeFromTheBrokerAlone) {
+  guests |= 1ULL << CAP_NET_RAW;
+  EXPECT_EQ(after([](World&) -> long {
+              for (const int family : {AF_INET, AF_INET6, AF_PACKET}) {
+                const Result<UniqueFd> fd = open_brokered_socket(family, SOCK_RAW, IPPROTO_ICMP);
+                if (!fd || fcntl(fd->get(), F_GETFD) != FD_CLOEXEC) return -1;
+              }
+              return 0;
+            }),
+            0);
+  for (const int family : {AF_INET, AF_INET6, AF_PACKET})
+    EXPECT_EQ(after([family](World&) -> long { return socket(family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP); }), EPERM);
+  EXPECT_EQ(after([](World&) -> long {
+              const Result<UniqueFd> fd = open_brokered_socket(AF_UNIX, SOCK_STREAM, 0);
+              errno = fd ? 0 : fd.error().value;
+              return fd ? 0 : -1;
+            }),
+            EPROTONOSUPPORT);
+  // No network of the node is configured, nor seen through such a socket's rights.
+  EXPECT_EQ(after([](World&) -> long {
+              const Result<UniqueFd> fd = open_brokered_socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+              const int mark = 1;
+              return fd ? setsockopt(fd->get(), SOL_SOCKET, SO_MARK, &mark, sizeof mark) : -1;
+            }),
+            EPERM);
+  EXPECT_EQ(after([](World&) -> long {
+              const Result<UniqueFd> fd = open_brokered_socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+              ifreq request{};
+              strcpy(request.ifr_name, "lo");
+              return fd ? ioctl(fd->get(), SIOCSIFFLAGS, &request) : -1;
+            }),
+            EPERM);
+  EXPECT_EQ(after([](World&) -> long {
+              // The broker is a process of this PID namespace: nobody may look into it.
+              for (pid_t pid = 2; pid < 10; ++pid) {
+                char byte = 0;
+                iovec ours{&byte, 1}, theirs{reinterpret_cast<void*>(&make_broker_filter), 1};
+                if (process_vm_readv(pid, &ours, 1, &theirs, 1, 0) == 1) return 0;
+              }
+              errno = ESRCH;
+              return -1;
+            }),
+            ESRCH);
+}
+
+TEST_F(Confined, WithoutTheCapabilityThereIsNoBroker) {
+  EXPECT_EQ(after([](World&) -> long {
+              const Result<UniqueFd> fd = open_brokered_socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+              errno = fd ? 0 : fd.error().value;
+              return fd ? 0 : -1;
+            }),
+            EPERM);
+}
+
 TEST(ExecProcess, HasNothingLeft) {
   const pid_t child = fork();
   if (child == 0) {
-    if (!drop_everything()) _exit(1);
+    if (!drop_everything(make_exec_filter())) _exit(1);
     if (open("/etc/passwd", O_RDONLY | O_CLOEXEC) >= 0 || errno != EPERM) _exit(2);
     if (syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) >= 0 || kill(getpid(), SIGCONT) == 0) _exit(3);
     if (socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) >= 0) _exit(4);

@@ -15,6 +15,7 @@
 #include "kernel/control/kernel_main.h"
 #include "kernel/control/messages.h"
 #include "kernel/klog.h"
+#include "kernel/platform/host_rows.h"
 
 namespace caisson::kernel {
 namespace {
@@ -37,7 +38,7 @@ Result<int> stand_in() {
   TRY(send_message(kChannelFd, MessageKind::Process, 0, fds));
   for (int fd : fds)
     if (fd != 2) close(fd);
-  TRY(drop_everything());
+  TRY(drop_everything(make_exec_filter()));
   for (;;) {
     pollfd entries[] = {{kChannelFd, POLLIN, 0}, {signals.get(), POLLIN, 0}};
     if (poll(entries, 2, -1) < 0 && errno != EINTR) return host_errno();

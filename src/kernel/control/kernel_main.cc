@@ -306,12 +306,13 @@ int give_up(const char* what, Errno error, int errors) {
 // From here on there is no way back to what lies outside the container.
 Result<void> confine(const v1::Start& start) {
   const uint64_t guests = start.process().bounding();
+  const bool raw_sockets = (guests >> CAP_NET_RAW & 1) != 0;
   bool own = can_have_user_namespace(guests, start.own_network());
   if (own && (guests >> CAP_NET_BIND_SERVICE & 1) != 0) own = open_low_ports().ok();
-  Result<void> entered = enter_empty_root(own);
+  Result<void> entered = enter_empty_root(own, raw_sockets);
   if (!entered && own) {
     klog(LogLevel::Info, "no user namespace for the kernel process: %s", strerrordesc_np(entered.error().value));
-    entered = enter_empty_root(false);
+    entered = enter_empty_root(false, raw_sockets);
   }
   TRY(std::move(entered));
   return drop_privileges(guests);  // before the first thread: capabilities are each thread's own

@@ -2,7 +2,6 @@
 
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
-#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/icmp6.h>
@@ -86,6 +85,8 @@ constexpr HostOption kOptions[] = {
     {IPPROTO_IPV6, IPV6_LEAVE_GROUP, no, yes, 20},
     {IPPROTO_IPV6, IPV6_RECVPKTINFO, yes, yes, 4},
     {IPPROTO_IPV6, IPV6_RECVHOPLIMIT, yes, yes, 4},
+    {IPPROTO_IPV6, IPV6_2292PKTINFO, yes, yes, 4},
+    {IPPROTO_IPV6, IPV6_2292HOPLIMIT, yes, yes, 4},
     {IPPROTO_IPV6, IPV6_RECVTCLASS, yes, yes, 4},
     {IPPROTO_IPV6, IPV6_RECVERR, yes, yes, 4},
     {IPPROTO_IPV6, IPV6_TCLASS, yes, yes, 4},
@@ -180,19 +181,6 @@ bool passes_host_control(int level, int type) {
   if (level == SOL_SOCKET) return type == SO_TIMESTAMP || type == SO_TIMESTAMPNS || type == SO_RXQ_OVFL;
   return level == IPPROTO_IP || level == IPPROTO_IPV6 || level == IPPROTO_UDP || level == IPPROTO_TCP || level == SOL_NETLINK ||
          level == SOL_PACKET;
-}
-
-bool changes_network(int protocol, std::string_view bytes) {
-  while (!bytes.empty()) {
-    nlmsghdr header;
-    // The host ignores a rest that is no message: `ip` sends its whole buffer.
-    if (bytes.size() < sizeof header) return false;
-    memcpy(&header, bytes.data(), sizeof header);
-    if (header.nlmsg_len < sizeof header || header.nlmsg_len > bytes.size()) return false;
-    if (protocol == NETLINK_ROUTE && header.nlmsg_type >= RTM_BASE && (header.nlmsg_type - RTM_BASE) % 4 != 2) return true;
-    bytes.remove_prefix(std::min<size_t>(NLMSG_ALIGN(header.nlmsg_len), bytes.size()));
-  }
-  return false;
 }
 
 const HostIoctl* find_host_ioctl(unsigned command) {

@@ -24,9 +24,6 @@ Result<void> check_host_control(std::string_view control);
 // Is this kind of received control message passed on?
 bool passes_host_control(int level, int type);
 
-// Is there a message among these bytes, of one send to a netlink socket, that does not only ask?
-bool changes_network(int protocol, std::string_view bytes);
-
 // ioctls on struct ifreq (and a few that take an int).
 struct HostIoctl {
   unsigned command;

@@ -10,7 +10,9 @@
 #include <algorithm>
 
 #include "kernel/fs/host/identity.h"
+#include "kernel/net/broker.h"
 #include "kernel/net/host_options.h"
+#include "kernel/net/netlink_requests.h"
 #include "kernel/platform/watcher.h"
 #include "kernel/task/kernel.h"
 
@@ -45,18 +47,29 @@ Result<void> check_kind(Task& task, int family, int type, int protocol) {
       if (protocol == NETLINK_ROUTE || protocol == NETLINK_SOCK_DIAG) return {};
       return Errno(EPROTONOSUPPORT);
     case AF_PACKET:
-      return raw ? Result<void>() : Result<void>(Errno(EPERM));
+      if (!raw) return Errno(EPERM);
+      if (type != SOCK_RAW && type != SOCK_DGRAM) return Errno(ESOCKTNOSUPPORT);
+      return {};
     default:
       return Errno(EAFNOSUPPORT);
   }
+}
+
+// The kernel process may not open raw sockets itself.
+Result<UniqueFd> open_socket(int family, int type, int protocol) {
+  if (family == AF_PACKET) return open_brokered_socket(family, type, protocol & 0xffff);  // as the host cuts it
+  if (type == SOCK_RAW && family != AF_NETLINK && (protocol < 0 || protocol >= IPPROTO_MAX)) return Errno(EINVAL);
+  if (type == SOCK_RAW && family != AF_NETLINK) return open_brokered_socket(family, type, protocol);
+  UniqueFd fd(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+  if (!fd) return host_errno();
+  return fd;
 }
 
 }  // namespace
 
 Result<std::shared_ptr<HostSocket>> HostSocket::create(Task& task, int family, int type, int protocol, int flags) {
   TRY(check_kind(task, family, type, protocol));
-  UniqueFd fd(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
-  if (!fd) return host_errno();
+  UniqueFd fd = TRY(open_socket(family, type, protocol));
   int real = protocol;
   socklen_t length = sizeof real;
   getsockopt(fd.get(), SOL_SOCKET, SO_PROTOCOL, &real, &length);
@@ -191,9 +204,9 @@ Result<size_t> HostSocket::send(Task& task, IoBuffer& data, OutgoingMessage& mes
     IoBuffer ahead = data;
     const size_t piece = TRY(ahead.take(bytes, size));
     if (piece < std::min(size, data.left()) && !stream) return Errno(EFAULT);
+    if (family() == AF_NETLINK) disarm_netlink(protocol(), {bytes, piece});
     // The host refuses what the task has no right to, by an answer: the kernel process's own right must not be seen.
-    const bool without_rights =
-        family() == AF_NETLINK && !task.creds->has(kCapNetAdmin) && changes_network(protocol(), std::string_view(bytes, piece));
+    const bool without_rights = family() == AF_NETLINK && !task.creds->has(kCapNetAdmin);
     const Result<size_t> sent = wait_on(
         task, shared_->queue, POLLOUT, dont_wait, deadline,
         [&] {
@@ -228,8 +241,8 @@ Result<void> HostSocket::receive_once(IoBuffer& data, IncomingMessage& message, 
   header.msg_namelen = sizeof message.from.storage;
   header.msg_control = control;
   header.msg_controllen = sizeof control;
-  const size_t got =
-      static_cast<size_t>(TRY(host_result(::recvmsg(fd_.get(), &header, (flags & kReceiveFlags) | MSG_DONTWAIT | MSG_CMSG_CLOEXEC))));
+  // No MSG_CMSG_CLOEXEC: none of these families passes descriptors, and packet(7) refuses it.
+  const size_t got = static_cast<size_t>(TRY(host_result(::recvmsg(fd_.get(), &header, (flags & kReceiveFlags) | MSG_DONTWAIT))));
   message.from.length = std::min<socklen_t>(header.msg_namelen, sizeof message.from.storage);
   message.flags = header.msg_flags & kTold;
   for (cmsghdr* each = CMSG_FIRSTHDR(&header); each != nullptr; each = CMSG_NXTHDR(&header, each)) {

@@ -194,24 +194,12 @@ Rows socket_rows() {
                     {family(value, words), one_of(1, {SOCK_DGRAM}, "SOCK_DGRAM", kFlags),
                      one_of(2, {0, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_ICMP, IPPROTO_ICMPV6}, "UDP, UDP-Lite, ping")},
                     "the guest's sockets, in the pod's network namespace"});
-    rows.push_back({"socket",
-                    SYS_socket,
-                    {family(value, words), one_of(1, {SOCK_RAW}, "SOCK_RAW", kFlags)},
-                    "raw sockets, for a guest that may have them",
-                    CallEffect::Allow,
-                    bit(CAP_NET_RAW)});
   }
   append(rows, {{"socket",
                  SYS_socket,
                  {family(AF_NETLINK, "AF_NETLINK"), one_of(1, {SOCK_RAW, SOCK_DGRAM}, "", kFlags),
                   one_of(2, {NETLINK_ROUTE, NETLINK_SOCK_DIAG}, "routes and socket lists: no netfilter, no audit, no generic families")},
                  "ip, ss, getifaddrs; without CAP_NET_ADMIN the host refuses what changes anything"},
-                {"socket",
-                 SYS_socket,
-                 {family(AF_PACKET, "AF_PACKET"), one_of(1, {SOCK_RAW, SOCK_DGRAM}, "", kFlags)},
-                 "tcpdump, for a guest that may have raw sockets",
-                 CallEffect::Allow,
-                 bit(CAP_NET_RAW)},
                 {"socketpair",
                  SYS_socketpair,
                  {family(AF_UNIX, "AF_UNIX"), one_of(1, {SOCK_SEQPACKET}, "SOCK_SEQPACKET", kFlags)},
@@ -380,7 +368,6 @@ const std::vector<CapabilityRow>& host_capabilities() {
       {"CAP_SETGID", CAP_SETGID, false, "setfsgid, setgroups: as CAP_SETUID"},
       {"CAP_SETFCAP", CAP_SETFCAP, true, "the guest's setcap"},
       {"CAP_NET_BIND_SERVICE", CAP_NET_BIND_SERVICE, true, "ports below 1024 of the pod's network"},
-      {"CAP_NET_RAW", CAP_NET_RAW, true, "ping, tcpdump in the pod's network"},
       {"CAP_NET_ADMIN", CAP_NET_ADMIN, true, "the guest configures the pod's network"},
       {"CAP_SYS_NICE", CAP_SYS_NICE, true, "the guest lowers nice values"},
   };

@@ -17,6 +17,10 @@ const std::vector<CallRow>& host_calls();
 const std::vector<CallRow>& exec_calls();
 std::vector<sock_filter> make_exec_filter();
 
+// The calls of the worker of the sandbox process that reads what a kernel process says of its processes (src/appkernel/answer.cc).
+const std::vector<CallRow>& answer_calls();
+std::vector<sock_filter> make_answer_filter();
+
 struct CapabilityRow {
   const char* name;
   int number;
@@ -26,6 +30,11 @@ struct CapabilityRow {
 const std::vector<CapabilityRow>& host_capabilities();
 // Those that stay for a kernel whose guest has `guest` (a bounding set).
 uint64_t kept_capabilities(uint64_t guest);
+
+// The calls of the network broker (net/broker.h), any other ends it; and what it keeps.
+const std::vector<CallRow>& broker_calls();
+const std::vector<CapabilityRow>& broker_capabilities();
+std::vector<sock_filter> make_broker_filter();
 
 std::vector<sock_filter> make_host_filter(uint64_t guest_capabilities);
 

@@ -24,6 +24,7 @@
 #include "kernel/fs/host/stream.h"
 #include "kernel/fs/registry.h"
 #include "kernel/klog.h"
+#include "kernel/net/broker.h"
 #include "kernel/platform/filter.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/host_rows.h"
@@ -87,6 +88,7 @@ Result<int> run(const Options& options) {
   set_proc_folder(proc);
   set_host_proc(UniqueFd(fcntl(proc, F_DUPFD_CLOEXEC, 3)));
   umask(0);
+  TRY(start_network_broker(-1));
   const std::unique_ptr<Kernel> kernel = TRY(Kernel::create());
   strace_configure(options.strace);
   const std::unique_ptr<Container> container = TRY(make_container(*kernel, options));

@@ -78,7 +78,10 @@ std::vector<const SyscallRow*> all_syscalls() {
   return all;
 }
 
-void strace_configure(bool on) { g_strace = on; }
+void strace_configure(bool on) {
+  if (on) klog_begin_trace();
+  g_strace = on;
+}
 bool strace_is_on() { return g_strace; }
 
 long dispatch_syscall(Task& task) {
@@ -100,8 +103,8 @@ long dispatch_syscall(Task& task) {
   const Result<long> result = call(task, number, arguments);
   const long value = result ? *result : -result.error().value;
   const char* name = result ? nullptr : strerrorname_np(result.error().value);
-  klog(LogLevel::Info, "[%d] %s = %ld %s <%ld us>", task.tid, text.c_str(), value, name != nullptr ? name : "",
-       static_cast<long>((monotonic_now() - begin) / 1000));
+  klog_trace("[%d] %s = %ld %s <%ld us>", task.tid, text.c_str(), value, name != nullptr ? name : "",
+             static_cast<long>((monotonic_now() - begin) / 1000));
   return value;
 }
 

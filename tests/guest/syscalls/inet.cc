@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include <tuple>
 #include <vector>
 
 #include "harness.h"
@@ -271,6 +272,34 @@ TEST(inet, interrupted) {
   const itimerval timer{{0, 0}, {0, 50'000}};
   OK(setitimer(ITIMER_REAL, &timer, nullptr));
   FAILS(accept(listening, nullptr, nullptr), EINTR);
+}
+
+// Requests that name a network namespace which is not there.
+TEST(inet, netlink_names_nobody) {
+  constexpr uint16_t kPid = 2, kFd = 3;  // NETNSA_PID, NETNSA_FD
+  const int fd = OK(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE));
+  for (const auto& [type, value, error] : {std::tuple<uint16_t, uint32_t, int>(kPid, 0x7ffffffe, ESRCH), {kFd, 0x7ffffffe, EBADF}}) {
+    struct {
+      nlmsghdr header;
+      rtgenmsg body;
+      nlattr attribute __attribute__((aligned(4)));
+      uint32_t value;
+    } request{};
+    request.header.nlmsg_len = sizeof request;
+    request.header.nlmsg_type = RTM_GETNSID;
+    request.header.nlmsg_flags = NLM_F_REQUEST;
+    request.attribute = {sizeof(nlattr) + sizeof(uint32_t), type};
+    request.value = value;
+    EQ(send(fd, &request, sizeof request, 0), sizeof request);
+    struct {
+      nlmsghdr header;
+      nlmsgerr error;
+      char rest[512];
+    } answer{};
+    CHECK(recv(fd, &answer, sizeof answer, 0) >= static_cast<ssize_t>(NLMSG_LENGTH(sizeof answer.error)));
+    EQ(answer.header.nlmsg_type, NLMSG_ERROR);
+    EQ(answer.error.error, -error);
+  }
 }
 
 // Who has no right to change the network hears so in an answer, not from the call.

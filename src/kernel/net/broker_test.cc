@@ -1,0 +1,247 @@
+// The broker as a hostile kernel process would treat it, and what it is itself.
+#include "kernel/net/broker.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/ip_icmp.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <sstream>
+
+#include "kernel/platform/host_rows.h"
+
+namespace caisson::kernel {
+namespace {
+
+// As the broker reads it; nobody else sends any.
+struct Wire {
+  int32_t family, type, protocol;
+};
+
+// In a network namespace of its own, whose loopback is up.
+struct Broker : testing::Test {
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    char name[] = "/tmp/brokerXXXXXX";
+    ASSERT_NE(mkdtemp(name), nullptr);
+    folder = name;
+    int ends[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    channel.reset(ends[0]);
+    UniqueFd theirs(ends[1]);
+    const UniqueFd root(open(name, O_PATH | O_DIRECTORY | O_CLOEXEC));
+    const pid_t self = getpid();
+    pid = fork();
+    ASSERT_GE(pid, 0);
+    if (pid == 0) {
+      channel.reset();
+      if (unshare(CLONE_NEWNET) != 0) _exit(9);
+      const UniqueFd any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+      ifreq up{};
+      strcpy(up.ifr_name, "lo");
+      up.ifr_flags = IFF_UP;
+      if (ioctl(any.get(), SIOCSIFFLAGS, &up) != 0) _exit(8);
+      become_network_broker(std::move(theirs), root.get(), self);
+    }
+  }
+  void TearDown() override {
+    channel.reset();
+    if (pid > 0) {
+      EXPECT_EQ(end(), 0) << "it ends with who asks it";
+    }
+    if (!folder.empty()) rmdir(folder.c_str());
+  }
+  int end() {
+    int status = 0;
+    waitpid(std::exchange(pid, 0), &status, 0);
+    return status;
+  }
+  // The error, and how many descriptors came with it; -1: no answer.
+  int ask(const void* bytes, size_t size, std::vector<UniqueFd>* got = nullptr) {
+    if (send(channel.get(), bytes, size, MSG_NOSIGNAL) < 0) return -1;
+    return take(got);
+  }
+  int take(std::vector<UniqueFd>* got) {
+    int32_t error = -1;
+    iovec iov{&error, sizeof error};
+    alignas(cmsghdr) char control[256];
+    msghdr message{};
+    message.msg_iov = &iov;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    if (recvmsg(channel.get(), &message, MSG_CMSG_CLOEXEC) != sizeof error) return -1;
+    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+      std::vector<int> fds((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+      memcpy(fds.data(), CMSG_DATA(header), fds.size() * sizeof(int));
+      for (int fd : fds) {
+        UniqueFd owned(fd);
+        if (got != nullptr) got->push_back(std::move(owned));
+      }
+    }
+    return error;
+  }
+  int ask(Wire wire, std::vector<UniqueFd>* got = nullptr) { return ask(&wire, sizeof wire, got); }
+  std::string status_of(const char* field) {
+    std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+    for (std::string line; std::getline(status, line);)
+      if (line.starts_with(std::string(field) + ":\t")) return line.substr(strlen(field) + 2);
+    return "";
+  }
+
+  std::string folder;
+  UniqueFd channel;
+  pid_t pid = 0;
+};
+
+TEST_F(Broker, OpensRawAndPacketSocketsOfItsNetwork) {
+  std::vector<UniqueFd> fds;
+  ASSERT_EQ(ask({AF_INET, SOCK_RAW, IPPROTO_ICMP}, &fds), 0);
+  ASSERT_EQ(ask({AF_INET6, SOCK_RAW, IPPROTO_ICMPV6}, &fds), 0);
+  ASSERT_EQ(ask({AF_PACKET, SOCK_RAW, htons(ETH_P_ALL)}, &fds), 0);
+  ASSERT_EQ(ask({AF_PACKET, SOCK_DGRAM, htons(ETH_P_IP)}, &fds), 0);
+  ASSERT_EQ(fds.size(), 4u);
+  // They are used without any capability, from another network namespace.
+  const int flags = fcntl(fds[0].get(), F_GETFL);
+  EXPECT_NE(flags & O_NONBLOCK, 0);
+  const pid_t user = fork();
+  if (user == 0) {
+    if (setresgid(1000, 1000, 1000) != 0 || setresuid(1000, 1000, 1000) != 0) _exit(1);
+    if (setsockopt(fds[0].get(), SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) != 0) _exit(2);
+    icmphdr echo{};
+    echo.type = ICMP_ECHO;
+    echo.checksum = static_cast<uint16_t>(~ICMP_ECHO);
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (sendto(fds[0].get(), &echo, sizeof echo, 0, reinterpret_cast<sockaddr*>(&to), sizeof to) != sizeof echo) _exit(3);
+    char packet[256];
+    fcntl(fds[2].get(), F_SETFL, 0);
+    if (recv(fds[2].get(), packet, sizeof packet, 0) <= 0) _exit(4);  // seen by the packet socket, too
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(user, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST_F(Broker, OpensNothingElse) {
+  for (int family = -1; family < 50; ++family)
+    for (int type = -1; type < 12; ++type) {
+      const bool listed = ((family == AF_INET || family == AF_INET6) && type == SOCK_RAW) ||
+                          (family == AF_PACKET && (type == SOCK_RAW || type == SOCK_DGRAM));
+      std::vector<UniqueFd> fds;
+      const int error = ask({family, type, 1}, &fds);
+      EXPECT_EQ(error, listed ? 0 : EPERM) << family << " " << type;
+      EXPECT_EQ(fds.size(), listed ? 1u : 0u) << family << " " << type;
+    }
+  EXPECT_EQ(ask({AF_INET, SOCK_RAW, -1}), EPERM);
+  EXPECT_EQ(ask({AF_INET, SOCK_RAW, 256}), EPERM);
+  EXPECT_EQ(ask({AF_INET, SOCK_RAW | SOCK_CLOEXEC, 1}), EPERM);
+  EXPECT_EQ(ask({AF_PACKET, SOCK_RAW, 0x10000}), EPERM);
+}
+
+TEST_F(Broker, NonsenseIsAnsweredOrEndsIt) {
+  std::mt19937 random(4711);
+  for (int i = 0; i < 2000; ++i) {
+    char bytes[64];
+    for (char& byte : bytes) byte = static_cast<char>(random());
+    const size_t size = 1 + random() % sizeof bytes;
+    EXPECT_EQ(ask(bytes, size), EPERM) << size;
+  }
+  // Descriptors that come along do not stay.
+  const UniqueFd null(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  for (int i = 0; i < 100; ++i) {
+    Wire wire{AF_UNIX, SOCK_STREAM, 0};
+    iovec iov{&wire, sizeof wire};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr message{};
+    message.msg_iov = &iov;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    const int fd = null.get();
+    memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    ASSERT_EQ(sendmsg(channel.get(), &message, MSG_NOSIGNAL), static_cast<ssize_t>(sizeof wire));
+    EXPECT_EQ(take(nullptr), EPERM);
+  }
+  const std::string folder_of_fds = "/proc/" + std::to_string(pid) + "/fd";
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_of_fds), {}), 1);
+}
+
+TEST_F(Broker, AFloodWaits) {
+  // Nobody reads the answers: the broker waits, and holds no more than what lies in two sockets' buffers.
+  const Wire wire{AF_INET, SOCK_RAW, IPPROTO_ICMP};
+  ASSERT_EQ(fcntl(channel.get(), F_SETFL, O_NONBLOCK), 0);
+  int sent = 0;
+  for (int quiet = 0; quiet < 20;) {
+    if (send(channel.get(), &wire, sizeof wire, MSG_NOSIGNAL) > 0) {
+      ++sent;
+      quiet = 0;
+    } else {
+      ++quiet;
+      sched_yield();
+    }
+    ASSERT_LT(sent, 100'000);
+  }
+  ASSERT_EQ(fcntl(channel.get(), F_SETFL, 0), 0);
+  for (int i = 0; i < sent; ++i) ASSERT_GE(take(nullptr), 0);
+  EXPECT_EQ(ask({AF_PACKET, SOCK_RAW, 0}), 0);
+}
+
+TEST_F(Broker, HasNothingToTake) {
+  ASSERT_EQ(ask({AF_INET, SOCK_RAW, 1}), 0);      // it has been confined by now
+  ASSERT_EQ(ask({AF_UNIX, SOCK_RAW, 1}), EPERM);  // and has closed its copy
+  EXPECT_EQ(std::stoull(status_of("CapPrm"), nullptr, 16), 1ULL << CAP_NET_RAW);
+  EXPECT_EQ(std::stoull(status_of("CapEff"), nullptr, 16), 1ULL << CAP_NET_RAW);
+  EXPECT_EQ(std::stoull(status_of("CapBnd"), nullptr, 16), 0u);
+  EXPECT_EQ(status_of("NoNewPrivs"), "1");
+  EXPECT_EQ(status_of("Seccomp"), "2");
+  EXPECT_EQ(std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/root"), folder);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd"), {}), 1);
+  // Who has not the right to trace everything cannot look into it or change it.
+  const pid_t other = fork();
+  if (other == 0) {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct data[2] = {};
+    if (syscall(SYS_capset, &header, data) != 0) _exit(1);
+    char byte = 0;
+    iovec ours{&byte, 1}, theirs{&byte, 1};
+    if (process_vm_readv(pid, &ours, 1, &theirs, 1, 0) >= 0 || errno != EPERM) _exit(2);
+    if (open(("/proc/" + std::to_string(pid) + "/mem").c_str(), O_RDWR | O_CLOEXEC) >= 0) _exit(3);
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(other, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(BrokerRows, EveryRowHasAReason) {
+  EXPECT_LE(broker_calls().size(), brokered_sockets().size() + 5);
+  for (const CallRow& row : broker_calls()) EXPECT_GT(std::string_view(row.reason).size(), 5u) << row.name;
+  EXPECT_EQ(kept_capabilities(~0ULL) & 1ULL << CAP_NET_RAW, 0u) << "the kernel process has none of it";
+}
+
+}  // namespace
+}  // namespace caisson::kernel

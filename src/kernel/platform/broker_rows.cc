@@ -1,0 +1,47 @@
+// The network broker (net/broker.h): it receives a request, opens a socket, passes it on.
+#include <linux/capability.h>
+#include <linux/seccomp.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "kernel/net/broker.h"
+#include "kernel/platform/host_rows.h"
+
+namespace caisson::kernel {
+
+const std::vector<CallRow>& broker_calls() {
+  using enum ArgumentRule::Test;
+  static const std::vector<CallRow> rows = [] {
+    std::vector<CallRow> all;
+    for (const BrokeredSocket& each : brokered_sockets())
+      all.push_back(
+          {"socket",
+           SYS_socket,
+           {{0, OneOf, {static_cast<uint32_t>(each.family)}, each.words},
+            {1, OneOf, {static_cast<uint32_t>(each.type)}, "", SOCK_NONBLOCK | SOCK_CLOEXEC},
+            {2, AtMost, {static_cast<uint32_t>(each.most_protocol)}, "a protocol of at most " + std::to_string(each.most_protocol)}},
+           "raw and packet sockets of the pod's network, for a guest that may have them"});
+    all.push_back({"recvfrom", SYS_recvfrom, {}, "what the kernel process asks for; without room for descriptors"});
+    all.push_back({"sendmsg", SYS_sendmsg, {}, "the socket, or why there is none"});
+    all.push_back({"close", SYS_close, {}, "the socket, once it has been passed on"});
+    all.push_back({"restart_syscall", SYS_restart_syscall, {}, "the host goes on with a call after the container was paused"});
+    all.push_back({"exit_group", SYS_exit_group, {}, "ends when the kernel process has ended"});
+    return all;
+  }();
+  return rows;
+}
+
+const std::vector<CapabilityRow>& broker_capabilities() {
+  static const std::vector<CapabilityRow> rows = {
+      {"CAP_NET_RAW", CAP_NET_RAW, true, "ping, traceroute, tcpdump: to open such a socket; to use it takes none"}};
+  return rows;
+}
+
+std::vector<sock_filter> make_broker_filter() {
+  std::vector<sock_filter> code;
+  compile_architecture_check(code, SECCOMP_RET_KILL_PROCESS);
+  compile_rows(code, broker_calls(), SECCOMP_RET_KILL_PROCESS);
+  return code;
+}
+
+}  // namespace caisson::kernel

@@ -1,0 +1,197 @@
+// Raw and packet sockets, on the loopback interface; with CAP_NET_RAW.
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <netinet/icmp6.h>
+#include <netinet/in.h>
+#include <netinet/ip.h>
+#include <netinet/ip_icmp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "harness.h"
+
+namespace {
+
+sockaddr_in loopback(uint16_t port = 0) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+template <typename T>
+const sockaddr* get(const T& address) {
+  return reinterpret_cast<const sockaddr*>(&address);
+}
+
+int raw(int family, int type, int protocol) {
+  const int fd = socket(family, type | SOCK_CLOEXEC, protocol);
+  if (fd < 0 && errno == EPERM) skip_test("no CAP_NET_RAW");
+  return OK(fd);
+}
+
+icmphdr echo_request(uint16_t id) {
+  icmphdr echo{};
+  echo.type = ICMP_ECHO;
+  echo.un.echo.id = htons(id);
+  uint16_t words[sizeof echo / 2];
+  memcpy(words, &echo, sizeof echo);
+  uint32_t sum = 0;
+  for (const uint16_t word : words) sum += word;
+  echo.checksum = static_cast<uint16_t>(~((sum & 0xffff) + (sum >> 16)));
+  return echo;
+}
+
+// Until the answer to that request comes; others' packets come, too.
+void await_echo(int fd, uint16_t id) {
+  const int64_t end = now_ms() + 5000;
+  for (;;) {
+    pollfd entry{fd, POLLIN, 0};
+    const int64_t left = end - now_ms();
+    CHECK(left > 0 && OK(poll(&entry, 1, static_cast<int>(left))) == 1);
+    char packet[512];
+    const ssize_t size = OK(recv(fd, packet, sizeof packet, 0));
+    iphdr ip;
+    icmphdr echo;
+    CHECK(size >= static_cast<ssize_t>(sizeof ip));
+    memcpy(&ip, packet, sizeof ip);
+    if (size < static_cast<ssize_t>(ip.ihl * 4 + sizeof echo)) continue;
+    memcpy(&echo, packet + ip.ihl * 4, sizeof echo);
+    if (echo.type == ICMP_ECHOREPLY && ntohs(echo.un.echo.id) == id) return;
+  }
+}
+
+}  // namespace
+
+TEST(raw, echo) {
+  const int fd = raw(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+  const uint16_t id = static_cast<uint16_t>(getpid() ^ 0x5a5a);
+  const icmphdr echo = echo_request(id);
+  const sockaddr_in to = loopback();
+  EQ(sendto(fd, &echo, sizeof echo, 0, get(to), sizeof to), sizeof echo);
+  await_echo(fd, id);
+  int value = 0;
+  socklen_t length = sizeof value;
+  OK(getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length));
+  EQ(value, SOCK_RAW);
+  OK(getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &value, &length));
+  EQ(value, IPPROTO_ICMP);
+  EQ(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+  EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+}
+
+TEST(raw, bound_connected_and_for_one_device) {
+  const int fd = raw(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+  const sockaddr_in address = loopback();
+  OK(setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3));
+  OK(bind(fd, get(address), sizeof address));
+  OK(connect(fd, get(address), sizeof address));
+  const int ttl = 3;
+  OK(setsockopt(fd, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl));
+  const icmphdr echo = echo_request(77);
+  EQ(send(fd, &echo, sizeof echo, 0), sizeof echo);
+  await_echo(fd, 77);
+}
+
+TEST(raw, own_header) {
+  const int listening = raw(AF_INET, SOCK_RAW, IPPROTO_ICMP), sending = raw(AF_INET, SOCK_RAW, IPPROTO_RAW);
+  struct {
+    iphdr ip;
+    icmphdr echo;
+  } packet{};
+  packet.ip.version = 4;
+  packet.ip.ihl = 5;
+  packet.ip.ttl = 9;
+  packet.ip.protocol = IPPROTO_ICMP;
+  packet.ip.saddr = packet.ip.daddr = htonl(INADDR_LOOPBACK);
+  packet.echo = echo_request(1234);
+  const sockaddr_in to = loopback();
+  EQ(sendto(sending, &packet, sizeof packet, 0, get(to), sizeof to), sizeof packet);
+  await_echo(listening, 1234);
+}
+
+TEST(raw, ipv6) {
+  const int probe = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  sockaddr_in6 to{};
+  to.sin6_family = AF_INET6;
+  to.sin6_addr = in6addr_loopback;
+  if (probe < 0 || bind(probe, get(to), sizeof to) != 0) skip_test("no IPv6 loopback address");
+  const int fd = raw(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6);
+  icmp6_filter filter;
+  ICMP6_FILTER_SETBLOCKALL(&filter);
+  ICMP6_FILTER_SETPASS(ICMP6_ECHO_REPLY, &filter);
+  OK(setsockopt(fd, IPPROTO_ICMPV6, ICMP6_FILTER, &filter, sizeof filter));
+  icmp6_hdr echo{};
+  echo.icmp6_type = ICMP6_ECHO_REQUEST;
+  EQ(sendto(fd, &echo, sizeof echo, 0, get(to), sizeof to), sizeof echo);
+  icmp6_hdr reply{};
+  EQ(recv(fd, &reply, sizeof reply, 0), sizeof reply);
+  EQ(reply.icmp6_type, ICMP6_ECHO_REPLY);
+}
+
+TEST(raw, packets) {
+  const int fd = raw(AF_PACKET, SOCK_DGRAM, htons(ETH_P_IP));
+  sockaddr_ll where{};
+  where.sll_family = AF_PACKET;
+  where.sll_protocol = htons(ETH_P_IP);
+  where.sll_ifindex = static_cast<int>(if_nametoindex("lo"));
+  CHECK(where.sll_ifindex > 0);
+  OK(bind(fd, get(where), sizeof where));
+  packet_mreq all{};
+  all.mr_ifindex = where.sll_ifindex;
+  all.mr_type = PACKET_MR_PROMISC;
+  OK(setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &all, sizeof all));
+  const int udp = OK(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const sockaddr_in to = loopback(9);
+  const std::string wanted = "seen by a packet socket " + std::to_string(getpid());
+  EQ(sendto(udp, wanted.data(), wanted.size(), 0, get(to), sizeof to), wanted.size());
+  for (;;) {
+    char packet[2048];
+    sockaddr_ll from{};
+    socklen_t length = sizeof from;
+    const ssize_t size = OK(recvfrom(fd, packet, sizeof packet, 0, reinterpret_cast<sockaddr*>(&from), &length));
+    EQ(from.sll_ifindex, where.sll_ifindex);
+    if (std::string(packet, static_cast<size_t>(size)).find(wanted) != std::string::npos) break;
+  }
+}
+
+TEST(raw, what_there_is_not) {
+  raw(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+  FAILS(socket(AF_INET, SOCK_RAW, 0), EPROTONOSUPPORT);
+  FAILS(socket(AF_INET, SOCK_RAW, -1), EINVAL);
+  FAILS(socket(AF_INET6, SOCK_RAW, 100'000), EINVAL);
+  FAILS(socket(AF_PACKET, SOCK_STREAM, 0), ESOCKTNOSUPPORT);
+}
+
+// The capability is asked when a socket is made, of whoever makes it.
+TEST(raw, without_the_capability) {
+  const int fd = raw(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+  EQ(in_child([fd] {
+       __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+       __user_cap_data_struct none[2] = {};
+       OK(syscall(SYS_capset, &header, none));
+       FAILS(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP), EPERM);
+       FAILS(socket(AF_PACKET, SOCK_RAW, 0), EPERM);
+       const icmphdr echo = echo_request(4321);
+       const sockaddr_in to = loopback();
+       EQ(sendto(fd, &echo, sizeof echo, 0, get(to), sizeof to), sizeof echo);
+       await_echo(fd, 4321);
+     }),
+     0);
+}
+
+TEST(raw, many_at_once) {
+  raw(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+  pid_t children[4];
+  for (pid_t& child : children)
+    child = start_child([] {
+      for (int i = 0; i < 50; ++i) OK(close(OK(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP))));
+    });
+  for (const pid_t child : children) EQ(wait_child(child), 0);
+}
