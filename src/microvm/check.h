@@ -1,6 +1,8 @@
 // `caisson check`: can this node run each isolation? Proved by doing it, remembered for `auto`.
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,20 +23,26 @@ struct CheckReport {
   bool namespace_ok = false;
   bool kvm_ok = false;  // a guest booted under KVM
   bool tcg_ok = false;
-  std::string auto_isolation;  // what `auto` takes from now on
+  std::optional<bool> appkernel_ok;  // a program ran under the application kernel; nothing: not tried
+  std::string auto_isolation;        // what `auto` takes from now on; empty: nothing works
 };
 
+// Runs a program under the application kernel: what it found, for people. Empty: this build of Caisson cannot (sanitizers).
+using ProveAppkernel = std::function<Result<std::string>()>;
+
 // Boots guests; takes seconds. Saves the report to kCheckCache.
-Result<CheckReport> run_check(const sandbox::RuntimeConfig& config, bool progress);
+Result<CheckReport> run_check(const sandbox::RuntimeConfig& config, bool progress, const ProveAppkernel& prove_appkernel);
 inline constexpr const char* kCheckCache = "/var/lib/caisson/check.json";
 
-// What `auto` means here: the remembered report if it was made by this version on this boot of this kernel, else a KVM boot proof made now
-// if /dev/kvm opens (bounded to 10 s) and remembered. "microvm" only where a guest booted under KVM, else "namespace" (until appkernel
-// exists) with a warning that this is the node's own kernel.
+// What `auto` means here: "microvm" where a guest has booted under KVM, else "appkernel", never the node's own kernel. By the remembered
+// report if it was made by this version on this boot of this kernel; else by a KVM boot proof made now, if /dev/kvm opens (bounded to 10 s,
+// remembered), and by what the application kernel needs. ENOTSUP: neither works; why, and what to do.
 Result<std::string> resolve_auto(const sandbox::RuntimeConfig& config);
 // For `microvm` with accel "auto": makes the proof that choose_platform goes by (remembered_kvm), unless one is remembered; bounded to 10
 // s. Before a sandbox is started, since it blocks.
 void prove_accel(const sandbox::RuntimeConfig& config);
+// The same of a report; its own auto_isolation, which another build may have written, does not count.
+Result<std::string> choose_auto(const CheckReport& report);
 std::string report_to_json(const CheckReport& report);
 
 }  // namespace caisson::microvm

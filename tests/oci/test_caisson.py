@@ -120,6 +120,7 @@ def test_check(runtime, leftovers):
     if "/asan/" in runtime.argv[0]:
         return  # a sanitizer's program is not static: it cannot be executed inside a container's root, as the kernel process is
     assert row["ok"] and "a program ran on" in row["detail"], row
+    assert report["auto_isolation"] == ("microvm" if report["kvm_ok"] else "appkernel")
 
 
 def test_warning_for_what_cannot_be_honoured(container, runtime):
@@ -146,11 +147,37 @@ def test_several_containers_one_after_the_other(make_container):
         assert (error(made), listed) == (None, [f"file{number}"])
 
 
+@pytest.fixture
+def kernel_with(runtime):
+    """kernel_with("--isolation", "auto") -> the release of the kernel that a command gets then."""
+    if "/asan/" in runtime.argv[0]:
+        pytest.skip("a sanitizer's program cannot be executed inside a container's root, as the kernel process is")
+
+    def run(*flags):
+        outcome = subprocess.run([caisson_binary(), *flags, "do", "--", "uname", "-r"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        assert (outcome.returncode, outcome.stderr) == (0, ""), outcome
+        return outcome.stdout.strip()
+
+    return run
+
+
 @pytest.mark.runtimes("namespace")
-def test_auto_says_each_time_that_the_kernel_is_the_nodes(runtime):
-    """Whoever asks for a sandbox must not get the node's kernel in silence."""
-    for _ in range(2):
-        outcome = subprocess.run([caisson_binary(), "--isolation", "auto", "do", "--", "uname", "-r"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
-        assert outcome.returncode == 0, outcome
-        shared = outcome.stdout.strip() == os.uname().release
-        assert ("shares this node's kernel" in outcome.stderr) == shared
+def test_auto_never_takes_the_nodes_kernel(kernel_with, tmp_path):
+    """Whoever asks for a sandbox gets one: a machine where a guest boots under KVM, else the application kernel. Only by name is it namespace."""
+    configuration = tmp_path / "config.toml"
+    configuration.write_text('isolation = "namespace"\n')
+    release = os.uname().release
+    assert kernel_with("--isolation", "auto") == kernel_with("--isolation", "auto", "--config", str(configuration)) != release
+    assert kernel_with("--config", str(configuration)) == release
+
+
+@pytest.mark.runtimes("namespace")
+def test_what_auto_cannot_run_is_refused(container, runtime, kernel_with):
+    """Not run on the node's kernel instead: the refusal names the field."""
+    if not kernel_with("--isolation", "auto").endswith("-caisson"):
+        pytest.skip("auto takes microvm here")
+    container.bundle.namespace("pid", "/proc/1/ns/pid")
+    container.bundle.write()
+    command = [caisson_binary(), "--root", str(runtime.root), "--isolation", "auto", "run", "--bundle", str(container.bundle.path), container.id]
+    outcome = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    assert outcome.returncode == 1 and "linux.namespaces" in outcome.stderr and "appkernel" in outcome.stderr, outcome

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "microvm/check/appkernel_needs.h"
 #include "microvm/check/boot_proof.h"
 #include "microvm/check/memory.h"
 #include "microvm/check/namespace_proof.h"
@@ -19,6 +20,7 @@ namespace caisson::microvm {
 namespace {
 
 constexpr const char* kKvmRow = "microvm (qemu, kvm)";
+constexpr const char* kAppkernelRow = "appkernel";
 constexpr std::chrono::seconds kKvmLimit{10};
 constexpr std::chrono::seconds kTcgLimit{60};
 
@@ -97,7 +99,24 @@ CheckRow check_share(const sandbox::MicrovmConfig& settings, const std::string& 
       kTcgLimit);
 }
 
-void choose_isolation(CheckReport& report) { report.auto_isolation = report.kvm_ok ? "microvm" : "namespace"; }
+CheckRow check_appkernel(const ProveAppkernel& prove, std::optional<bool>& ok) {
+  const std::string remedy =
+      "it needs root, Linux 5.12 or later on x86-64, and seccomp; caisson --isolation appkernel do -- true says more";
+  if (!prove) return bad(kAppkernelRow, make_error(ENOTSUP, "not tried: a build with sanitizers cannot"), "");
+  const Result<std::string> proved = prove();
+  ok = proved.ok();
+  return proved ? good(kAppkernelRow, *proved) : bad(kAppkernelRow, proved.error(), remedy);
+}
+
+std::string detail_of(const CheckReport& report, const char* what) {
+  const auto row = std::find_if(report.rows.begin(), report.rows.end(), [&](const CheckRow& each) { return each.what == what; });
+  return row == report.rows.end() ? "not tried" : row->detail;
+}
+
+void choose_isolation(CheckReport& report) {
+  const Result<std::string> chosen = choose_auto(report);
+  report.auto_isolation = chosen ? *chosen : "";
+}
 
 void remember(const CheckReport& report) {
   auto saved = remember_report(report);
@@ -106,7 +125,7 @@ void remember(const CheckReport& report) {
 
 }  // namespace
 
-Result<CheckReport> run_check(const sandbox::RuntimeConfig& config, bool progress) {
+Result<CheckReport> run_check(const sandbox::RuntimeConfig& config, bool progress, const ProveAppkernel& prove_appkernel) {
   const sandbox::MicrovmConfig& settings = config.microvm;
   Progress display(!progress);
   CheckReport report;
@@ -116,6 +135,8 @@ Result<CheckReport> run_check(const sandbox::RuntimeConfig& config, bool progres
   };
   display.step("making namespaces and cgroups");
   report.namespace_ok = add(check_namespaces());
+  display.step("running a program under the application kernel");
+  add(check_appkernel(prove_appkernel, report.appkernel_ok));
   add(check_cgroups());
   add(check_qemu(settings));
   add(check_user(settings));
@@ -140,7 +161,8 @@ namespace {
 // What is remembered, or else the KVM proof, made now and remembered.
 CheckReport kvm_report(const sandbox::RuntimeConfig& config, bool& made_now) {
   made_now = false;
-  if (auto report = remembered_report(); report && !report->auto_isolation.empty()) return *report;
+  // Only what has looked at KVM counts.
+  if (auto report = remembered_report(); report && (report->kvm_ok || detail_of(*report, kKvmRow) != "not tried")) return *report;
   made_now = true;
   CheckReport report;
   report.rows.push_back(check_kvm(config.microvm));
@@ -155,14 +177,24 @@ CheckReport kvm_report(const sandbox::RuntimeConfig& config, bool& made_now) {
 
 Result<std::string> resolve_auto(const sandbox::RuntimeConfig& config) {
   bool made_now = false;
-  const CheckReport report = kvm_report(config, made_now);
-  const auto kvm = std::find_if(report.rows.begin(), report.rows.end(), [](const CheckRow& row) { return row.what == kKvmRow; });
-  // Each time: whoever asks for a sandbox must not get this node's kernel in silence.
-  if (report.auto_isolation == "namespace")
-    log::warning(
-        "isolation \"auto\" takes \"namespace\", which shares this node's kernel: no guest boots under KVM ({}); 'caisson check' says more",
-        kvm == report.rows.end() ? "not tried" : kvm->detail);
-  return report.auto_isolation;
+  return choose_auto(kvm_report(config, made_now));
+}
+
+Result<std::string> choose_auto(const CheckReport& report) {
+  if (report.kvm_ok) return std::string("microvm");
+  Result<void> usable;
+  if (report.appkernel_ok) {
+    if (!*report.appkernel_ok) usable = make_error(ENOTSUP, "{}", detail_of(report, kAppkernelRow));
+  } else {
+    usable = check_appkernel_needs();
+  }
+  if (usable.ok()) return std::string("appkernel");
+  // Not namespace: whoever asks for a sandbox must not get this node's kernel in silence.
+  return make_error(ENOTSUP,
+                    "isolation \"auto\" finds nothing that works on this node: no guest boots under KVM ({}), and the application kernel "
+                    "does not run ({}); put one of them right ('caisson check' says what they need, and is to be run again then), or ask "
+                    "for --isolation namespace, which shares this node's kernel",
+                    detail_of(report, kKvmRow), usable.error().message());
 }
 
 void prove_accel(const sandbox::RuntimeConfig& config) {

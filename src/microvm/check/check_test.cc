@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "host/files.h"
+#include "microvm/check/appkernel_needs.h"
 #include "microvm/check/memory.h"
 #include "microvm/check/namespace_proof.h"
 
@@ -26,7 +27,8 @@ class MemoryTest : public testing::Test {
       .rows = {{.what = "microvm (qemu, kvm)", .ok = false, .required = false, .detail = "a \"reason\"\xff", .remedy = "a remedy"}},
       .namespace_ok = true,
       .tcg_ok = true,
-      .auto_isolation = "namespace"};
+      .appkernel_ok = true,
+      .auto_isolation = "appkernel"};
 };
 
 TEST_F(MemoryTest, AReportIsRemembered) {
@@ -34,7 +36,11 @@ TEST_F(MemoryTest, AReportIsRemembered) {
   ASSERT_TRUE(remember_report(report, file).ok());
   auto found = remembered_report(file);
   ASSERT_TRUE(found);
-  EXPECT_EQ(found->auto_isolation, "namespace");
+  EXPECT_EQ(found->auto_isolation, "appkernel");
+  EXPECT_EQ(found->appkernel_ok, true);
+  report.appkernel_ok.reset();
+  ASSERT_TRUE(remember_report(report, file).ok());
+  EXPECT_EQ(remembered_report(file)->appkernel_ok, std::nullopt);
   EXPECT_TRUE(found->namespace_ok && found->tcg_ok);
   EXPECT_FALSE(found->kvm_ok);
   ASSERT_EQ(found->rows.size(), 1u);
@@ -56,6 +62,31 @@ TEST_F(MemoryTest, RubbishIsNoReport) {
     ASSERT_TRUE(host::write_file_atomic(folder + "/bad.json", text).ok());
     EXPECT_FALSE(remembered_report(folder + "/bad.json")) << text;
   }
+}
+
+TEST(Auto, TakesWhatHasBeenProvedAndNeverTheNodesKernel) {
+  CheckReport report;
+  report.kvm_ok = true;
+  report.appkernel_ok = false;
+  report.auto_isolation = "namespace";  // an older build's
+  EXPECT_EQ(choose_auto(report).value(), "microvm");
+  report.kvm_ok = false;
+  report.appkernel_ok = true;
+  EXPECT_EQ(choose_auto(report).value(), "appkernel");
+  report.appkernel_ok = false;
+  report.namespace_ok = true;
+  report.rows = {{.what = "appkernel", .detail = "it is too old"}, {.what = "microvm (qemu, kvm)", .detail = "no such device"}};
+  auto nothing = choose_auto(report);
+  ASSERT_FALSE(nothing.ok());
+  for (const char* part : {"it is too old", "no such device", "caisson check", "--isolation namespace"})
+    EXPECT_NE(nothing.error().message().find(part), std::string::npos) << part << ": " << nothing.error().message();
+}
+
+TEST(Auto, WhereNothingHasBeenTriedTheNodeIsLookedAt) {
+  auto chosen = choose_auto(CheckReport());
+  EXPECT_EQ(chosen.ok(), check_appkernel_needs().ok());
+  for (const char* release : {"5.12.0", "6.1.0-53-cloud-amd64", "10.0"}) EXPECT_TRUE(is_release_at_least(release, 5, 12)) << release;
+  for (const char* release : {"5.11.99", "4.19", "5", "", "x.y", "5."}) EXPECT_FALSE(is_release_at_least(release, 5, 12)) << release;
 }
 
 TEST(Report, IsJsonWhateverIsInIt) {

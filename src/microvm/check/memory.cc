@@ -32,11 +32,13 @@ nlohmann::json to_json(const CheckReport& report) {
   nlohmann::json rows = nlohmann::json::array();
   for (const CheckRow& row : report.rows)
     rows.push_back({{"what", row.what}, {"ok", row.ok}, {"required", row.required}, {"detail", row.detail}, {"remedy", row.remedy}});
-  return {{"auto_isolation", report.auto_isolation},
-          {"namespace_ok", report.namespace_ok},
-          {"kvm_ok", report.kvm_ok},
-          {"tcg_ok", report.tcg_ok},
-          {"rows", rows}};
+  nlohmann::json json = {{"auto_isolation", report.auto_isolation},
+                         {"namespace_ok", report.namespace_ok},
+                         {"kvm_ok", report.kvm_ok},
+                         {"tcg_ok", report.tcg_ok},
+                         {"rows", rows}};
+  if (report.appkernel_ok) json["appkernel_ok"] = *report.appkernel_ok;
+  return json;
 }
 
 }  // namespace
@@ -56,6 +58,7 @@ std::optional<CheckReport> remembered_report(const std::string& file) {
                     .namespace_ok = flag_of(*report, "namespace_ok"),
                     .kvm_ok = flag_of(*report, "kvm_ok"),
                     .tcg_ok = flag_of(*report, "tcg_ok"),
+                    .appkernel_ok = report->contains("appkernel_ok") ? std::optional(flag_of(*report, "appkernel_ok")) : std::nullopt,
                     .auto_isolation = text_of(*report, "auto_isolation")};
   auto rows = report->find("rows");
   if (rows != report->end() && rows->is_array())
