@@ -338,6 +338,7 @@ Result<int> run() {
   const auto usable = [&]() -> Result<std::unique_ptr<Kernel>> {
     TRY(confine(start));
     std::unique_ptr<Kernel> kernel = TRY(Kernel::create());  // stubs have a filter of their own: the zygote comes before ours
+    if (!enter_proc_folder()) return host_errno();
     TRY(load_host_filter(start.process().bounding()));
     return kernel;
   };

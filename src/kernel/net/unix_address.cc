@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "kernel/vfs/notify.h"
 #include "kernel/vfs/walk.h"
 
 namespace caisson::kernel {
@@ -39,6 +40,7 @@ Result<InodeRef> make_socket_inode(Task& task, const std::string& path) {
   const mode_t mode = S_IFSOCK | (0777 & ~task.fs->umask.load());
   Result<InodeRef> made = folder->make(task, last->name, mode, 0);
   if (!made && made.error() == Errno(EEXIST)) return Errno(EADDRINUSE);
+  if (made) notify_entry(last->folder, IN_CREATE, last->name);
   return made;
 }
 

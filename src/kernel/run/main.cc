@@ -92,6 +92,7 @@ Result<int> run(const Options& options) {
   const std::unique_ptr<Kernel> kernel = TRY(Kernel::create());
   strace_configure(options.strace);
   const std::unique_ptr<Container> container = TRY(make_container(*kernel, options));
+  if (!enter_proc_folder()) return host_errno();
   // As a container's kernel: a host call that has no row is found here first.
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return host_errno();
   // Sanitizers make host calls of their own, which no row lists.

@@ -10,6 +10,7 @@
 #include "kernel/event/eventfd.h"
 #include "kernel/event/poll.h"
 #include "kernel/event/signalfd.h"
+#include "kernel/event/watches.h"
 #include "kernel/syscalls/descriptors.h"
 #include "kernel/syscalls/families.h"
 #include "kernel/time/clock.h"
@@ -197,6 +198,7 @@ Result<long> sys_epoll_ctl(Task& task, Fd epoll, int operation, Fd fd, UserPtr<c
 Result<long> wait_for_epoll(Task& task, Fd fd, uint64_t events, int most, Deadline deadline) {
   if (most <= 0 || most > static_cast<int>(INT32_MAX / sizeof(epoll_event))) return Errno(EINVAL);
   const auto epoll = TRY(file_as<Epoll>(task, fd, EINVAL));
+  refresh_watches();  // an inotify's events count from when they happened, not from when the host's report arrives
   std::vector<epoll_event> found = epoll->collect(most);
   if (found.empty() && (deadline.is_never() || deadline.left() > 0)) {
     TaskWaiter waiter(task, *epoll->wait_queue(), 0);

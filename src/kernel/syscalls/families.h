@@ -16,6 +16,7 @@ struct SyscallRow;
   X(time)                           \
   X(timer)                          \
   X(event)                          \
+  X(inotify)                        \
   X(pipe)                           \
   X(socket)                         \
   X(transfer)                       \

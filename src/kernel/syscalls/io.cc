@@ -13,6 +13,7 @@
 #include "kernel/syscalls/table.h"
 #include "kernel/task/kernel.h"
 #include "kernel/vfs/blocking.h"
+#include "kernel/vfs/notify.h"
 
 namespace caisson::kernel {
 namespace {
@@ -20,7 +21,11 @@ namespace {
 constexpr off_t kHere = -1;  // at the file's own position
 
 Result<size_t> transfer(Task& task, File& file, IoBuffer& buffer, off_t offset, bool writing) {
-  const auto once = [&](off_t at) { return writing ? file.write(task, buffer, at) : file.read(task, buffer, at); };
+  const auto once = [&](off_t at) {
+    Result<size_t> done = writing ? file.write(task, buffer, at) : file.read(task, buffer, at);
+    if (done && *done > 0) notify(file.path(), writing ? IN_MODIFY : IN_ACCESS);
+    return done;
+  };
   if (!file.seekable()) {
     return blocking_op(task, file, writing ? POLLOUT : POLLIN, [&] { return once(0); });
   }
@@ -159,6 +164,7 @@ Result<long> list_folder(Task& task, Fd fd, uint64_t to, unsigned size, Pack&& p
     file->position = position;
   }
   if (too_small) return Errno(EINVAL);
+  notify(file->path(), IN_ACCESS);
   TRY(task.write_bytes(to, room.data(), room.size()));
   return static_cast<long>(room.size());
 }
@@ -230,6 +236,7 @@ Result<long> sys_ftruncate(Task& task, Fd fd, long size) {
   const FileRef file = TRY(task.fds->get_usable(number(fd)));
   if (!file->writable()) return Errno(EINVAL);
   TRY(file->truncate(task, size));
+  notify(file->path(), IN_MODIFY);
   return 0L;
 }
 
@@ -238,6 +245,7 @@ Result<long> sys_fallocate(Task& task, Fd fd, int mode, long offset, long length
   const FileRef file = TRY(task.fds->get_usable(number(fd)));
   if (!file->writable()) return Errno(EBADF);
   TRY(file->allocate(mode, offset, length));
+  notify(file->path(), IN_MODIFY);
   return 0L;
 }
 

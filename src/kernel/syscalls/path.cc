@@ -11,6 +11,7 @@
 
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
+#include "kernel/vfs/notify.h"
 #include "kernel/vfs/walk.h"
 
 namespace caisson::kernel {
@@ -104,6 +105,7 @@ Result<LastName> place_for_new(Task& task, int dirfd, Text path, bool folder) {
 Result<long> make_at(Task& task, int dirfd, Text path, mode_t mode, dev_t device) {
   const LastName last = TRY(place_for_new(task, dirfd, path, (mode & S_IFMT) == S_IFDIR));
   TRY(last.folder.inode()->make(task, last.name, mode & ~task.fs->umask.load(), device));
+  notify_entry(last.folder, IN_CREATE | folder_bit(mode), last.name);
   return 0L;
 }
 Result<long> sys_mkdir(Task& task, Text path, unsigned mode) { return make_at(task, AT_FDCWD, path, S_IFDIR | (mode & 01777), 0); }
@@ -139,6 +141,7 @@ Result<long> symlink_at(Task& task, Text target, int dirfd, Text path) {
   if (text.empty()) return Errno(ENOENT);
   const LastName last = TRY(place_for_new(task, dirfd, path, false));
   TRY(last.folder.inode()->make_link(task, last.name, text));
+  notify_entry(last.folder, IN_CREATE, last.name);
   return 0L;
 }
 Result<long> sys_symlink(Task& task, Text target, Text path) { return symlink_at(task, target, AT_FDCWD, path); }
@@ -153,6 +156,8 @@ Result<long> link_at(Task& task, int old_dirfd, Text old_path, int dirfd, Text p
   const InodeRef inode = old.inode();
   if ((inode->type() & S_IFMT) == S_IFDIR) return Errno(EPERM);
   TRY(last.folder.inode()->link(task, last.name, inode));
+  notify_self(old, IN_ATTRIB);  // the number of its links
+  notify_entry(last.folder, IN_CREATE, last.name);
   return 0L;
 }
 Result<long> sys_link(Task& task, Text old_path, Text path) { return link_at(task, AT_FDCWD, old_path, AT_FDCWD, path, 0); }
@@ -179,6 +184,8 @@ Result<long> remove_at(Task& task, int dirfd, Text path, bool folder) {
   else
     TRY(last.folder.inode()->unlink(task, last.name));
   last.folder.dentry->forget(last.name);
+  if (!folder) notify_self(there, IN_ATTRIB);  // the number of its links
+  notify_entry(last.folder, IN_DELETE | folder_bit(there.inode()->type()), last.name);
   return 0L;
 }
 Result<long> sys_unlink(Task& task, Text path) { return remove_at(task, AT_FDCWD, path, false); }
@@ -186,6 +193,21 @@ Result<long> sys_rmdir(Task& task, Text path) { return remove_at(task, AT_FDCWD,
 Result<long> sys_unlinkat(Task& task, Fd dirfd, Text path, int flags) {
   if ((flags & ~AT_REMOVEDIR) != 0) return Errno(EINVAL);
   return remove_at(task, number(dirfd), path, (flags & AT_REMOVEDIR) != 0);
+}
+
+void tell_of_move(const LastName& from, const LastName& to, const Path& moved) {
+  const uint32_t cookie = next_move_cookie(), folder = folder_bit(moved.inode()->type());
+  notify_entry(from.folder, IN_MOVED_FROM | folder, from.name, cookie);
+  notify_entry(to.folder, IN_MOVED_TO | folder, to.name, cookie);
+  notify_self(moved, IN_MOVE_SELF | folder);
+}
+
+void tell_of_rename(const LastName& from, const LastName& to, const Path& moved, const Path& target, bool exchange) {
+  tell_of_move(from, to, moved);
+  if (exchange)
+    tell_of_move(to, from, target);
+  else if (target && !S_ISDIR(target.inode()->type()))
+    notify_self(target, IN_ATTRIB);
 }
 
 Result<long> rename_at(Task& task, int old_dirfd, Text old_path, int new_dirfd, Text new_path, unsigned flags) {
@@ -221,7 +243,10 @@ Result<long> rename_at(Task& task, int old_dirfd, Text old_path, int new_dirfd, 
     to.folder.dentry->forget(to.name);
   } else if (!target || target->inode()->identity() != source.inode()->identity()) {
     from.folder.dentry->moved(from.name, to.folder.dentry, to.name);
+  } else {
+    return 0L;  // two names of one file: nothing was done
   }
+  if (anybody_watches()) tell_of_rename(from, to, source, target ? *target : Path(), (flags & RENAME_EXCHANGE) != 0);
   return 0L;
 }
 Result<long> sys_rename(Task& task, Text from, Text to) { return rename_at(task, AT_FDCWD, from, AT_FDCWD, to, 0); }
@@ -270,6 +295,19 @@ Result<void> may_change(Task& task, Inode& inode, const Attributes& a) {
   return {};
 }
 
+// As fsnotify_change() has it: one event with all that it was about.
+void tell_of_change(const Path& place, uint32_t mask) {
+  uint32_t events = (mask & (STATX_MODE | STATX_UID | STATX_GID)) != 0 ? IN_ATTRIB : 0;
+  if ((mask & STATX_SIZE) != 0) events |= IN_MODIFY;
+  if ((mask & STATX_ATIME) != 0 && (mask & STATX_MTIME) != 0)
+    events |= IN_ATTRIB;
+  else if ((mask & STATX_ATIME) != 0)
+    events |= IN_ACCESS;
+  else if ((mask & STATX_MTIME) != 0)
+    events |= IN_MODIFY;
+  if (events != 0) notify(place, events);
+}
+
 Result<long> change(Task& task, const Path& place, Attributes attributes) {
   if (place.mount && place.mount->read_only()) return Errno(EROFS);
   const InodeRef inode = place.inode();
@@ -281,6 +319,7 @@ Result<long> change(Task& task, const Path& place, Attributes attributes) {
     attributes.mode = stat.stx_mode & 07777 & ~(S_ISUID | ((stat.stx_mode & S_IXGRP) != 0 ? S_ISGID : 0));
   }
   TRY(inode->set_attributes(task, attributes));
+  tell_of_change(place, attributes.mask);
   return 0L;
 }
 

@@ -6,6 +6,7 @@
 #include "kernel/syscalls/families.h"
 #include "kernel/task/kernel.h"
 #include "kernel/vfs/blocking.h"
+#include "kernel/vfs/notify.h"
 
 namespace caisson::kernel {
 namespace {
@@ -62,6 +63,7 @@ Result<size_t> write_all(Task& task, File& to, off_t offset, const char* bytes, 
     done += *put;
     if (*put == 0 || to.nonblocking() || dont_wait) break;
   }
+  if (done > 0) notify(to.path(), IN_MODIFY);
   return done;
 }
 
@@ -80,6 +82,7 @@ Result<size_t> pump(Task& task, File& from, Place& in, File& to, Place& out, siz
     const Result<size_t> got = from.read(task, buffer, in.offset());
     if (!got && done == 0) return got;
     if (!got || *got == 0) break;
+    notify(from.path(), IN_ACCESS);
     const Result<size_t> put = write_all(task, to, out.offset(), room.get(), *got, false);
     if (!put && done == 0) return put;
     if (!put) break;
@@ -198,6 +201,7 @@ Result<long> to_pipe(Task& task, File& from, Place& in, PipeFile& to, size_t siz
   const size_t got = TRY(blocking_op(
       task, from, POLLIN, [&] { return from.read(task, buffer, in.offset()); }, dont_wait));
   chunk.end = got;
+  if (got > 0) notify(from.path(), IN_ACCESS);
   in.advance(got);
   std::deque<Chunk> chunks;
   if (got > 0) chunks.push_back(std::move(chunk));

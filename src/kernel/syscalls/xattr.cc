@@ -4,6 +4,7 @@
 
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
+#include "kernel/vfs/notify.h"
 #include "kernel/vfs/walk.h"
 
 namespace caisson::kernel {
@@ -11,18 +12,18 @@ namespace {
 
 constexpr size_t kMostValue = 65536;
 
-Result<InodeRef> by_path(Task& task, UserPtr<const char> path_text, bool follow, bool write) {
+Result<Path> by_path(Task& task, UserPtr<const char> path_text, bool follow, bool write) {
   const std::string text = TRY(task.read_string(path_text));
-  const Path path = TRY(walk(task, AT_FDCWD, text, follow ? 0 : kWalkNoFollow));
+  Path path = TRY(walk(task, AT_FDCWD, text, follow ? 0 : kWalkNoFollow));
   if (write && path.mount->read_only()) return Errno(EROFS);
-  return path.inode();
+  return path;
 }
 
-Result<InodeRef> by_fd(Task& task, Fd fd, bool write) {
+Result<Path> by_fd(Task& task, Fd fd, bool write) {
   const FileRef file = TRY(task.fds->get_usable(number(fd)));
   if (!file->path()) return Errno(EOPNOTSUPP);
   if (write && file->path().mount->read_only()) return Errno(EROFS);
-  return file->path().inode();
+  return file->path();
 }
 
 Result<std::string> read_name(Task& task, UserPtr<const char> name_text) {
@@ -37,14 +38,15 @@ Result<void> may(Task& task, Inode& inode, const std::string& name, int mode) {
   return name.starts_with("user.") ? permission(task, inode, mode) : Result<void>();
 }
 
-Result<long> set(Task& task, const InodeRef& inode, UserPtr<const char> name_text, uint64_t value, uint64_t size, int flags) {
+Result<long> set(Task& task, const Path& path, UserPtr<const char> name_text, uint64_t value, uint64_t size, int flags) {
   if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) != 0) return Errno(EINVAL);
   const std::string name = TRY(read_name(task, name_text));
   if (size > kMostValue) return Errno(E2BIG);
   std::string content(size, '\0');
   TRY(task.read_bytes(value, content.data(), size));
-  TRY(may(task, *inode, name, W_OK));
-  TRY(inode->set_xattr(task, name.c_str(), content, flags));
+  TRY(may(task, *path.inode(), name, W_OK));
+  TRY(path.inode()->set_xattr(task, name.c_str(), content, flags));
+  notify(path, IN_ATTRIB);
   return 0L;
 }
 
@@ -56,20 +58,21 @@ Result<long> give(Task& task, const std::string& content, uint64_t to, uint64_t 
   return static_cast<long>(content.size());
 }
 
-Result<long> get(Task& task, const InodeRef& inode, UserPtr<const char> name_text, uint64_t to, uint64_t room) {
+Result<long> get(Task& task, const Path& path, UserPtr<const char> name_text, uint64_t to, uint64_t room) {
   const std::string name = TRY(read_name(task, name_text));
-  TRY(may(task, *inode, name, R_OK));
-  return give(task, TRY(inode->get_xattr(task, name.c_str())), to, room);
+  TRY(may(task, *path.inode(), name, R_OK));
+  return give(task, TRY(path.inode()->get_xattr(task, name.c_str())), to, room);
 }
 
-Result<long> list(Task& task, const InodeRef& inode, uint64_t to, uint64_t room) {
-  return give(task, TRY(inode->list_xattr(task)), to, room);
+Result<long> list(Task& task, const Path& path, uint64_t to, uint64_t room) {
+  return give(task, TRY(path.inode()->list_xattr(task)), to, room);
 }
 
-Result<long> remove(Task& task, const InodeRef& inode, UserPtr<const char> name_text) {
+Result<long> remove(Task& task, const Path& path, UserPtr<const char> name_text) {
   const std::string name = TRY(read_name(task, name_text));
-  TRY(may(task, *inode, name, W_OK));
-  TRY(inode->remove_xattr(task, name.c_str()));
+  TRY(may(task, *path.inode(), name, W_OK));
+  TRY(path.inode()->remove_xattr(task, name.c_str()));
+  notify(path, IN_ATTRIB);
   return 0L;
 }
 

@@ -18,6 +18,7 @@
 #include "kernel/task/robust.h"
 #include "kernel/time/process_timers.h"
 #include "kernel/trace/trace.h"
+#include "kernel/vfs/notify.h"
 #include "kernel/vfs/walk.h"
 
 namespace caisson::kernel {
@@ -225,7 +226,9 @@ Result<FileRef> open_program(Task& task, int dirfd, const std::string& path, uns
   if ((place.mount->flags & 8 /* MS_NOEXEC */) != 0) return Errno(EACCES);
   TRY(inode->access(task, X_OK, true));
   // By the kernel: the right to execute is enough, the right to read is not needed.
-  return inode->open(task, place, O_RDONLY | kOpenTrusted);
+  FileRef file = TRY(inode->open(task, place, O_RDONLY | kOpenTrusted));
+  notify(place, IN_OPEN);
+  return file;
 }
 
 Result<LoadedProgram> load_program(Task& task, ExecRequest request) {

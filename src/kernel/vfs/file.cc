@@ -4,6 +4,7 @@
 #include "kernel/event/async_notice.h"
 #include "kernel/task/task.h"
 #include "kernel/vfs/locks.h"
+#include "kernel/vfs/notify.h"
 #include "kernel/vfs/path.h"
 
 namespace caisson::kernel {
@@ -11,6 +12,7 @@ namespace caisson::kernel {
 File::~File() {
   if (has_locks.load(std::memory_order_relaxed)) release_locks_of(*this);
   if (has_async.load(std::memory_order_relaxed)) release_async(*this);
+  if ((flags() & O_PATH) == 0) notify(path_, (flags() & O_ACCMODE) != O_RDONLY ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
 }
 void File::closed_by(Task& task) { release_record_locks(*task.fds, *this); }
 Result<size_t> File::read(Task&, IoBuffer&, off_t) { return Errno(EINVAL); }

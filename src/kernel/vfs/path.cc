@@ -1,7 +1,9 @@
 #include "kernel/vfs/path.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "kernel/vfs/notify.h"
 #include "kernel/vfs/release.h"
 #include "kernel/vfs/walk.h"
 
@@ -9,7 +11,11 @@ namespace caisson::kernel {
 
 InodeRef Path::inode() const { return dentry ? dentry->inode() : nullptr; }
 
-Dentry::~Dentry() { release_flat(std::move(parent_)); }
+Dentry::~Dentry() {
+  // The last who used a file whose name has gone.
+  if (deleted_ && inode_ && anybody_watches()) notify_gone(*inode_);
+  release_flat(std::move(parent_));
+}
 
 std::string Dentry::name() const {
   std::lock_guard guard(lock_);
@@ -84,7 +90,12 @@ void Dentry::moved(std::string_view name, const DentryRef& to, std::string_view 
   to->children_[std::string(new_name)] = child;
 }
 
+void Mount::count() {
+  if (!std::exchange(counted_, true)) ++fs->mounts;
+}
+
 Mount::~Mount() {
+  if (counted_ && --fs->mounts == 0 && anybody_watches()) notify_unmounted(*fs);
   release_flat(std::move(point_.mount));
   release_flat(std::move(point_.dentry));
   release_flat(std::move(root));
@@ -122,6 +133,7 @@ Result<MountRef> MountTable::add(std::shared_ptr<FileSystem> fs, DentryRef root,
   mount->id = next_id++;
   if (fs->device == 0) fs->device = next_device++;
   mount->fs = std::move(fs);
+  mount->count();
   mount->root = std::move(root);
   mount->flags = flags;
   mount->source = std::move(source);

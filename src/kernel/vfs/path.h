@@ -96,6 +96,9 @@ class Inode {
   virtual int host_fd() const { return -1; }
   const std::shared_ptr<FileSystem>& fs() const { return fs_; }
 
+  // Events that somebody wants to be told of (vfs/notify.h); written by event/watches.cc only.
+  std::atomic<uint32_t> watched{0};
+
  private:
   std::shared_ptr<FileSystem> fs_;
 };
@@ -106,7 +109,8 @@ class FileSystem {
   virtual const char* name() const = 0;  // third column of /proc/mounts
   virtual Result<InodeRef> root() = 0;
   virtual Result<struct statfs> stat_fs() = 0;
-  uint32_t device = 0;  // st_dev minor (major 0) of kernel file systems; given by the mount table
+  std::atomic<int> mounts{0};  // how many mounts show it or a part of it
+  uint32_t device = 0;         // st_dev minor (major 0) of kernel file systems; given by the mount table
 };
 
 // A name in a folder, with what it stands for. Kept alive by who uses it, and by its children.
@@ -152,6 +156,8 @@ class Mount {
   std::atomic<unsigned long> flags = 0;  // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME...
   std::string source, options;
   bool read_only() const { return flags & 1; }
+  // Counted among the mounts of its file system: after the last of them has gone, watches end (IN_UNMOUNT).
+  void count();
   // Where it is; empty for the root, and after it has been unmounted. Changed by the mount table only.
   Path point() const;
   void set_point(Path point);
@@ -159,6 +165,7 @@ class Mount {
  private:
   mutable std::mutex lock_;
   Path point_;
+  bool counted_ = false;
 };
 
 // A folder's dentry, or one below it?

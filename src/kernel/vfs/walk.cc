@@ -4,6 +4,7 @@
 
 #include "kernel/task/task.h"
 #include "kernel/vfs/file.h"
+#include "kernel/vfs/notify.h"
 
 namespace caisson::kernel {
 namespace {
@@ -224,7 +225,10 @@ Result<FileRef> open_place(Task& task, const Path& path, int flags) {
     TRY(permission(task, *inode, mode | ((flags & O_TRUNC) != 0 ? W_OK : 0)));
   }
   if ((type == S_IFCHR || type == S_IFBLK) && (path.mount->flags & 4 /* MS_NODEV */) != 0) return Errno(EACCES);
-  return inode->open(task, path, flags);
+  FileRef file = TRY(inode->open(task, path, flags));
+  notify(path, IN_OPEN);
+  if ((flags & O_TRUNC) != 0 && type == S_IFREG) notify(path, IN_MODIFY);
+  return file;
 }
 
 namespace {
@@ -263,6 +267,7 @@ Result<FileRef> open_or_make(Task& task, const Path& start, const std::string& p
     return made.error();
   }
   const Path place{last.folder.mount, last.folder.dentry->child(last.name, *std::move(made))};
+  notify_entry(last.folder, IN_CREATE, last.name);
   return open_place(task, place, (flags & ~(O_TRUNC | O_EXCL | O_CREAT)) | kOpenTrusted);
 }
 

@@ -26,6 +26,12 @@ namespace {
 // Only what changes how the host's descriptor behaves; blocking, close-on-exec and the way of finding the name are the kernel's.
 constexpr int kHostFlags = O_ACCMODE | O_APPEND | O_TRUNC | O_DIRECT | O_NOATIME | O_SYNC | O_DSYNC | O_DIRECTORY;
 
+// The name of what a descriptor stands for, for calls that know names only; from the working folder (enter_proc_folder).
+struct FdName {
+  explicit FdName(int fd) { snprintf(text, sizeof text, "self/fd/%d", fd); }
+  char text[32];
+};
+
 class PathFile : public File {  // O_PATH
  public:
   PathFile(Path path, int flags) : File(std::move(path), flags) {}
@@ -65,11 +71,7 @@ class HostInode : public Inode {
       case S_IFDIR:
         TRY(host_result(mkdirat(fd_.get(), text.c_str(), mode & 07777)));
         break;
-      case S_IFREG: {
-        const UniqueFd fd(openat(fd_.get(), text.c_str(), O_CREAT | O_EXCL | O_RDONLY | O_NOFOLLOW | O_CLOEXEC, mode & 07777));
-        if (!fd) return host_errno();
-        break;
-      }
+      case S_IFREG:  // not opened: the host would tell watches of it
       case S_IFIFO:
       case S_IFSOCK:
         TRY(host_result(mknodat(fd_.get(), text.c_str(), mode, 0)));
@@ -153,18 +155,14 @@ class HostInode : public Inode {
 
   Result<void> set_attributes(Task& task, const Attributes& a) override {
     act_as(*task.creds);
-    char path[64];
-    snprintf(path, sizeof path, "self/fd/%d", fd_.get());
-    if ((a.mask & STATX_SIZE) != 0) {
-      const UniqueFd fd = TRY(reopen(fd_.get(), O_WRONLY));
-      TRY(host_result(ftruncate(fd.get(), a.size)));
-    }
+    const FdName name(fd_.get());
+    if ((a.mask & STATX_SIZE) != 0) TRY(host_result(truncate(name.text, a.size)));
     if ((a.mask & (STATX_UID | STATX_GID)) != 0)
       TRY(host_result(
           fchownat(fd_.get(), "", (a.mask & STATX_UID) != 0 ? a.uid : -1, (a.mask & STATX_GID) != 0 ? a.gid : -1, AT_EMPTY_PATH)));
     if ((a.mask & STATX_MODE) != 0) {
       if (type() == S_IFLNK) return Errno(EOPNOTSUPP);
-      TRY(host_result(fchmodat(proc_folder(), path, a.mode & 07777, 0)));
+      TRY(host_result(fchmodat(proc_folder(), name.text, a.mode & 07777, 0)));
     }
     if ((a.mask & (STATX_ATIME | STATX_MTIME)) != 0) {
       const timespec times[2] = {(a.mask & STATX_ATIME) != 0 ? a.atime : timespec{0, UTIME_OMIT},
@@ -193,38 +191,30 @@ class HostInode : public Inode {
   Result<std::string> get_xattr(Task& task, const char* name) override {
     act_as(*task.creds);
     std::string value(65536, '\0');
-    const long size = TRY(with_open([&](int fd) { return fgetxattr(fd, name, value.data(), value.size()); }));
+    const long size = TRY(host_result(getxattr(FdName(fd_.get()).text, name, value.data(), value.size())));
     value.resize(static_cast<size_t>(size));
     return value;
   }
   Result<void> set_xattr(Task& task, const char* name, std::string_view value, int flags) override {
     act_as(*task.creds);
-    TRY(with_open([&](int fd) { return fsetxattr(fd, name, value.data(), value.size(), flags); }));
+    TRY(host_result(setxattr(FdName(fd_.get()).text, name, value.data(), value.size(), flags)));
     return {};
   }
   Result<void> remove_xattr(Task& task, const char* name) override {
     act_as(*task.creds);
-    TRY(with_open([&](int fd) { return fremovexattr(fd, name); }));
+    TRY(host_result(removexattr(FdName(fd_.get()).text, name)));
     return {};
   }
   Result<std::string> list_xattr(Task& task) override {
     act_as(*task.creds);
     std::string names(65536, '\0');
-    const long size = TRY(with_open([&](int fd) { return flistxattr(fd, names.data(), names.size()); }));
+    const long size = TRY(host_result(listxattr(FdName(fd_.get()).text, names.data(), names.size())));
     names.resize(static_cast<size_t>(size));
     return names;
   }
 
  private:
   int faccessat2_raw(int mode) { return static_cast<int>(syscall(SYS_faccessat2, fd_.get(), "", mode, AT_EMPTY_PATH | AT_EACCESS)); }
-
-  // The xattr calls know no O_PATH descriptors.
-  template <typename Call>
-  Result<long> with_open(Call&& call) {
-    if (type() != S_IFREG && type() != S_IFDIR) return Errno(EOPNOTSUPP);
-    const UniqueFd fd = TRY(reopen(fd_.get(), O_RDONLY | O_NONBLOCK));
-    return host_result(call(fd.get()));
-  }
 
   UniqueFd fd_;
   mode_t mode_;

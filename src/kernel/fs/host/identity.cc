@@ -53,5 +53,6 @@ WithoutNetworkRights::~WithoutNetworkRights() { set_capabilities(1ULL << CAP_NET
 
 void set_proc_folder(int fd) { g_proc = fd; }
 int proc_folder() { return g_proc; }
+bool enter_proc_folder() { return fchdir(g_proc) == 0; }
 
 }  // namespace caisson::kernel

@@ -23,5 +23,8 @@ class WithoutNetworkRights {
 // A descriptor of /proc for the kernel process itself: how O_PATH descriptors are opened in full. Set once, before the first thread.
 void set_proc_folder(int fd);
 int proc_folder();
+// Makes it the working folder of the kernel process, for those host calls that take names only: "self/fd/N" is what descriptor N stands
+// for. Before the host filter, after the zygote: stubs do not have it.
+bool enter_proc_folder();
 
 }  // namespace caisson::kernel

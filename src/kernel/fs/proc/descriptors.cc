@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "kernel/event/inotify.h"
 #include "kernel/fs/host/stream.h"
 #include "kernel/fs/proc/facts.h"
 #include "kernel/ipc/pipe.h"
@@ -115,6 +116,7 @@ Result<std::string> describe(Task& reader, const ProcSubject& subject, int fd) {
                 static_cast<unsigned>(file->flags() | (close_on_exec && *close_on_exec ? O_CLOEXEC : 0)),
                 static_cast<unsigned long>(file->path().mount ? file->path().mount->id : 15),
                 static_cast<unsigned long>(stat ? stat->stx_ino : 0));
+  if (const auto inotify = std::dynamic_pointer_cast<Inotify>(file)) text += inotify->watches_text();
   return text;
 }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <sys/random.h>
 
+#include "kernel/event/watches.h"
 #include "kernel/fs/proc/proc.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/task/kernel.h"
@@ -22,9 +23,6 @@ constexpr FixedRow kFixed[] = {
     {"sys/fs/aio-nr", "0"},
     {"sys/fs/epoll/max_user_watches", "1048576"},
     {"sys/fs/file-max", "9223372036854775807"},
-    {"sys/fs/inotify/max_queued_events", "16384"},
-    {"sys/fs/inotify/max_user_instances", "128"},
-    {"sys/fs/inotify/max_user_watches", "65536"},
     {"sys/fs/lease-break-time", "45"},
     {"sys/fs/leases-enable", "0"},
     {"sys/fs/mount-max", "100000"},
@@ -150,6 +148,9 @@ void add_sysctl_files(TreeBuilder& tree) {
   // One for the life of the sandbox: it is what has been "booted".
   static const std::string boot_id = random_uuid();
   tree.text("sys/kernel/random/boot_id", boot_id);
+  tree.text("sys/fs/inotify/max_queued_events", std::to_string(kMostQueuedEvents) + "\n");
+  tree.text("sys/fs/inotify/max_user_instances", std::to_string(kMostUserInstances) + "\n");
+  tree.text("sys/fs/inotify/max_user_watches", std::to_string(kMostUserWatches) + "\n");
   tree.text("sys/fs/file-nr", "1024\t0\t9223372036854775807\n");
   (void)tree.folder("sys/fs/binfmt_misc");
   (void)tree.folder("sys/user");
