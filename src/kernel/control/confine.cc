@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <string_view>
+
 #include "base/unique_fd.h"
 #include "kernel/fs/host/identity.h"
 #include "kernel/klog.h"
@@ -28,6 +30,10 @@ namespace caisson::kernel {
 namespace {
 
 constexpr unsigned kSealedMount = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+
+// A /proc with everything in it, for what is still to be set up; to make one takes a tenth of a millisecond. Gone once there is no way
+// back.
+UniqueFd g_whole_proc;
 
 struct Setting {
   const char *key, *value;
@@ -53,23 +59,30 @@ Result<UniqueFd> own_proc() {
   return shared;
 }
 
-Result<void> write_map(int proc, const char* file, pid_t process) {
-  char path[64];
-  snprintf(path, sizeof path, "%d/%s", process, file);
-  const UniqueFd fd(openat(proc, path, O_WRONLY | O_CLOEXEC));
+Result<void> write_proc(const char* path, std::string_view text) {
+  const UniqueFd fd(openat(g_whole_proc.get(), path, O_WRONLY | O_CLOEXEC));
   if (!fd) return host_errno();
-  constexpr char kEverything[] = "0 0 4294967295";
-  TRY(host_result(write(fd.get(), kEverything, sizeof kEverything - 1)));
+  TRY(host_result(write(fd.get(), text.data(), text.size())));
+  return {};
+}
+
+// Files of it that stay open (host_proc.h) are read-only from now on: who is uid 0 could change the modes of the machine's.
+Result<void> seal_whole_proc() {
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  if (g_whole_proc) TRY(host_result(mount_setattr(g_whole_proc.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes)));
   return {};
 }
 
 // By a process that is still in the namespace above: only there is the right to map what is not one's own. The errno, or 0.
 int map_ids(pid_t process) {
-  const Result<UniqueFd> proc = make_mount("proc", {{"subset", "pid"}}, kSealedMount & ~MOUNT_ATTR_RDONLY);
-  if (!proc) return proc.error().value;
-  for (const char* file : {"uid_map", "gid_map"})
-    if (const Result<void> written = write_map(proc->get(), file, process); !written) return written.error().value;
-  return 0;
+  for (const char* file : {"uid_map", "gid_map"}) {
+    char path[64];
+    snprintf(path, sizeof path, "%d/%s", process, file);
+    if (const Result<void> written = write_proc(path, "0 0 4294967295"); !written) return written.error().value;
+  }
+  const Result<void> sealed = seal_whole_proc();
+  return sealed ? 0 : sealed.error().value;
 }
 
 // The helper that stays in the namespace above: it maps ids once this process has left, and then is the broker, or ends.
@@ -111,7 +124,10 @@ Result<void> enter_user_namespace(int root, bool broker) {
 
 Result<void> open_own_proc() {
   // Of the machine as a whole: what guests may read of it, file by file.
-  if (Result<UniqueFd> whole = make_mount("proc", {})) keep_host_proc_files(whole->get());
+  if (Result<UniqueFd> whole = make_mount("proc", {}, kSealedMount & ~MOUNT_ATTR_RDONLY)) {
+    keep_host_proc_files(whole->get());
+    g_whole_proc = *std::move(whole);
+  }
   UniqueFd proc = TRY(own_proc());
   UniqueFd copy(fcntl(proc.get(), F_DUPFD_CLOEXEC, 3));
   if (!copy) return host_errno();
@@ -125,12 +141,14 @@ Result<void> enter_empty_root(bool own_user_namespace, bool raw_sockets) {
   // In this order: who has changed its root may not make user namespaces, and who is in one may not make mounts.
   if (own_user_namespace) {
     TRY(enter_user_namespace(root.get(), raw_sockets));
-  } else if (raw_sockets) {
-    TRY(start_network_broker(root.get()));
+  } else {
+    TRY(seal_whole_proc());
+    if (raw_sockets) TRY(start_network_broker(root.get()));
   }
   TRY(host_result(fchdir(root.get())));
   TRY(host_result(chroot(".")));
   TRY(host_result(chdir("/")));
+  g_whole_proc.reset();
   return {};
 }
 
@@ -143,13 +161,7 @@ bool can_have_user_namespace(uint64_t guests, bool own_network) {
   return map && sscanf(map->c_str(), "%u %u %u", &inside, &outside, &count) == 3 && inside == 0 && outside == 0 && count == ~0U;
 }
 
-Result<void> open_low_ports() {
-  const UniqueFd proc = TRY(make_mount("proc", {}, kSealedMount & ~MOUNT_ATTR_RDONLY));
-  const UniqueFd setting(openat(proc.get(), "sys/net/ipv4/ip_unprivileged_port_start", O_WRONLY | O_CLOEXEC));
-  if (!setting) return host_errno();
-  TRY(host_result(write(setting.get(), "0", 1)));
-  return {};
-}
+Result<void> open_low_ports() { return write_proc("sys/net/ipv4/ip_unprivileged_port_start", "0"); }
 
 Result<void> drop_privileges(uint64_t guests) {
   const uint64_t keep = kept_capabilities(guests);

@@ -14,6 +14,7 @@ namespace caisson::kernel {
 
 // A private mount of this PID namespace's /proc, read-only and with nothing but processes in it (/proc/sys and its like give uid 0 power
 // over the node, without any capability), by descriptor only (host_proc.h, identity.h).
+// Until enter_empty_root() there is a whole one, too.
 Result<void> open_own_proc();
 // An empty, read-only root directory that lies nowhere in a mount namespace; the working directory too. The mount namespace stays the
 // container's, for engines that enter it through the process of the pid file (podman cp): none of what it has can be reached from here.

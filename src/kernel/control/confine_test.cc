@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
+#include <linux/magic.h>
 #include <linux/netlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -21,6 +22,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -57,7 +59,7 @@ Result<World> make_world(const std::string& folder, bool confined, uint64_t gues
     if (each.mount.point == folder) world.root = std::move(each.fd);
   if (!world.folder || !world.root) return Errno(ENOENT);
   if (!confined) return world;
-  TRY(enter_empty_root(true, (guests >> CAP_NET_RAW & 1) != 0));
+  TRY(enter_empty_root((guests >> CAP_NET_ADMIN & 1) == 0, (guests >> CAP_NET_RAW & 1) != 0));
   TRY(drop_privileges(guests));
   TRY(load_host_filter(guests));
   return world;
@@ -158,6 +160,35 @@ TEST_F(Confined, NoFileOfTheHostIsReached) {
   EXPECT_EQ(after([](World&) -> long { return openat(proc_folder(), "1/cwd/etc/passwd", O_RDONLY | O_CLOEXEC); }), ENOENT);
   EXPECT_EQ(before([](World&) -> long { return open("/proc/sys/kernel/core_pattern", O_RDONLY | O_CLOEXEC); }), 0);
   EXPECT_EQ(after([](World&) -> long { return openat(proc_folder(), "sys/kernel/core_pattern", O_RDONLY | O_CLOEXEC); }), ENOENT);
+  EXPECT_EQ(after([](World&) -> long {
+              for (int fd = 0; fd < 64; ++fd)
+                if (openat(fd, "sys/kernel/core_pattern", O_RDONLY | O_CLOEXEC) >= 0) return 0;
+              errno = ENOENT;
+              return -1;
+            }),
+            ENOENT)
+      << "what was used to set up is still there";
+  // The files of the whole machine that are kept: an owner may change modes in /proc.
+  for (const bool own_user_namespace : {true, false}) {
+    guests = own_user_namespace ? kGuest : kGuest | 1ULL << CAP_NET_ADMIN;
+    EXPECT_EQ(after([](World&) -> long {
+                int found = 0;
+                for (int fd = 0; fd < 64; ++fd) {
+                  char path[32];
+                  struct statfs fs;
+                  struct stat stat;
+                  if (fstatfs(fd, &fs) != 0 || fs.f_type != PROC_SUPER_MAGIC || fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode)) continue;
+                  ++found;
+                  snprintf(path, sizeof path, "self/fd/%d", fd);
+                  if (fchmodat(proc_folder(), path, stat.st_mode & 07777, 0) == 0) return 0;
+                  if (errno != EROFS) return -1;
+                }
+                errno = found > 0 ? EROFS : ENOENT;
+                return -1;
+              }),
+              EROFS);
+  }
+  guests = kGuest;
   EXPECT_EQ(after([](World&) -> long { return openat(proc_folder(), "sysrq-trigger", O_WRONLY | O_CLOEXEC); }), ENOENT);
   expect_stopped("a new file in its root", EPERM,
                  [](World&) -> long { return open("/tmp/confine-made", O_CREAT | O_WRONLY | O_CLOEXEC, 0600); });
