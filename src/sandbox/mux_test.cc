@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstring>
 #include <thread>
@@ -211,13 +212,12 @@ TEST_F(MuxTest, ABrokenSinkGivesTheWriterEpipe) {
     }
     code = errno;
   });
-  std::string failure;
-  bool done = false;
+  std::atomic<bool> done = false;
   std::thread waiter([&] {
     writer.join();
     done = true;
   });
-  EXPECT_TRUE(run_until([&] { return done; }));
+  EXPECT_TRUE(run_until([&] { return done.load(); }));
   waiter.join();
   EXPECT_EQ(code, EPIPE);
   EXPECT_EQ(host_error_ + guest_error_, "");

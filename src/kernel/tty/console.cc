@@ -138,8 +138,8 @@ void HostConsole::poked() {
       watcher_.remove(slave_watch_, slave_.get());
       slave_watch_ = 0;
       terminal_.refuse_slaves();
-      std::lock_guard output(output_lock_);
       std::lock_guard input(input_lock_);
+      std::lock_guard output(output_lock_);
       slave_.reset();
       return;
     }

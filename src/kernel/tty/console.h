@@ -67,7 +67,8 @@ class HostConsole : public Terminal::Behind {
   uint64_t slave_watch_ = 0, event_watch_ = 0;
   std::unique_ptr<WindowWatcher> window_;
 
-  // Serialises each direction. Above Terminal::lock_; the input's is held over signals (Kernel::tasks), so nobody takes it with that held.
+  // Serialises each direction, the input's (whose echo is output) first. Above Terminal::lock_; the input's is held over signals
+  // (Kernel::tasks), so nobody takes it with that held.
   std::mutex input_lock_, output_lock_;
   std::string typed_;  // read from the host, not yet taken by the terminal; under input_lock_
   // Under arm_lock_, a leaf.
