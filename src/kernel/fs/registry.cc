@@ -18,12 +18,28 @@ namespace {
 
 using Maker = Result<std::shared_ptr<FileSystem>> (*)(Task& task, std::string_view options);
 
-Result<std::shared_ptr<FileSystem>> make_tmpfs(Task&, std::string_view options) {
-  return std::shared_ptr<FileSystem>(Tmpfs::create(TRY(Tmpfs::parse(options))));
+// Owned by who mounts it, and with ids as the user namespace of who mounts it has them.
+Result<Tmpfs::Options> tmpfs_options(const Task& task, std::string_view options) {
+  Tmpfs::Options parsed = TRY(Tmpfs::parse(options));
+  const Credentials& creds = *task.creds;
+  if (creds.user->is_initial()) return parsed;
+  using Ids = UserNamespace::Ids;
+  const bool has_user = options.starts_with("uid=") || options.find(",uid=") != options.npos;
+  const bool has_group = options.starts_with("gid=") || options.find(",gid=") != options.npos;
+  const auto user = has_user ? creds.user->to_kernel(Ids::Users, parsed.uid) : std::optional(creds.fsuid);
+  const auto group = has_group ? creds.user->to_kernel(Ids::Groups, parsed.gid) : std::optional(creds.fsgid);
+  if (!user || !group) return Errno(EINVAL);
+  parsed.uid = *user;
+  parsed.gid = *group;
+  return parsed;
 }
 
-Result<std::shared_ptr<FileSystem>> make_ramfs(Task&, std::string_view options) {
-  return std::shared_ptr<FileSystem>(Tmpfs::create(TRY(Tmpfs::parse(options)), "ramfs"));
+Result<std::shared_ptr<FileSystem>> make_tmpfs(Task& task, std::string_view options) {
+  return std::shared_ptr<FileSystem>(Tmpfs::create(TRY(tmpfs_options(task, options))));
+}
+
+Result<std::shared_ptr<FileSystem>> make_ramfs(Task& task, std::string_view options) {
+  return std::shared_ptr<FileSystem>(Tmpfs::create(TRY(tmpfs_options(task, options)), "ramfs"));
 }
 
 Result<std::shared_ptr<FileSystem>> make_devtmpfs(Task& task, std::string_view options) {
@@ -45,18 +61,35 @@ Result<std::shared_ptr<FileSystem>> make_devpts(Task&, std::string_view options)
 }
 
 Result<std::shared_ptr<FileSystem>> make_proc(Task& task, std::string_view) {
+  if (!task.creds->has_in(*task.spaces->pids_for_children->owner, kCapSysAdmin)) return Errno(EPERM);
   return std::shared_ptr<FileSystem>(ProcFileSystem::create(task.kernel, task.group->pids));
 }
 
-Result<std::shared_ptr<FileSystem>> make_sysfs(Task&, std::string_view) { return make_sysfs_file_system(); }
+Result<std::shared_ptr<FileSystem>> make_sysfs(Task& task, std::string_view) {
+  // As Linux: it is the network namespace's.
+  if (!task.creds->has_in(*task.spaces->network->owner, kCapSysAdmin)) return Errno(EPERM);
+  return make_sysfs_file_system();
+}
 Result<std::shared_ptr<FileSystem>> make_cgroup2(Task&, std::string_view) { return make_cgroup_file_system(); }
 
 struct Type {
   const char* name;
   Maker make;
+  bool nested;  // also for who administers a nested user namespace only (FS_USERNS_MOUNT in Linux)
 };
-constexpr Type kTypes[] = {{"sysfs", make_sysfs},       {"tmpfs", make_tmpfs}, {"proc", make_proc},     {"cgroup2", make_cgroup2},
-                           {"devtmpfs", make_devtmpfs}, {"ramfs", make_ramfs}, {"devpts", make_devpts}, {"mqueue", make_mqueue}};
+constexpr Type kTypes[] = {{"sysfs", make_sysfs, true},     {"tmpfs", make_tmpfs, true},        {"proc", make_proc, true},
+                           {"cgroup2", make_cgroup2, true}, {"devtmpfs", make_devtmpfs, false}, {"ramfs", make_ramfs, true},
+                           {"devpts", make_devpts, true},   {"mqueue", make_mqueue, true}};
+
+// Is a file system of this type, with nothing laid over parts of it, mounted in the task's mount namespace? What masks parts of proc would
+// be gone in a new one (mount_too_revealing in Linux).
+bool is_fully_visible(const Task& task, std::string_view type) {
+  for (const MountRef& mount : task.spaces->mounts->all()) {
+    if (type != mount->fs->name() || mount->root->parent() != nullptr) continue;
+    if (task.spaces->mounts->below(mount).size() == 1) return true;
+  }
+  return false;
+}
 
 struct FlagWord {
   const char* word;
@@ -114,8 +147,14 @@ Result<Path> make_folders(Task& setup, std::string_view path) {
 }  // namespace
 
 Result<std::shared_ptr<FileSystem>> make_file_system(Task& task, std::string_view type, std::string_view options) {
-  for (const Type& known : kTypes)
-    if (type == known.name) return known.make(task, options);
+  for (const Type& known : kTypes) {
+    if (type != known.name) continue;
+    if (!task.creds->user->is_initial()) {
+      if (!known.nested) return Errno(EPERM);
+      if ((type == "proc" || type == "sysfs") && !is_fully_visible(task, type)) return Errno(EPERM);
+    }
+    return known.make(task, options);
+  }
   return Errno(ENODEV);
 }
 
@@ -129,6 +168,7 @@ Result<MountRef> mount_file_system(Task& task, const Path& point, std::string_vi
                                    std::string options) {
   const std::shared_ptr<FileSystem> fs = TRY(make_file_system(task, type, options));
   const auto root = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
+  if (!task.creds->user->is_initial()) flags |= MS_NODEV;  // device nodes are made by who administers all
   return task.spaces->mounts->add(fs, root, point, flags, std::move(source), std::move(options));
 }
 

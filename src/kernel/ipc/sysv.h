@@ -34,13 +34,13 @@ inline Result<void> ipc_access(Task& task, const IpcPermissions& object, unsigne
     granted >>= 6;
   else if (creds.egid == object.gid || creds.egid == object.creator_gid || creds.in_group(object.gid))
     granted >>= 3;
-  if ((wanted & ~granted & 6) == 0 || creds.has(kCapIpcOwner)) return {};
+  if ((wanted & ~granted & 6) == 0 || creds.has_in(*task.spaces->ipc->owner, kCapIpcOwner)) return {};
   return Errno(EACCES);
 }
 // IPC_SET and IPC_RMID are the owner's and the creator's. EPERM.
 inline Result<void> ipc_owns(Task& task, const IpcPermissions& object) {
   const Credentials& creds = *task.creds;
-  if (creds.euid == object.uid || creds.euid == object.creator_uid || creds.has(kCapSysAdmin)) return {};
+  if (creds.euid == object.uid || creds.euid == object.creator_uid || creds.has_in(*task.spaces->ipc->owner, kCapSysAdmin)) return {};
   return Errno(EPERM);
 }
 

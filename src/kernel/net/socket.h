@@ -22,11 +22,17 @@ struct SocketAddress {
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
 };
 
-// struct ucred, with the guest's numbers.
+// Who a message or a connection comes from, as the kernel counts.
 struct PeerCredentials {
-  pid_t pid = 0;
+  TaskIdRef process;  // null: nobody
   uid_t uid = 65534;
   gid_t gid = 65534;
+  bool operator==(const PeerCredentials&) const = default;
+  // As the task's namespaces have it.
+  ucred shown_to(const Task& task) const {
+    const UserNamespace& user = *task.creds->user;
+    return {number_in(process, *task.group->pids), user.shown(UserNamespace::Ids::Users, uid), user.shown(UserNamespace::Ids::Groups, gid)};
+  }
 };
 
 // What sendmsg(2) is given beside the bytes.

@@ -11,7 +11,7 @@
 
 namespace caisson::kernel {
 
-PeerCredentials credentials_of(Task& task) { return {task.group->pid, task.creds->euid, task.creds->egid}; }
+PeerCredentials credentials_of(Task& task) { return {task.group->id, task.creds->euid, task.creds->egid}; }
 
 std::shared_ptr<UnixSocket> UnixSocket::create(int type, int flags) {
   return std::make_shared<UnixSocket>(std::make_shared<UnixEndpoint>(type), flags);
@@ -277,7 +277,7 @@ Result<std::string> UnixSocket::option(Task& task, int level, int name, size_t r
     case SO_PASSCRED:
       return value_of(static_cast<int>(self_->pass_credentials), room);
     case SO_PEERCRED: {
-      PeerCredentials peer = self_->peer_credentials;
+      ucred peer = self_->peer_credentials.shown_to(task);
       if (self_->state == UnixEndpoint::State::Fresh && !self_->peer_gone) peer = {0, static_cast<uid_t>(-1), static_cast<gid_t>(-1)};
       return value_of(peer, room);
     }

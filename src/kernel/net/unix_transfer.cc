@@ -28,7 +28,7 @@ Result<UnixEndpointRef> UnixSocket::destination(Task& task, const OutgoingMessag
 Result<size_t> UnixSocket::send(Task& task, IoBuffer& data, OutgoingMessage& message) {
   if ((message.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
   if (!message.control.empty()) return Errno(EINVAL);
-  if (!message.identity) message.identity = PeerCredentials{task.group->pid, task.creds->uid, task.creds->gid};
+  if (!message.identity) message.identity = PeerCredentials{task.group->id, task.creds->uid, task.creds->gid};
   return type() == SOCK_STREAM ? send_stream(task, data, message) : send_datagram(task, data, message);
 }
 
@@ -74,9 +74,8 @@ Result<size_t> UnixSocket::send_stream(Task& task, IoBuffer& data, OutgoingMessa
       target->bytes -= reserved - got;
       if (got > 0 && target->state != UnixEndpoint::State::Closed) {
         auto& queue = target->messages;
-        const bool same = !queue.empty() && message.files.empty() && queue.back().files.empty() &&
-                          queue.back().identity.pid == message.identity->pid && queue.back().identity.uid == message.identity->uid &&
-                          queue.back().identity.gid == message.identity->gid;
+        const bool same =
+            !queue.empty() && message.files.empty() && queue.back().files.empty() && queue.back().identity == *message.identity;
         if (!(same && got <= 512 && queue.back().data.absorb(*chunk))) {
           queue.push_back({*std::move(chunk), std::move(message.files), std::move(flight), *message.identity, from});
           message.files.clear();
@@ -155,7 +154,7 @@ Result<std::vector<UnixMessage>> UnixSocket::take_stream(size_t size, bool peek)
   size_t at = 0;
   while (at < self_->messages.size() && (size > 0 || out.empty())) {
     UnixMessage& message = self_->messages[at];
-    if (!out.empty() && self_->pass_credentials && message.identity.pid != out.back().identity.pid) break;
+    if (!out.empty() && self_->pass_credentials && message.identity.process != out.back().identity.process) break;
     const size_t now = std::min(size, message.data.size());
     UnixMessage taken;
     taken.identity = message.identity;

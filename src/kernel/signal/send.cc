@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include "kernel/platform/stub_thread.h"
+#include "kernel/task/current.h"
 #include "kernel/task/exit.h"
 #include "kernel/task/kernel.h"
 #include "kernel/task/task.h"
@@ -32,6 +33,27 @@ void kick_locked(Task& task) {
 
 namespace {
 
+// Sent by somebody whom the target's PID namespace does not see: from above. Its init obeys SIGKILL and SIGSTOP from there.
+bool from_above(const ThreadGroup& target) {
+  const Task* sender = current_task();
+  return sender != nullptr && sender->group->id && target.pids && sender->group->id->in(*target.pids) == 0;
+}
+
+// kill(2)'s numbers as the target knows them.
+abi::SigInfo as_told_to(const ThreadGroup& target, abi::SigInfo info) {
+  const Task* sender = current_task();
+  const bool tells = info.code == SI_USER || info.code == SI_TKILL || info.code == SI_QUEUE || info.code == SI_MESGQ;
+  if (!tells || sender == nullptr || !sender->group->id || target.tasks.empty()) return info;
+  if (sender->group->pids != target.pids) {
+    const pid_t pid = sender->group->id->in(*target.pids);
+    if (pid == 0 || info.code == SI_USER || info.code == SI_TKILL) info.rt.pid = pid;
+  }
+  const UserNamespace& theirs = *target.tasks.front()->creds->user;
+  if ((info.code == SI_USER || info.code == SI_TKILL) && !(theirs.is_initial() && sender->creds->user->is_initial()))
+    info.rt.uid = theirs.shown(UserNamespace::Ids::Users, sender->creds->uid);
+  return info;
+}
+
 // What takes effect when a signal is made, not when it is delivered (signal(7), job control).
 void prepare(ThreadGroup& group, int signal) {
   if (signal == SIGCONT || signal == SIGKILL) {
@@ -60,7 +82,8 @@ bool discards(const ThreadGroup& group, const Task* task, const abi::SigInfo& in
   const bool is_init = group.pids->init.lock().get() == &group;
   const abi::SigAction action = group.handlers->get(signal);
   if (is_init && action.handler == 0 && signal != SIGCONT &&
-      !(info.code == SI_KERNEL && (sig_bit(signal) & (kUnblockable | kFaultSignals)) != 0))
+      !(info.code == SI_KERNEL && (sig_bit(signal) & (kUnblockable | kFaultSignals)) != 0) &&
+      !((sig_bit(signal) & kUnblockable) != 0 && from_above(group)))
     return true;
   if ((sig_bit(signal) & kUnblockable) != 0) return false;
   const bool blocked = task != nullptr ? (task->blocked & sig_bit(signal)) != 0 : false;
@@ -69,7 +92,8 @@ bool discards(const ThreadGroup& group, const Task* task, const abi::SigInfo& in
 
 }  // namespace
 
-void send_to_group_locked(ThreadGroup& group, const abi::SigInfo& info) {
+void send_to_group_locked(ThreadGroup& group, const abi::SigInfo& sent) {
+  const abi::SigInfo info = as_told_to(group, sent);
   const int signal = info.signo;
   if (signal == 0 || group.zombie || group.tasks.empty()) return;
   prepare(group, signal);
@@ -91,8 +115,9 @@ void send_to_group_locked(ThreadGroup& group, const abi::SigInfo& info) {
   if (chosen != nullptr) kick_locked(*chosen);
 }
 
-void send_to_task_locked(Task& task, const abi::SigInfo& info) {
+void send_to_task_locked(Task& task, const abi::SigInfo& sent) {
   ThreadGroup& group = *task.group;
+  const abi::SigInfo info = as_told_to(group, sent);
   if (info.signo == 0 || group.zombie) return;
   prepare(group, info.signo);
   if ((task.waited_for & sig_bit(info.signo)) == 0 && discards(group, &task, info)) return;
@@ -134,7 +159,8 @@ bool may_signal(const Task& sender, const ThreadGroup& target, int signal) {
   if (target.tasks.empty() || sender.group.get() == &target) return true;
   const CredentialsRef theirs = target.tasks.front()->creds;
   const Credentials& ours = *sender.creds;
-  if (ours.has(kCapKill) || ours.euid == theirs->suid || ours.euid == theirs->uid || ours.uid == theirs->suid || ours.uid == theirs->uid)
+  if (ours.has_in(*theirs->user, kCapKill) || ours.euid == theirs->suid || ours.euid == theirs->uid || ours.uid == theirs->suid ||
+      ours.uid == theirs->uid)
     return true;
   return signal == SIGCONT && sender.group->sid == target.sid;
 }

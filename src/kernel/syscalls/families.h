@@ -33,6 +33,7 @@ struct SyscallRow;
   X(descriptor)                     \
   X(path)                           \
   X(mount)                          \
+  X(namespace)                      \
   X(xattr)                          \
   X(system)
 

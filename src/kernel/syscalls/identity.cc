@@ -14,15 +14,16 @@ namespace {
 void commit(Task& task, Credentials changed) {
   const Credentials& old = *task.creds;
   const bool keeps = (changed.secure_bits & 0x10) != 0, fixup = (changed.secure_bits & 4) == 0;
-  if (fixup) {
-    const bool was_root = old.uid == 0 || old.euid == 0 || old.suid == 0,
-               is_root = changed.uid == 0 || changed.euid == 0 || changed.suid == 0;
+  const std::optional<uid_t> root = old.root();
+  if (fixup && root) {
+    const bool was_root = old.uid == root || old.euid == root || old.suid == root,
+               is_root = changed.uid == root || changed.euid == root || changed.suid == root;
     if (was_root && !is_root) {
       if (!keeps) changed.permitted = 0;
       changed.ambient = 0;
     }
-    if (old.euid == 0 && changed.euid != 0) changed.effective = 0;
-    if (old.euid != 0 && changed.euid == 0) changed.effective = changed.permitted;
+    if (old.euid == root && changed.euid != root) changed.effective = 0;
+    if (old.euid != root && changed.euid == root) changed.effective = changed.permitted;
     changed.effective &= changed.permitted;
   }
   std::lock_guard guard(task.kernel.tasks);
@@ -31,16 +32,27 @@ void commit(Task& task, Credentials changed) {
 }
 
 constexpr unsigned kKeep = ~0U;
+using Ids = UserNamespace::Ids;
 
-Result<long> sys_getuid(Task& task) { return task.creds->uid; }
-Result<long> sys_geteuid(Task& task) { return task.creds->euid; }
-Result<long> sys_getgid(Task& task) { return task.creds->gid; }
-Result<long> sys_getegid(Task& task) { return task.creds->egid; }
+// An id that the task gives, as the kernel counts; "no change" stays. EINVAL: its user namespace has no such id.
+Result<unsigned> from_guest(const Task& task, Ids ids, unsigned id) {
+  if (id == kKeep) return id;
+  const std::optional<uint32_t> found = task.creds->user->to_kernel(ids, id);
+  return found ? Result<unsigned>(*found) : Errno(EINVAL);
+}
+uid_t shown_user(const Task& task, uid_t uid) { return task.creds->user->shown(Ids::Users, uid); }
+gid_t shown_group(const Task& task, gid_t gid) { return task.creds->user->shown(Ids::Groups, gid); }
+
+Result<long> sys_getuid(Task& task) { return shown_user(task, task.creds->uid); }
+Result<long> sys_geteuid(Task& task) { return shown_user(task, task.creds->euid); }
+Result<long> sys_getgid(Task& task) { return shown_group(task, task.creds->gid); }
+Result<long> sys_getegid(Task& task) { return shown_group(task, task.creds->egid); }
 
 Result<long> sys_setuid(Task& task, unsigned uid) {
   if (uid == kKeep) return Errno(EINVAL);
+  uid = TRY(from_guest(task, Ids::Users, uid));
   Credentials c = *task.creds;
-  if (c.has(kCapSetuid))
+  if (c.has_own(kCapSetuid))
     c.uid = c.suid = uid;
   else if (uid != c.uid && uid != c.suid)
     return Errno(EPERM);
@@ -51,8 +63,9 @@ Result<long> sys_setuid(Task& task, unsigned uid) {
 
 Result<long> sys_setgid(Task& task, unsigned gid) {
   if (gid == kKeep) return Errno(EINVAL);
+  gid = TRY(from_guest(task, Ids::Groups, gid));
   Credentials c = *task.creds;
-  if (c.has(kCapSetgid))
+  if (c.has_own(kCapSetgid))
     c.gid = c.sgid = gid;
   else if (gid != c.gid && gid != c.sgid)
     return Errno(EPERM);
@@ -62,9 +75,11 @@ Result<long> sys_setgid(Task& task, unsigned gid) {
 }
 
 Result<long> sys_setreuid(Task& task, unsigned ruid, unsigned euid) {
+  ruid = TRY(from_guest(task, Ids::Users, ruid));
+  euid = TRY(from_guest(task, Ids::Users, euid));
   Credentials c = *task.creds;
   const Credentials old = c;
-  const bool may = c.has(kCapSetuid);
+  const bool may = c.has_own(kCapSetuid);
   if (ruid != kKeep && !may && ruid != old.uid && ruid != old.euid) return Errno(EPERM);
   if (euid != kKeep && !may && euid != old.uid && euid != old.euid && euid != old.suid) return Errno(EPERM);
   if (ruid != kKeep) c.uid = ruid;
@@ -76,9 +91,11 @@ Result<long> sys_setreuid(Task& task, unsigned ruid, unsigned euid) {
 }
 
 Result<long> sys_setregid(Task& task, unsigned rgid, unsigned egid) {
+  rgid = TRY(from_guest(task, Ids::Groups, rgid));
+  egid = TRY(from_guest(task, Ids::Groups, egid));
   Credentials c = *task.creds;
   const Credentials old = c;
-  const bool may = c.has(kCapSetgid);
+  const bool may = c.has_own(kCapSetgid);
   if (rgid != kKeep && !may && rgid != old.gid && rgid != old.egid) return Errno(EPERM);
   if (egid != kKeep && !may && egid != old.gid && egid != old.egid && egid != old.sgid) return Errno(EPERM);
   if (rgid != kKeep) c.gid = rgid;
@@ -90,8 +107,9 @@ Result<long> sys_setregid(Task& task, unsigned rgid, unsigned egid) {
 }
 
 Result<long> sys_setresuid(Task& task, unsigned ruid, unsigned euid, unsigned suid) {
+  for (unsigned* each : {&ruid, &euid, &suid}) *each = TRY(from_guest(task, Ids::Users, *each));
   Credentials c = *task.creds;
-  const auto may = [&](unsigned id) { return id == kKeep || c.has(kCapSetuid) || id == c.uid || id == c.euid || id == c.suid; };
+  const auto may = [&](unsigned id) { return id == kKeep || c.has_own(kCapSetuid) || id == c.uid || id == c.euid || id == c.suid; };
   if (!may(ruid) || !may(euid) || !may(suid)) return Errno(EPERM);
   if (ruid != kKeep) c.uid = ruid;
   if (euid != kKeep) c.euid = euid;
@@ -102,8 +120,9 @@ Result<long> sys_setresuid(Task& task, unsigned ruid, unsigned euid, unsigned su
 }
 
 Result<long> sys_setresgid(Task& task, unsigned rgid, unsigned egid, unsigned sgid) {
+  for (unsigned* each : {&rgid, &egid, &sgid}) *each = TRY(from_guest(task, Ids::Groups, *each));
   Credentials c = *task.creds;
-  const auto may = [&](unsigned id) { return id == kKeep || c.has(kCapSetgid) || id == c.gid || id == c.egid || id == c.sgid; };
+  const auto may = [&](unsigned id) { return id == kKeep || c.has_own(kCapSetgid) || id == c.gid || id == c.egid || id == c.sgid; };
   if (!may(rgid) || !may(egid) || !may(sgid)) return Errno(EPERM);
   if (rgid != kKeep) c.gid = rgid;
   if (egid != kKeep) c.egid = egid;
@@ -114,41 +133,48 @@ Result<long> sys_setresgid(Task& task, unsigned rgid, unsigned egid, unsigned sg
 }
 
 Result<long> sys_getresuid(Task& task, UserPtr<unsigned> r, UserPtr<unsigned> e, UserPtr<unsigned> s) {
-  TRY(task.write(r, task.creds->uid));
-  TRY(task.write(e, task.creds->euid));
-  TRY(task.write(s, task.creds->suid));
+  TRY(task.write(r, shown_user(task, task.creds->uid)));
+  TRY(task.write(e, shown_user(task, task.creds->euid)));
+  TRY(task.write(s, shown_user(task, task.creds->suid)));
   return 0L;
 }
 
 Result<long> sys_getresgid(Task& task, UserPtr<unsigned> r, UserPtr<unsigned> e, UserPtr<unsigned> s) {
-  TRY(task.write(r, task.creds->gid));
-  TRY(task.write(e, task.creds->egid));
-  TRY(task.write(s, task.creds->sgid));
+  TRY(task.write(r, shown_group(task, task.creds->gid)));
+  TRY(task.write(e, shown_group(task, task.creds->egid)));
+  TRY(task.write(s, shown_group(task, task.creds->sgid)));
   return 0L;
 }
 
 Result<long> sys_setfsuid(Task& task, unsigned uid) {
   Credentials c = *task.creds;
   const uid_t old = c.fsuid;
-  if (uid == c.uid || uid == c.euid || uid == c.suid || uid == c.fsuid || c.has(kCapSetuid)) {
+  const Result<unsigned> wanted = from_guest(task, Ids::Users, uid);
+  if (!wanted) return shown_user(task, old);
+  uid = *wanted;
+  if (uid == c.uid || uid == c.euid || uid == c.suid || uid == c.fsuid || c.has_own(kCapSetuid)) {
     if (uid != kKeep) c.fsuid = uid;
     commit(task, std::move(c));
   }
-  return old;
+  return shown_user(task, old);
 }
 
 Result<long> sys_setfsgid(Task& task, unsigned gid) {
   Credentials c = *task.creds;
   const gid_t old = c.fsgid;
-  if (gid == c.gid || gid == c.egid || gid == c.sgid || gid == c.fsgid || c.has(kCapSetgid)) {
+  const Result<unsigned> wanted = from_guest(task, Ids::Groups, gid);
+  if (!wanted) return shown_group(task, old);
+  gid = *wanted;
+  if (gid == c.gid || gid == c.egid || gid == c.sgid || gid == c.fsgid || c.has_own(kCapSetgid)) {
     if (gid != kKeep) c.fsgid = gid;
     commit(task, std::move(c));
   }
-  return old;
+  return shown_group(task, old);
 }
 
 Result<long> sys_getgroups(Task& task, int size, UserPtr<gid_t> to) {
-  const std::vector<gid_t>& groups = task.creds->groups;
+  std::vector<gid_t> groups = task.creds->groups;
+  for (gid_t& group : groups) group = shown_group(task, group);
   if (size < 0) return Errno(EINVAL);
   if (size == 0) return static_cast<long>(groups.size());
   if (static_cast<size_t>(size) < groups.size()) return Errno(EINVAL);
@@ -158,10 +184,12 @@ Result<long> sys_getgroups(Task& task, int size, UserPtr<gid_t> to) {
 
 Result<long> sys_setgroups(Task& task, int size, UserPtr<gid_t> from) {
   if (size < 0 || size > 65536) return Errno(EINVAL);
-  if (!task.creds->has(kCapSetgid)) return Errno(EPERM);
+  const UserNamespace& user = *task.creds->user;
+  if (!task.creds->has_own(kCapSetgid) || !user.may_set_groups() || user.map(Ids::Groups).empty()) return Errno(EPERM);
   Credentials c = *task.creds;
   c.groups.resize(static_cast<size_t>(size));
   TRY(task.read_bytes(from.address(), c.groups.data(), c.groups.size() * sizeof(gid_t)));
+  for (gid_t& group : c.groups) group = TRY(from_guest(task, Ids::Groups, group == kKeep ? kKeep - 1 : group));
   std::sort(c.groups.begin(), c.groups.end());
   commit(task, std::move(c));
   return 0L;
@@ -220,7 +248,7 @@ Result<long> sys_capset(Task& task, UserPtr<__user_cap_header_struct> header, Us
   inheritable &= kAllCapabilities;
   Credentials c = *task.creds;
   if ((permitted & ~c.permitted) != 0 || (effective & ~permitted) != 0) return Errno(EPERM);
-  if (!c.has(kCapSetpcap) && (inheritable & ~(c.inheritable | c.permitted)) != 0) return Errno(EPERM);
+  if (!c.has_own(kCapSetpcap) && (inheritable & ~(c.inheritable | c.permitted)) != 0) return Errno(EPERM);
   if ((inheritable & ~(c.inheritable | c.bounding)) != 0) return Errno(EPERM);
   c.effective = effective;
   c.permitted = permitted;

@@ -2,6 +2,8 @@
 #include <sys/mount.h>
 #include <sys/statfs.h>
 
+#include <bit>
+
 #include "kernel/fs/registry.h"
 #include "kernel/fs/tmpfs/tmpfs.h"
 #include "kernel/syscalls/families.h"
@@ -17,7 +19,12 @@ constexpr unsigned long kMagicMask = 0xffff0000, kMagic = 0xc0ed0000;
 constexpr unsigned long kMountFlags =
     MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_MANDLOCK | MS_DIRSYNC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME;
 constexpr unsigned long kPropagation = MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE;
-constexpr size_t kMostMounts = 10000;
+
+// Mounts are changed by who administers the user namespace that they belong to.
+Result<void> may_mount(const Task& task) {
+  if (!task.creds->has_in(*task.spaces->mounts->owner, kCapSysAdmin)) return Errno(EPERM);
+  return {};
+}
 
 bool is_folder(const Path& path) { return S_ISDIR(path.inode()->type()); }
 bool is_mount_root(const Path& path) { return path.dentry == path.mount->root; }
@@ -35,7 +42,7 @@ Result<long> remount(Task& task, const Path& target, unsigned long flags, const 
     flags |= split_mount_options(data, &rest) & kMountFlags;
     if (const auto tmpfs = std::dynamic_pointer_cast<Tmpfs>(target.mount->fs)) TRY(tmpfs->remount(TRY(Tmpfs::parse(rest))));
   }
-  task.spaces->mounts->set_flags(target.mount, flags & kMountFlags);
+  TRY(task.spaces->mounts->set_flags(target.mount, flags & kMountFlags));
   return 0L;
 }
 
@@ -44,25 +51,15 @@ Result<long> bind(Task& task, UserPtr<const char> source_text, const Path& targe
   const std::string text = TRY(task.read_string(source_text));
   const Path source = TRY(walk(task, AT_FDCWD, text));
   if (is_folder(source) != is_folder(target)) return Errno(ENOTDIR);
-  MountTable& mounts = *task.spaces->mounts;
-  if (mounts.all().size() >= kMostMounts) return Errno(ENOSPC);
-  const std::vector<MountRef> before = mounts.all();
-  const MountRef top =
-      TRY(mounts.add(source.mount->fs, source.dentry, target, source.mount->flags, source.mount->source, source.mount->options));
-  if (!recursive) return 0L;
-  // Below: mounts whose points lie in what was just bound; parents come before their children.
-  std::vector<std::pair<MountRef, MountRef>> copies = {{source.mount, top}};
-  for (const MountRef& mount : before) {
-    for (size_t i = 0; i < copies.size(); ++i) {
-      const Path point = mount->point();
-      if (point.mount != copies[i].first || mounts.all().size() >= kMostMounts) continue;
-      if (!is_below(point.dentry, copies[i].second->root)) continue;
-      const MountRef copy =
-          TRY(mounts.add(mount->fs, mount->root, {copies[i].second, point.dentry}, mount->flags, mount->source, mount->options));
-      copies.emplace_back(mount, copy);
-      break;
-    }
-  }
+  TRY(task.spaces->mounts->bind(source, target, recursive));
+  return 0L;
+}
+
+Result<long> set_propagation(Task& task, const Path& target, unsigned long flags) {
+  const unsigned long type = flags & kPropagation;
+  if (!std::has_single_bit(type) || (flags & ~(kPropagation | MS_REC | MS_SILENT)) != 0) return Errno(EINVAL);
+  if (!is_mount_root(target)) return Errno(EINVAL);
+  TRY(task.spaces->mounts->set_propagation(target.mount, type, (flags & MS_REC) != 0));
   return 0L;
 }
 
@@ -79,16 +76,14 @@ Result<long> sys_mount(Task& task, UserPtr<const char> source, UserPtr<const cha
                        unsigned long flags, UserPtr<const char> data_text) {
   if ((flags & kMagicMask) == kMagic) flags &= ~kMagicMask;
   const std::string path = TRY(task.read_string(target_text));
-  if (!task.creds->has(kCapSysAdmin)) return Errno(EPERM);
+  TRY(may_mount(task));
   const Path target = TRY(walk(task, AT_FDCWD, path));
   if ((flags & MS_REMOUNT) != 0) return remount(task, target, flags, TRY(optional_text(task, data_text)));
   if ((flags & MS_BIND) != 0) return bind(task, source, target, (flags & MS_REC) != 0);
-  // All mounts are private: there is nobody to share them with.
-  if ((flags & kPropagation) != 0) return is_mount_root(target) ? Result<long>(0L) : Errno(EINVAL);
+  if ((flags & kPropagation) != 0) return set_propagation(task, target, flags);
   if ((flags & MS_MOVE) != 0) return move(task, source, target);
   const std::string type = TRY(task.read_string(type_text));
   if (!is_folder(target)) return Errno(ENOTDIR);
-  if (task.spaces->mounts->all().size() >= kMostMounts) return Errno(ENOSPC);
   std::string rest;
   const unsigned long more = split_mount_options(TRY(optional_text(task, data_text)), &rest);
   (void)TRY(mount_file_system(task, target, type, TRY(optional_text(task, source)), (flags | more) & kMountFlags, rest));
@@ -98,7 +93,7 @@ Result<long> sys_mount(Task& task, UserPtr<const char> source, UserPtr<const cha
 Result<long> sys_umount2(Task& task, UserPtr<const char> target_text, int flags) {
   if ((flags & ~(MNT_FORCE | MNT_DETACH | MNT_EXPIRE | UMOUNT_NOFOLLOW)) != 0 || (flags & MNT_EXPIRE) != 0) return Errno(EINVAL);
   const std::string path = TRY(task.read_string(target_text));
-  if (!task.creds->has(kCapSysAdmin)) return Errno(EPERM);
+  TRY(may_mount(task));
   const Path target = TRY(walk(task, AT_FDCWD, path, (flags & UMOUNT_NOFOLLOW) != 0 ? kWalkNoFollow : 0));
   if (!is_mount_root(target)) return Errno(EINVAL);
   if (!target.mount->point()) return Errno(EBUSY);  // the root of everything
@@ -109,7 +104,7 @@ Result<long> sys_umount2(Task& task, UserPtr<const char> target_text, int flags)
 Result<long> sys_pivot_root(Task& task, UserPtr<const char> new_root_text, UserPtr<const char> put_old_text) {
   const std::string new_root_path = TRY(task.read_string(new_root_text));
   const std::string put_old_path = TRY(task.read_string(put_old_text));
-  if (!task.creds->has(kCapSysAdmin)) return Errno(EPERM);
+  TRY(may_mount(task));
   const Path new_root = TRY(walk(task, AT_FDCWD, new_root_path, kWalkFolder));
   const Path put_old = TRY(walk(task, AT_FDCWD, put_old_path, kWalkFolder));
   const Path old_root = task.fs->root();
@@ -117,7 +112,9 @@ Result<long> sys_pivot_root(Task& task, UserPtr<const char> new_root_text, UserP
   if (!is_mount_root(new_root) || !is_mount_root(old_root)) return Errno(EINVAL);
   TRY(task.spaces->mounts->pivot(new_root, put_old, old_root.mount));
   std::lock_guard guard(task.kernel.tasks);
-  for (const auto& [tid, each] : task.group->pids->tasks) {
+  const PidNamespace* all = task.group->pids.get();
+  while (all->parent) all = all->parent.get();
+  for (const auto& [tid, each] : all->tasks) {
     if (!each->fs || !each->spaces || each->spaces->mounts != task.spaces->mounts) continue;
     if (each->fs->root() == old_root) each->fs->set_root(new_root);
     if (each->fs->cwd() == old_root) each->fs->set_cwd(new_root);
@@ -130,7 +127,7 @@ Result<long> sys_chroot(Task& task, UserPtr<const char> path_text) {
   const std::string path = TRY(task.read_string(path_text));
   const Path root = TRY(walk(task, AT_FDCWD, path, kWalkFolder));
   TRY(permission(task, *root.inode(), X_OK));
-  if (!task.creds->has(kCapSysChroot)) return Errno(EPERM);
+  if (!task.creds->has_own(kCapSysChroot)) return Errno(EPERM);
   task.fs->set_root(root);
   return 0L;
 }
@@ -174,7 +171,7 @@ std::span<const SyscallRow> mount_syscalls() {
       SYSCALL(fstatfs, 138, Full, ""),
       SYSCALL(pivot_root, 155, Full, ""),
       SYSCALL(chroot, 161, Full, ""),
-      SYSCALL(mount, 165, Partial, "kernel file systems, bind, move and remount; all mounts are private; no block devices, no overlay"),
+      SYSCALL(mount, 165, Partial, "kernel file systems; bind, move, remount and propagation; no block devices, no overlay"),
       SYSCALL(umount2, 166, Partial, "no MNT_EXPIRE"),
   };
   return rows;

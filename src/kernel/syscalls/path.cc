@@ -19,6 +19,15 @@ namespace {
 
 using Text = UserPtr<const char>;
 
+// Owner and group as the task's user namespace names them.
+struct statx shown_to(const Task& task, struct statx stat) {
+  const UserNamespace& user = *task.creds->user;
+  if (user.is_initial()) return stat;
+  stat.stx_uid = user.shown(UserNamespace::Ids::Users, stat.stx_uid);
+  stat.stx_gid = user.shown(UserNamespace::Ids::Groups, stat.stx_gid);
+  return stat;
+}
+
 struct stat to_stat(const struct statx& from) {
   struct stat to {};
   to.st_dev = makedev(from.stx_dev_major, from.stx_dev_minor);
@@ -47,14 +56,14 @@ Result<struct statx> stat_at(Task& task, int dirfd, Text path, int flags) {
 }
 
 Result<long> stat_to(Task& task, int dirfd, Text path, UserPtr<struct stat> to, int flags) {
-  TRY(task.write(to, to_stat(TRY(stat_at(task, dirfd, path, flags)))));
+  TRY(task.write(to, to_stat(shown_to(task, TRY(stat_at(task, dirfd, path, flags))))));
   return 0L;
 }
 
 Result<long> sys_stat(Task& task, Text path, UserPtr<struct stat> to) { return stat_to(task, AT_FDCWD, path, to, 0); }
 Result<long> sys_lstat(Task& task, Text path, UserPtr<struct stat> to) { return stat_to(task, AT_FDCWD, path, to, AT_SYMLINK_NOFOLLOW); }
 Result<long> sys_fstat(Task& task, Fd fd, UserPtr<struct stat> to) {
-  TRY(task.write(to, to_stat(TRY(TRY(task.fds->get(number(fd)))->stat()))));
+  TRY(task.write(to, to_stat(shown_to(task, TRY(TRY(task.fds->get(number(fd)))->stat())))));
   return 0L;
 }
 Result<long> sys_newfstatat(Task& task, Fd dirfd, Text path, UserPtr<struct stat> to, int flags) {
@@ -64,7 +73,7 @@ Result<long> sys_newfstatat(Task& task, Fd dirfd, Text path, UserPtr<struct stat
 Result<long> sys_statx(Task& task, Fd dirfd, Text path, int flags, unsigned mask, UserPtr<struct statx> to) {
   if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_SYNC_TYPE)) != 0 || (mask & STATX__RESERVED) != 0)
     return Errno(EINVAL);
-  TRY(task.write(to, TRY(stat_at(task, number(dirfd), path, flags))));
+  TRY(task.write(to, shown_to(task, TRY(stat_at(task, number(dirfd), path, flags)))));
   return 0L;
 }
 
@@ -280,10 +289,12 @@ Result<void> may_change(Task& task, Inode& inode, const Attributes& a) {
   if (inode.host_fd() >= 0) return {};
   const struct statx stat = TRY(inode.stat());
   const Credentials& creds = *task.creds;
-  const bool owner = creds.fsuid == stat.stx_uid || creds.has(kCapFowner);
+  const bool owner = creds.fsuid == stat.stx_uid || creds.has_over(kCapFowner, stat.stx_uid, stat.stx_gid);
   if ((a.mask & STATX_MODE) != 0 && !owner) return Errno(EPERM);
-  if ((a.mask & STATX_UID) != 0 && !creds.has(kCapChown) && !(creds.fsuid == stat.stx_uid && a.uid == stat.stx_uid)) return Errno(EPERM);
-  if ((a.mask & STATX_GID) != 0 && !creds.has(kCapChown) &&
+  if ((a.mask & STATX_UID) != 0 && !creds.has_over(kCapChown, stat.stx_uid, stat.stx_gid) &&
+      !(creds.fsuid == stat.stx_uid && a.uid == stat.stx_uid))
+    return Errno(EPERM);
+  if ((a.mask & STATX_GID) != 0 && !creds.has_over(kCapChown, stat.stx_uid, stat.stx_gid) &&
       !(creds.fsuid == stat.stx_uid && (creds.in_group(a.gid) || a.gid == stat.stx_gid)))
     return Errno(EPERM);
   if ((a.mask & STATX_SIZE) != 0) TRY(inode.access(task, W_OK, true));
@@ -338,25 +349,32 @@ Result<long> sys_fchmodat(Task& task, Fd dirfd, Text path, unsigned mode) {
   return change(task, TRY(walk(task, number(dirfd), TRY(task.read_string(path)))), mode_change(mode));
 }
 
-Attributes owner_change(unsigned uid, unsigned gid) {
-  return {.mask = (uid != ~0U ? STATX_UID : 0U) | (gid != ~0U ? STATX_GID : 0U), .uid = uid, .gid = gid};
+// EINVAL: the task's user namespace has no such user or group.
+Result<Attributes> owner_change(const Task& task, unsigned uid, unsigned gid) {
+  const UserNamespace& user = *task.creds->user;
+  const std::optional<uint32_t> owner = uid != ~0U ? user.to_kernel(UserNamespace::Ids::Users, uid) : uid;
+  const std::optional<uint32_t> group = gid != ~0U ? user.to_kernel(UserNamespace::Ids::Groups, gid) : gid;
+  if (!owner || !group) return Errno(EINVAL);
+  uid = *owner;
+  gid = *group;
+  return Attributes{.mask = (uid != ~0U ? STATX_UID : 0U) | (gid != ~0U ? STATX_GID : 0U), .uid = uid, .gid = gid};
 }
 Result<long> sys_chown(Task& task, Text path, unsigned uid, unsigned gid) {
-  return change(task, TRY(walk(task, AT_FDCWD, TRY(task.read_string(path)))), owner_change(uid, gid));
+  return change(task, TRY(walk(task, AT_FDCWD, TRY(task.read_string(path)))), TRY(owner_change(task, uid, gid)));
 }
 Result<long> sys_lchown(Task& task, Text path, unsigned uid, unsigned gid) {
-  return change(task, TRY(walk(task, AT_FDCWD, TRY(task.read_string(path)), kWalkNoFollow)), owner_change(uid, gid));
+  return change(task, TRY(walk(task, AT_FDCWD, TRY(task.read_string(path)), kWalkNoFollow)), TRY(owner_change(task, uid, gid)));
 }
 Result<long> sys_fchown(Task& task, Fd fd, unsigned uid, unsigned gid) {
   const FileRef file = TRY(task.fds->get_usable(number(fd)));
   if (!file->path()) return 0L;  // pipes and their like: nobody sees it
-  return change(task, file->path(), owner_change(uid, gid));
+  return change(task, file->path(), TRY(owner_change(task, uid, gid)));
 }
 Result<long> sys_fchownat(Task& task, Fd dirfd, Text path, unsigned uid, unsigned gid, int flags) {
   if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0) return Errno(EINVAL);
   const unsigned walk_flags =
       ((flags & AT_SYMLINK_NOFOLLOW) != 0 ? kWalkNoFollow : 0) | ((flags & AT_EMPTY_PATH) != 0 ? kWalkEmptyPath : 0);
-  return change(task, TRY(walk(task, number(dirfd), TRY(task.read_string(path)), walk_flags)), owner_change(uid, gid));
+  return change(task, TRY(walk(task, number(dirfd), TRY(task.read_string(path)), walk_flags)), TRY(owner_change(task, uid, gid)));
 }
 
 Result<long> set_times(Task& task, const Path& place, const timespec (&times)[2]) {

@@ -65,7 +65,7 @@ Result<long> sys_pidfd_getfd(Task& task, Fd fd, int wanted, unsigned flags) {
     const Credentials& theirs = *other.creds;
     const bool same = ours.euid == theirs.uid && ours.euid == theirs.euid && ours.euid == theirs.suid && ours.egid == theirs.gid &&
                       ours.egid == theirs.egid && ours.egid == theirs.sgid && (theirs.permitted & ~ours.permitted) == 0;
-    if (&group != task.group.get() && !same && !ours.has(kCapSysPtrace)) return Errno(EPERM);
+    if (&group != task.group.get() && !same && !ours.has_in(*theirs.user, kCapSysPtrace)) return Errno(EPERM);
     table = other.fds;
   }
   if (!table) return Errno(ESRCH);

@@ -319,7 +319,7 @@ Result<long> sys_prctl(Task& task, int option, unsigned long a, unsigned long b,
       return static_cast<long>(task.creds->bounding >> a & 1);
     case PR_CAPBSET_DROP: {
       if (a > 40) return Errno(EINVAL);
-      if (!task.creds->has(kCapSetpcap)) return Errno(EPERM);
+      if (!task.creds->has_own(kCapSetpcap)) return Errno(EPERM);
       auto creds = std::make_shared<Credentials>(*task.creds);
       creds->bounding &= ~(1ULL << a);
       std::lock_guard guard(task.kernel.tasks);
@@ -348,7 +348,7 @@ Result<long> sys_prctl(Task& task, int option, unsigned long a, unsigned long b,
     case PR_GET_SECUREBITS:
       return static_cast<long>(task.creds->secure_bits);
     case PR_SET_SECUREBITS: {
-      if (!task.creds->has(kCapSetpcap)) return Errno(EPERM);
+      if (!task.creds->has_own(kCapSetpcap)) return Errno(EPERM);
       auto creds = std::make_shared<Credentials>(*task.creds);
       creds->secure_bits = static_cast<uint32_t>(a);
       std::lock_guard guard(task.kernel.tasks);
@@ -388,8 +388,8 @@ std::span<const SyscallRow> process_syscalls() {
       SYSCALL(getpid, 39, Full, ""),
       SYSCALL(gettid, 186, Full, ""),
       SYSCALL(getppid, 110, Full, ""),
-      SYSCALL(clone, 56, Partial, "no namespaces, no CLONE_PTRACE"),
-      SYSCALL(clone3, 435, Partial, "no namespaces, no set_tid, no cgroup"),
+      SYSCALL(clone, 56, Partial, "no network namespaces, no CLONE_PTRACE"),
+      SYSCALL(clone3, 435, Partial, "no network and time namespaces, no set_tid, no cgroup"),
       SYSCALL(fork, 57, Full, ""),
       SYSCALL(vfork, 58, Full, ""),
       SYSCALL(execve, 59, Partial, "no file capabilities, no binfmt_misc, no 32-bit programs"),

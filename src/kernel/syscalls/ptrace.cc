@@ -54,7 +54,7 @@ Result<void> may_trace(const Task& task, const Task& other) {
   const Credentials &ours = *task.creds, &theirs = *other.creds;
   const bool same = ours.uid == theirs.uid && ours.uid == theirs.euid && ours.uid == theirs.suid && ours.gid == theirs.gid &&
                     ours.gid == theirs.egid && ours.gid == theirs.sgid && (theirs.permitted & ~ours.permitted) == 0;
-  if (ours.has(kCapSysPtrace) || (same && other.group->dumpable)) return {};
+  if (ours.has_in(*theirs.user, kCapSysPtrace) || (same && other.group->dumpable)) return {};
   return Errno(EPERM);
 }
 

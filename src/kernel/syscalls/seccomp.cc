@@ -34,7 +34,7 @@ static_assert(sizeof(FilterDescription) == 16);
 Result<SeccompProgram> read_program(Task& task, uint64_t at) {
   const FilterDescription description = TRY(task.read(UserPtr<FilterDescription>(at)));
   if (description.length == 0 || description.length > BPF_MAXINSNS) return Errno(EINVAL);
-  if (!task.creds->no_new_privileges && !task.creds->has(kCapSysAdmin)) return Errno(EACCES);
+  if (!task.creds->no_new_privileges && !task.creds->has_own(kCapSysAdmin)) return Errno(EACCES);
   std::vector<sock_filter> code(description.length);
   TRY(task.read_bytes(description.instructions, code.data(), code.size() * sizeof(sock_filter)));
   return SeccompProgram::verify(code);

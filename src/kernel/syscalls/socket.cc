@@ -167,19 +167,21 @@ Result<long> sys_setsockopt(Task& task, Fd fd, int level, int name, UserPtr<cons
 
 // SCM_CREDENTIALS: a process may give its own numbers; others need the right to (unix(7)).
 Result<PeerCredentials> check_identity(Task& task, const char* data, size_t size) {
-  PeerCredentials who;
+  ucred who;
   if (size != sizeof who) return Errno(EINVAL);
   memcpy(&who, data, sizeof who);
   const Credentials& creds = *task.creds;
-  const bool pid_ok = who.pid == task.group->pid || creds.has(kCapSysAdmin);
-  const bool uid_ok = who.uid == creds.uid || who.uid == creds.euid || who.uid == creds.suid || creds.has(kCapSetuid);
-  const bool gid_ok = who.gid == creds.gid || who.gid == creds.egid || who.gid == creds.sgid || creds.has(kCapSetgid);
+  const auto uid = creds.user->to_kernel(UserNamespace::Ids::Users, who.uid),
+             gid = creds.user->to_kernel(UserNamespace::Ids::Groups, who.gid);
+  if (!uid || !gid) return Errno(EINVAL);
+  const bool pid_ok = who.pid == task.group->pid || creds.has_in(*task.group->pids->owner, kCapSysAdmin);
+  const bool uid_ok = *uid == creds.uid || *uid == creds.euid || *uid == creds.suid || creds.has_own(kCapSetuid);
+  const bool gid_ok = *gid == creds.gid || *gid == creds.egid || *gid == creds.sgid || creds.has_own(kCapSetgid);
   if (!pid_ok || !uid_ok || !gid_ok) return Errno(EPERM);
-  if (who.pid != task.group->pid) {
-    std::lock_guard guard(task.kernel.tasks);
-    if (!task.group->pids->groups.contains(who.pid)) return Errno(ESRCH);
-  }
-  return who;
+  std::lock_guard guard(task.kernel.tasks);
+  const auto named = task.group->pids->groups.find(who.pid);
+  if (named == task.group->pids->groups.end()) return Errno(ESRCH);
+  return PeerCredentials{named->second->id, *uid, *gid};
 }
 
 Result<void> parse_control(Task& task, std::string_view control, OutgoingMessage& message) {
@@ -319,7 +321,10 @@ Result<long> receive_message(Task& task, Socket& socket, UserPtr<MessageHeader> 
   TRY(socket.receive(task, data, message));
   const size_t room = header.control == 0 ? 0 : std::min<size_t>(header.control_length, kMostControl);
   ControlWriter control(room);
-  if (message.identity) control.add(SOL_SOCKET, SCM_CREDENTIALS, &*message.identity, sizeof *message.identity);
+  if (message.identity) {
+    const ucred shown = message.identity->shown_to(task);
+    control.add(SOL_SOCKET, SCM_CREDENTIALS, &shown, sizeof shown);
+  }
   add_files(task, message, (flags & MSG_CMSG_CLOEXEC) != 0, control);
   std::string_view others = message.control;
   while (others.size() >= sizeof(cmsghdr)) {

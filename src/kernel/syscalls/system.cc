@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "kernel/platform/stub_thread.h"
+#include "kernel/stub/layout.h"
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
 #include "kernel/task/kernel.h"
@@ -28,7 +29,7 @@ Result<long> sys_uname(Task& task, UserPtr<utsname> to) {
 
 Result<std::string> read_name(Task& task, UserPtr<const char> from, int length) {
   if (length < 0 || length > 64) return Errno(EINVAL);
-  if (!task.creds->has(kCapSysAdmin)) return Errno(EPERM);
+  if (!task.creds->has_in(*task.spaces->uts->owner, kCapSysAdmin)) return Errno(EPERM);
   std::string name(static_cast<size_t>(length), '\0');
   TRY(task.read_bytes(from.address(), name.data(), name.size()));
   name.resize(strnlen(name.c_str(), name.size()));
@@ -122,9 +123,17 @@ Result<long> sys_syslog(Task&, int type, UserPtr<char>, int) {
   return Errno(EPERM);
 }
 
-// CPUID faulting, shadow stacks and AMX are not offered. FS and GS are native, but for guests whose own calls all trap.
+// CPUID faulting, shadow stacks and AMX are not offered. FS is native, but for guests whose own calls all trap. GS is ours (kernel/patch)
+// as long as the guest does not set it.
 Result<long> sys_arch_prctl(Task& task, int code, unsigned long value) {
-  if (code < 0x1001 || code > 0x1004) return Errno(EINVAL);
+  constexpr int kGetGs = 0x1004;
+  if (code < 0x1001 || code > kGetGs) return Errno(EINVAL);
+  if (code == kGetGs) {
+    TRY(task.stub->run_one({SYS_arch_prctl, {kGetGs, value}}));
+    const uint64_t base = TRY(task.read(UserPtr<uint64_t>(value)));
+    if (base >= STUB_WINDOW && base < STUB_WINDOW_END) TRY(task.write(UserPtr<uint64_t>(value), uint64_t{0}));
+    return 0L;
+  }
   return static_cast<long>(TRY(task.stub->run_one({SYS_arch_prctl, {static_cast<uint64_t>(code), value}})));
 }
 

@@ -18,8 +18,9 @@ void prepare_answers(Task& task) {
     stub.answer_numbers({task.group->pid, task.tid, parent_number_locked(*task.group)});
   }
   stub.answer_credentials(task.creds);
-  // Who looks at every call sees these as well. Asked once more: another thread may just now give the task a filter (seccomp(2), TSYNC).
-  stub.answer(!task.seccomp.wants_answered_calls() && !task.trace_calls && !strace_is_on());
+  // Who looks at every call sees these as well; in a nested user namespace ids can change their names at any time. Asked once more: another
+  // thread may just now give the task a filter (seccomp(2), TSYNC).
+  stub.answer(!task.seccomp.wants_answered_calls() && !task.trace_calls && !strace_is_on() && task.creds->user->is_initial());
   if (task.seccomp.wants_answered_calls()) stub.answer_nothing();
 }
 

@@ -11,6 +11,7 @@
 #include "kernel/platform/stub_thread.h"
 #include "kernel/signal/send.h"
 #include "kernel/task/kernel.h"
+#include "kernel/task/unshare.h"
 #include "kernel/trace/trace.h"
 
 namespace caisson::kernel {
@@ -18,16 +19,20 @@ namespace {
 
 constexpr size_t kThreadStack = 256 * 1024;  // address space; what is touched counts
 constexpr uint64_t kClearSigHand = 0x100000000ULL;
-constexpr uint64_t kNamespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 
-Result<void> check(const CloneRequest& request) {
+Result<void> check(const Task& parent, const CloneRequest& request) {
   const uint64_t flags = request.flags;
-  if ((flags & kNamespaces) != 0) return Errno(EPERM);  // nested namespaces are not there yet
   if ((flags & CLONE_THREAD) != 0 && (flags & CLONE_SIGHAND) == 0) return Errno(EINVAL);
   if ((flags & CLONE_SIGHAND) != 0 && (flags & CLONE_VM) == 0) return Errno(EINVAL);
   if ((flags & kClearSigHand) != 0 && (flags & CLONE_SIGHAND) != 0) return Errno(EINVAL);
   if ((flags & CLONE_PIDFD) != 0 && (flags & CLONE_PARENT_SETTID) != 0 && request.pidfd == request.parent_tid) return Errno(EINVAL);
   if ((flags & CLONE_PIDFD) != 0 && (flags & (CLONE_THREAD | CLONE_DETACHED)) != 0) return Errno(EINVAL);
+  if ((flags & CLONE_FS) != 0 && (flags & (CLONE_NEWNS | CLONE_NEWUSER)) != 0) return Errno(EINVAL);
+  if ((flags & CLONE_SYSVSEM) != 0 && (flags & CLONE_NEWIPC) != 0) return Errno(EINVAL);
+  // Threads of a process are in the same namespaces of these kinds; and the first process of one has its parent outside.
+  const bool other_pids = (flags & CLONE_NEWPID) != 0 || parent.spaces->pids_for_children != parent.group->pids;
+  if ((flags & CLONE_THREAD) != 0 && ((flags & CLONE_NEWUSER) != 0 || other_pids)) return Errno(EINVAL);
+  if ((flags & CLONE_PARENT) != 0 && ((flags & CLONE_NEWPID) != 0 || parent.group->pid == 1)) return Errno(EINVAL);
   if (request.exit_signal < 0 || request.exit_signal > abi::kSignals) return Errno(EINVAL);
   return {};
 }
@@ -41,9 +46,9 @@ Result<std::unique_ptr<StubThread>> make_stub(Task& parent, const CloneRequest& 
   return parent.stub->clone_shared((request.flags & CLONE_THREAD) == 0, clear | tls, clear_tid, request.tls);
 }
 
-std::shared_ptr<ThreadGroup> make_group(Task& parent, const CloneRequest& request) {
+std::shared_ptr<ThreadGroup> make_group(Task& parent, const CloneRequest& request, const ChangedNamespaces& spaces) {
   auto group = std::make_shared<ThreadGroup>();
-  group->pids = parent.spaces->pids_for_children;
+  group->pids = spaces.spaces->pids_for_children;
   group->container = parent.group->container;
   group->exit_signal = request.exit_signal;
   group->handlers = (request.flags & CLONE_SIGHAND) != 0 ? parent.group->handlers : parent.group->handlers->copy();
@@ -59,14 +64,15 @@ std::shared_ptr<ThreadGroup> make_group(Task& parent, const CloneRequest& reques
   return group;
 }
 
-std::unique_ptr<Task> make_task(Task& parent, const CloneRequest& request, std::unique_ptr<StubThread> stub) {
+std::unique_ptr<Task> make_task(Task& parent, const CloneRequest& request, const ChangedNamespaces& spaces,
+                                std::unique_ptr<StubThread> stub) {
   auto task = std::make_unique<Task>(parent.kernel);
   task->memory = stub->memory();
   task->stub = std::move(stub);
   task->fds = (request.flags & CLONE_FILES) != 0 ? parent.fds : parent.fds->copy();
-  task->fs = (request.flags & CLONE_FS) != 0 ? parent.fs : parent.fs->copy();
-  task->spaces = parent.spaces;
-  task->creds = parent.creds;
+  task->fs = (request.flags & CLONE_FS) != 0 ? parent.fs : spaces.fs ? spaces.fs : parent.fs->copy();
+  task->spaces = spaces.spaces;
+  task->creds = spaces.creds;
   task->name = parent.name;
   task->blocked = parent.blocked;
   if (parent.saved_mask) task->blocked = *parent.saved_mask;
@@ -128,18 +134,21 @@ Result<void> enter_with_pidfd(Task& parent, Task& child, const CloneRequest& req
 }  // namespace
 
 Result<long> clone_task(Task& parent, const CloneRequest& request) {
-  TRY(check(request));
+  TRY(check(parent, request));
+  const ChangedNamespaces spaces = TRY(make_namespaces(parent, request.flags));
   {
     std::lock_guard guard(parent.kernel.tasks);
-    if (parent.group->pids->tasks.size() >= parent.kernel.most_tasks) return Errno(EAGAIN);
+    const PidNamespace* all = parent.group->pids.get();
+    while (all->parent) all = all->parent.get();
+    if (all->tasks.size() >= parent.kernel.most_tasks) return Errno(EAGAIN);
   }
   const bool traps = parent.stub->process()->traps_everything();  // before: the copy surely has what was there then
   std::unique_ptr<StubThread> stub = TRY(make_stub(parent, request));
   if (traps) stub->process()->inherit_traps();
   const std::shared_ptr<StubProcess> process = stub->process();
   const bool is_process = (request.flags & CLONE_THREAD) == 0;
-  std::unique_ptr<Task> child = make_task(parent, request, std::move(stub));
-  child->group = is_process ? make_group(parent, request) : parent.group;
+  std::unique_ptr<Task> child = make_task(parent, request, spaces, std::move(stub));
+  child->group = is_process ? make_group(parent, request, spaces) : parent.group;
   Result<void> entered = enter_with_pidfd(parent, *child, request);
   if (!entered) {
     if (!is_process) child->stub->exit_thread();

@@ -25,7 +25,16 @@ struct Credentials {
   bool no_new_privileges = false;
   std::shared_ptr<UserNamespace> user = UserNamespace::initial();
 
-  bool has(int capability) const { return effective >> capability & 1; }
+  // Towards what belongs to no nested user namespace: the network, limits, devices. What a nested one gives counts nothing here.
+  bool has(int capability) const { return user->is_initial() && has_own(capability); }
+  // Towards the task itself: what changes only who it is in its own user namespace.
+  bool has_own(int capability) const { return effective >> capability & 1; }
+  // Towards what belongs to a user namespace (capabilities(7), user_namespaces(7)).
+  bool has_in(const UserNamespace& target, int capability) const;
+  // Towards a file: its owner and group must mean something in the task's user namespace.
+  bool has_over(int capability, uid_t uid, gid_t gid) const;
+  // user 0 of its own user namespace, as the kernel counts; none: it has no such user.
+  std::optional<uid_t> root() const { return user->to_kernel(UserNamespace::Ids::Users, 0); }
   bool in_group(gid_t group) const {
     if (group == fsgid) return true;
     for (gid_t g : groups)

@@ -85,21 +85,26 @@ Result<CredentialsRef> new_credentials(Task& task, File& file, bool* secure) {
     std::lock_guard guard(task.kernel.tasks);
     traced = traced_by_weaker_locked(task);
   }
-  const bool may_change =
+  const bool may =
       !traced && !creds->no_new_privileges && (file.path().mount == nullptr || (file.path().mount->flags & 2 /* MS_NOSUID */) == 0);
+  // Where its owner or group means nothing to the task's user namespace, neither do the bits.
+  const bool means_something = creds->user->from_kernel(UserNamespace::Ids::Users, stat.stx_uid) &&
+                               creds->user->from_kernel(UserNamespace::Ids::Groups, stat.stx_gid);
+  const bool may_change = may && means_something;
   if (may_change && (stat.stx_mode & S_ISUID) != 0) creds->euid = stat.stx_uid;
   if (may_change && (stat.stx_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP)) creds->egid = stat.stx_gid;
   *secure = creds->euid != creds->uid || creds->egid != creds->gid;
   creds->suid = creds->fsuid = creds->euid;
   creds->sgid = creds->fsgid = creds->egid;
+  const std::optional<uid_t> root = creds->root();
   const bool root_is_special = (creds->secure_bits & 1) == 0;
   uint64_t permitted = creds->ambient;
   if (*secure) creds->ambient = permitted = 0;
-  if (root_is_special && (creds->euid == 0 || creds->uid == 0)) permitted |= creds->inheritable | creds->bounding;
+  if (root_is_special && (creds->euid == root || creds->uid == root)) permitted |= creds->inheritable | creds->bounding;
   // From a file that root executes with no_new_privs no more comes than there was.
   if (creds->no_new_privileges) permitted &= creds->permitted | creds->ambient;
   creds->permitted = permitted;
-  creds->effective = root_is_special && creds->euid == 0 ? permitted : creds->ambient & permitted;
+  creds->effective = root_is_special && creds->euid == root ? permitted : creds->ambient & permitted;
   return CredentialsRef(std::move(creds));
 }
 
@@ -171,10 +176,11 @@ std::vector<char> build_stack(Task& task, const ExecRequest& request, const ElfI
   add(AT_BASE, places.interpreter_bias);
   add(AT_FLAGS, 0);
   add(AT_ENTRY, image.header.e_entry + places.bias);
-  add(AT_UID, creds.uid);
-  add(AT_EUID, creds.euid);
-  add(AT_GID, creds.gid);
-  add(AT_EGID, creds.egid);
+  const auto shown = [&](UserNamespace::Ids ids, uint32_t id) { return creds.user->shown(ids, id); };
+  add(AT_UID, shown(UserNamespace::Ids::Users, creds.uid));
+  add(AT_EUID, shown(UserNamespace::Ids::Users, creds.euid));
+  add(AT_GID, shown(UserNamespace::Ids::Groups, creds.gid));
+  add(AT_EGID, shown(UserNamespace::Ids::Groups, creds.egid));
   add(AT_SECURE, secure);
   add(AT_RANDOM, random_address);
   add(AT_HWCAP2, getauxval(AT_HWCAP2));

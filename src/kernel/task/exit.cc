@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <condition_variable>
 
 #include "kernel/platform/stub_thread.h"
 #include "kernel/signal/send.h"
@@ -41,6 +42,7 @@ void notify_parent_locked(ThreadGroup& group, int code, int status) {
   info.code = code;
   info.child.pid = group.id->in(*parent->pids);
   info.child.uid = group.tasks.empty() ? group.last_uid : group.tasks.front()->creds->uid;
+  if (!parent->tasks.empty()) info.child.uid = parent->tasks.front()->creds->user->shown(UserNamespace::Ids::Users, info.child.uid);
   info.child.status = status;
   info.child.utime = group.usage.user_ns / 10'000'000;
   info.child.stime = group.usage.system_ns / 10'000'000;
@@ -83,7 +85,7 @@ void release_locked(ThreadGroup& group) {
 std::shared_ptr<ThreadGroup> adopter_locked(ThreadGroup& group) {
   for (auto ancestor = group.parent.lock(); ancestor && ancestor->pids == group.pids; ancestor = ancestor->parent.lock())
     if (ancestor->child_subreaper && !ancestor->exiting && !ancestor->zombie) return ancestor;
-  const auto init = group.pids->init.lock();
+  const auto init = group.pids->dead ? nullptr : group.pids->init.lock();
   return init && init.get() != &group && !init->zombie ? init : nullptr;
 }
 
@@ -114,6 +116,40 @@ void end_namespace_locked(PidNamespace& pids, ThreadGroup& init) {
     if (group.get() != &init && !group->zombie) end_group_locked(*group, CLD_KILLED, SIGKILL);
 }
 
+// The first process of a nested PID namespace ends when everybody else in it has ended (pid_namespaces(7)): who waits for it finds nobody
+// left. Zombies whose parents are outside stay theirs.
+void end_nested_namespace(Task& task) {
+  PidNamespace& pids = *task.group->pids;
+  struct Ended : Waiter {
+    std::mutex lock;
+    std::condition_variable changed;
+    bool again = false;
+    void notify(Events) override {
+      std::lock_guard guard(lock);
+      again = true;
+      changed.notify_all();
+    }
+  } ended;
+  {
+    std::lock_guard guard(task.kernel.tasks);
+    if (!pids.parent || pids.init.lock() != task.group) return;
+    end_namespace_locked(pids, *task.group);
+  }
+  pids.group_ended.add(ended);
+  for (;;) {
+    {
+      std::lock_guard guard(task.kernel.tasks);
+      const bool others = std::any_of(pids.groups.begin(), pids.groups.end(),
+                                      [&](const auto& each) { return each.second != task.group && !each.second->zombie; });
+      if (!others) break;
+    }
+    std::unique_lock lock(ended.lock);
+    ended.changed.wait(lock, [&] { return ended.again; });
+    ended.again = false;
+  }
+  pids.group_ended.remove(ended);
+}
+
 void become_zombie(Task& task, const rusage& usage, uid_t uid) {
   ThreadGroup& group = *task.group;
   const std::shared_ptr<ThreadGroup> self = task.group;
@@ -141,6 +177,7 @@ void become_zombie(Task& task, const rusage& usage, uid_t uid) {
   traced_group_ended_locked(group);
   if (nobody_waits) release_locked(group);
   group.exited.wake(POLLIN);
+  for (PidNamespace* at = group.pids.get(); at != nullptr; at = at->parent.get()) at->group_ended.wake(POLLIN);
 }
 
 }  // namespace
@@ -182,6 +219,8 @@ void finish_task(Task& task) {
   task.fs.reset();
   task.memory.reset();
   if (task.vfork_wait) task.vfork_wait->finish();
+  if (last) end_nested_namespace(task);
+  const NamespacesRef spaces = std::exchange(task.spaces, nullptr);  // the last use of a namespace is given up without a lock
   if (last) become_zombie(task, usage, task.creds->uid);
 }
 
@@ -241,6 +280,7 @@ Result<Waited> look_at_children_locked(Task& task, const WaitRequest& request) {
     Waited found;
     found.pid = child->id->in(*task.group->pids);
     found.uid = child->tasks.empty() ? child->last_uid : child->tasks.front()->creds->uid;
+    found.uid = task.creds->user->shown(UserNamespace::Ids::Users, found.uid);
     if (child->zombie && (request.options & WEXITED) != 0) {
       found.status = child->exit;
       found.usage = child->usage;

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "kernel/patch/call_sites.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/signal/send.h"
@@ -55,6 +56,7 @@ Result<void> begin_tracing_locked(ThreadGroup& tracer, Task& task, bool seized, 
   tracing->seized = seized;
   tracing->options = options;
   task.tracing = std::move(tracing);
+  task.memory->call_sites().turn_off();  // a tracer finds the program's own text (make_ready_locked)
   tracer.tracees.push_back(&task);
   return {};
 }
@@ -74,7 +76,7 @@ void end_tracing_locked(Task& task, int signal) {
 bool traced_by_weaker_locked(const Task& task) {
   if (!task.tracing) return false;
   const std::shared_ptr<ThreadGroup> tracer = task.tracing->tracer.lock();
-  return !tracer || tracer->tasks.empty() || !tracer->tasks.front()->creds->has(kCapSysPtrace);
+  return !tracer || tracer->tasks.empty() || !tracer->tasks.front()->creds->has_in(*task.creds->user, kCapSysPtrace);
 }
 
 void tracer_ended_locked(ThreadGroup& tracer) {
@@ -130,7 +132,23 @@ void resume_tracee_locked(Task& task, int signal, bool step, bool calls) {
   task.wake();
 }
 
+namespace {
+
+// Before a tracer looks at the task: its own text is back, and its registers are in a frame.
+void make_ready_locked(Task& task, std::unique_lock<std::mutex>& lock) {
+  CallSites& sites = task.memory->call_sites();
+  if (!sites.restore_due() && !task.stub->lacks_frame()) return;
+  lock.unlock();
+  if (sites.restore_due()) sites.restore(*task.stub);
+  (void)task.stub->need_frame();
+  lock.lock();
+}
+
+}  // namespace
+
 int trace_stop_locked(Task& task, std::unique_lock<std::mutex>& lock, int code, const abi::SigInfo* info, unsigned long message) {
+  if (!task.tracing || must_leave_locked(task)) return 0;
+  make_ready_locked(task, lock);
   const std::shared_ptr<Tracing> tracing = task.tracing;
   if (!tracing || must_leave_locked(task)) return 0;
   tracing->code = code;
@@ -255,6 +273,7 @@ void trace_exec(Task& task) {
   {
     std::lock_guard guard(task.kernel.tasks);
     if (!task.tracing) return;
+    task.memory->call_sites().turn_off();
     event = (task.tracing->options & PTRACE_O_TRACEEXEC) != 0;
     if (!event && !task.tracing->seized) send_to_task_locked(task, user_signal(SIGTRAP, &task));
   }

@@ -1,13 +1,14 @@
 // Inode, Dentry, Mount, Path: names and what they stand for.
 //
-// Locks, in this order: MountTable::lock, Dentry::lock (parent before child), an inode's own. Dentry::lock guards children only, and is
-// never held over a host call.
+// Locks, in this order: the one of all mount tables, Dentry::lock (parent before child), an inode's own. Dentry::lock guards children only,
+// and is never held over a host call.
 #pragma once
 
 #include <sys/stat.h>
 #include <sys/statfs.h>
 
 #include <atomic>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -111,6 +112,8 @@ class FileSystem {
   virtual Result<struct statfs> stat_fs() = 0;
   std::atomic<int> mounts{0};  // how many mounts show it or a part of it
   uint32_t device = 0;         // st_dev minor (major 0) of kernel file systems; given by the mount table
+  // What it has are things without a place, whose names say it all: "uts:[4026531838]".
+  virtual bool names_say_all() const { return false; }
 };
 
 // A name in a folder, with what it stands for. Kept alive by who uses it, and by its children.
@@ -143,8 +146,11 @@ class Dentry : public std::enable_shared_from_this<Dentry> {
   size_t sweep_at_ = 64;
 };
 
-// A file system, or a part of one, at a place.
-class Mount {
+class MountTable;
+class PeerGroup;
+
+// A file system, or a part of one, at a place. Where it is, and how it spreads, is the mount tables' business: under their lock.
+class Mount : public std::enable_shared_from_this<Mount> {
  public:
   Mount() = default;
   ~Mount();
@@ -154,43 +160,96 @@ class Mount {
   std::shared_ptr<FileSystem> fs;
   DentryRef root;                        // what is seen at the mount point
   std::atomic<unsigned long> flags = 0;  // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME...
+  unsigned long locked_flags = 0;        // of these, what who has it may not take away (it came from a more privileged namespace)
   std::string source, options;
   bool read_only() const { return flags & 1; }
   // Counted among the mounts of its file system: after the last of them has gone, watches end (IN_UNMOUNT).
   void count();
-  // Where it is; empty for the root, and after it has been unmounted. Changed by the mount table only.
+  // Where it is; empty for the root, and after it has been unmounted.
   Path point() const;
-  void set_point(Path point);
+  // Whose it is; null: nobody's (unmounted, or never mounted). To be compared only.
+  const MountTable* table() const;
 
  private:
-  mutable std::mutex lock_;
+  friend class MountTable;
+  friend class PeerGroup;
+  friend struct MountTree;
   Path point_;
   bool counted_ = false;
+  MountTable* table_ = nullptr;
+  std::vector<Mount*> children_;  // what is mounted on it, the later ones on top; all are in a table
+  std::shared_ptr<PeerGroup> peers_, master_;
+  bool unbindable_ = false;
+  bool locked_ = false;  // may not be taken away alone: it hides something from a less privileged namespace
+};
+
+// Mounts that hear of each other's changes (mount_namespaces(7), "Shared subtrees"). Under the mount tables' lock.
+class PeerGroup {
+ public:
+  PeerGroup();
+  const uint64_t id;
+  std::vector<Mount*> members, slaves;
+  static void join(Mount& mount, std::shared_ptr<PeerGroup> group);
+  static void follow(Mount& mount, std::shared_ptr<PeerGroup> master);
+  // Its own changes, or its master's, are none of its business any more.
+  static void leave(Mount& mount);
+  static void unfollow(Mount& mount);
+};
+
+// What a mount has to say in mountinfo's optional fields; 0: nothing.
+struct PropagationFacts {
+  uint64_t shared = 0, master = 0;
+  bool unbindable = false;
 };
 
 // A folder's dentry, or one below it?
 bool is_below(DentryRef dentry, const DentryRef& folder);
 
-// The mounts that a process sees (a mount namespace).
+// The mounts that a process sees: a mount namespace; also a tree that is not attached anywhere (open_tree). One lock for all tables, since
+// a change of one can spread to others: MountTable::lock(); after it Dentry::lock only. Freed objects are dropped outside of it.
 class MountTable : public Namespace {
  public:
   explicit MountTable(std::shared_ptr<UserNamespace> owner = UserNamespace::initial());
-  // The topmost mount at a place, or none.
-  MountRef at(const Path& point) const;
+  ~MountTable() override;
+  static constexpr size_t kMostMounts = 10000;      // of one table
+  static constexpr size_t kMostOfAll = 10 * 10000;  // of the whole kernel
+
+  // The topmost mount at a place, or none; of whatever table.
+  static MountRef at(const Path& point);
+  // A new mount. ENOSPC: too many; EINVAL: `point` is in none of this table's mounts.
   Result<MountRef> add(std::shared_ptr<FileSystem> fs, DentryRef root, const Path& point, unsigned long flags, std::string source,
                        std::string options);
+  // A copy of what is seen at `source`, at `target`; recursively with what is mounted below it. EINVAL: not bindable.
+  Result<void> bind(const Path& source, const Path& target, bool recursive);
+  // The same, attached nowhere yet: a table of its own. clone: else the very mounts (open_tree without OPEN_TREE_CLONE has none of this).
+  Result<std::shared_ptr<MountTable>> detached_copy(const Path& source, bool recursive);
+  // A new mount in a table of its own (fsmount).
+  static Result<std::shared_ptr<MountTable>> detached(std::shared_ptr<FileSystem> fs, unsigned long flags, std::string source,
+                                                      std::string options);
+  // Moves everything of a detached table to a place. EINVAL.
+  Result<void> attach(MountTable& detached, const Path& target);
   // EBUSY: something is mounted on it, or in use in it; lazily: it goes with all that is mounted on it, and lives on for those who use it.
-  // The caller has one reference to it.
+  // The caller has one reference to it. EINVAL: not here, or locked.
   Result<void> remove(const MountRef& mount, bool lazily = false);
-  void set_flags(const MountRef& mount, unsigned long flags);
-  // ELOOP: the target lies in what is moved.
+  // EPERM: it takes away what is locked.
+  Result<void> set_flags(const MountRef& mount, unsigned long flags);
+  // MS_SHARED, MS_PRIVATE, MS_SLAVE or MS_UNBINDABLE.
+  Result<void> set_propagation(const MountRef& mount, unsigned long type, bool recursive);
+  // ELOOP: the target lies in what is moved. EINVAL.
   Result<void> move(const MountRef& mount, const Path& target);
-  // pivot_root(2): new_root becomes a root, and the old one is mounted at put_old. EINVAL.
+  // pivot_root(2): new_root becomes a root, and the old one is mounted at put_old. EINVAL, EBUSY.
   Result<void> pivot(const Path& new_root, const Path& put_old, const MountRef& old_root);
+  // A new namespace with copies of all; `places` are moved into it. Mounts that a less privileged owner gets are locked.
+  Result<std::shared_ptr<MountTable>> copy(std::shared_ptr<UserNamespace> owner, std::initializer_list<Path*> places);
   std::vector<MountRef> all() const;  // oldest first
+  static PropagationFacts propagation(const MountRef& mount);
+  // Mounts of this table below `top`, itself first.
+  std::vector<MountRef> below(const MountRef& top) const;
 
  private:
-  mutable std::mutex lock_;
+  friend struct MountTree;
+  Result<void> may_be_bound_locked(const Path& source, bool recursive) const;
+  Result<void> check_target_locked(const Path& target) const;
   std::vector<MountRef> mounts_;
 };
 

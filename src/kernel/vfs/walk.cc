@@ -15,16 +15,16 @@ bool is_folder(const Path& path) { return (path.inode()->type() & S_IFMT) == S_I
 bool is_link(const Path& path) { return (path.inode()->type() & S_IFMT) == S_IFLNK; }
 
 // The topmost mount on a place, with what lies on that in turn.
-Path cross_mounts(MountTable& mounts, Path path) {
+Path cross_mounts(Path path) {
   while (path.dentry->mounted > 0) {
-    const MountRef mount = mounts.at(path);
+    const MountRef mount = MountTable::at(path);
     if (!mount) break;
     path = {mount, mount->root};
   }
   return path;
 }
 
-Path go_up(Task& task, const Path& root, Path at) {
+Path go_up(const Path& root, Path at) {
   if (at == root) return at;
   while (at.dentry == at.mount->root) {
     const Path point = at.mount->point();
@@ -34,7 +34,7 @@ Path go_up(Task& task, const Path& root, Path at) {
   }
   const DentryRef parent = at.dentry->parent();
   if (parent) at.dentry = parent;
-  return cross_mounts(*task.spaces->mounts, at);
+  return cross_mounts(at);
 }
 
 // One walk: what is left of the text, and how many links were followed.
@@ -89,7 +89,7 @@ class Walker {
   Result<void> step(const std::string& name, bool follow, unsigned flags) {
     if (name == ".") return {};
     if (name == "..") {
-      at_ = go_up(task_, root_, at_);
+      at_ = go_up(root_, at_);
       return {};
     }
     const Path folder = at_;
@@ -152,15 +152,14 @@ Result<Path> walk_child(Task& task, const Path& folder, std::string_view name) {
   const InodeRef inode = folder.inode();
   DentryRef child = folder.dentry->cached(name);
   // What is mounted on stays, whatever becomes of the name below it.
-  if (child && !child->deleted() && (child->mounted > 0 || inode->names_are_stable()))
-    return cross_mounts(*task.spaces->mounts, {folder.mount, child});
+  if (child && !child->deleted() && (child->mounted > 0 || inode->names_are_stable())) return cross_mounts({folder.mount, child});
   Result<InodeRef> found = inode->lookup(task, name);
   if (!found) {
     if (child && found.error() == Errno(ENOENT)) folder.dentry->forget(name);
     return found.error();
   }
   child = folder.dentry->child(name, *std::move(found));
-  return cross_mounts(*task.spaces->mounts, {folder.mount, child});
+  return cross_mounts({folder.mount, child});
 }
 
 std::string path_text(Task& task, const Path& path) {
@@ -168,6 +167,7 @@ std::string path_text(Task& task, const Path& path) {
   std::string text;
   Path at = path;
   const bool deleted = at.dentry && at.dentry->deleted();
+  if (at.dentry && at.dentry != at.mount->root && at.mount->fs->names_say_all()) return at.dentry->name();
   while (at && !(at == root) && text.size() < 65536) {
     if (at.dentry == at.mount->root) {
       const Path point = at.mount->point();
@@ -191,7 +191,10 @@ Result<void> Inode::access(Task& task, int mode, bool effective) {
   const Credentials& creds = *task.creds;
   const uid_t uid = effective ? creds.fsuid : creds.uid;
   const gid_t gid = effective ? creds.fsgid : creds.gid;
-  const uint64_t capabilities = effective ? creds.effective : (creds.uid == 0 ? creds.permitted : 0);
+  uint64_t capabilities = effective ? creds.effective : (creds.uid == creds.root() ? creds.permitted : 0);
+  if (!creds.user->is_initial() && (!creds.user->from_kernel(UserNamespace::Ids::Users, stat.stx_uid) ||
+                                    !creds.user->from_kernel(UserNamespace::Ids::Groups, stat.stx_gid)))
+    capabilities = 0;
   const bool folder = (stat.stx_mode & S_IFMT) == S_IFDIR;
   int granted = stat.stx_mode & 7;
   if (uid == stat.stx_uid)

@@ -68,17 +68,20 @@ struct statx to_statx(const FileSystem& fs, const NodeStat& node) {
 Result<void> may_change(Task& task, const NodeStat& node, Attributes& attributes) {
   const Credentials& creds = *task.creds;
   const bool owner = creds.fsuid == node.uid;
-  if ((attributes.mask & STATX_UID) != 0 && !creds.has(kCapChown) && !(owner && attributes.uid == node.uid)) return Errno(EPERM);
-  if ((attributes.mask & STATX_GID) != 0 && !creds.has(kCapChown) &&
+  if ((attributes.mask & STATX_UID) != 0 && !creds.has_over(kCapChown, node.uid, node.gid) && !(owner && attributes.uid == node.uid))
+    return Errno(EPERM);
+  if ((attributes.mask & STATX_GID) != 0 && !creds.has_over(kCapChown, node.uid, node.gid) &&
       !(owner && (attributes.gid == node.gid || creds.in_group(attributes.gid))))
     return Errno(EPERM);
   if ((attributes.mask & STATX_MODE) != 0) {
-    if (!owner && !creds.has(kCapFowner)) return Errno(EPERM);
+    if (!owner && !creds.has_over(kCapFowner, node.uid, node.gid)) return Errno(EPERM);
     const gid_t group = (attributes.mask & STATX_GID) != 0 ? attributes.gid : node.gid;
-    if (!creds.in_group(group) && !creds.has(kCapFsetid)) attributes.mode &= ~static_cast<mode_t>(S_ISGID);
+    if (!creds.in_group(group) && !creds.has_over(kCapFsetid, node.uid, node.gid)) attributes.mode &= ~static_cast<mode_t>(S_ISGID);
   }
   // Times of now need the right to write only, which vfs has looked at.
-  if ((attributes.mask & (STATX_ATIME | STATX_MTIME)) != 0 && !is_now(attributes) && !owner && !creds.has(kCapFowner)) return Errno(EPERM);
+  if ((attributes.mask & (STATX_ATIME | STATX_MTIME)) != 0 && !is_now(attributes) && !owner &&
+      !creds.has_over(kCapFowner, node.uid, node.gid))
+    return Errno(EPERM);
   return {};
 }
 

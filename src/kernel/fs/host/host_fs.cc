@@ -179,7 +179,7 @@ class HostInode : public Inode {
       Credentials real = *task.creds;
       real.fsuid = real.uid;
       real.fsgid = real.gid;
-      real.effective = real.uid == 0 ? real.permitted : 0;
+      real.effective = real.uid == real.root() ? real.permitted : 0;
       act_as(real);
     }
     // AT_EACCESS: as the identity that was just taken on.

@@ -45,7 +45,10 @@ void take(uid_t uid, gid_t gid, const std::vector<gid_t>& groups, uint64_t capab
 
 }  // namespace
 
-void act_as(const Credentials& creds) { take(creds.fsuid, creds.fsgid, creds.groups, creds.effective & kFileCapabilities); }
+void act_as(const Credentials& creds) {
+  // What a nested user namespace gives is nothing to the host.
+  take(creds.fsuid, creds.fsgid, creds.groups, creds.user->is_initial() ? creds.effective & kFileCapabilities : 0);
+}
 void act_as_kernel() { take(0, 0, {}, kFileCapabilities); }
 
 WithoutNetworkRights::WithoutNetworkRights() { set_capabilities(0, 1ULL << CAP_NET_ADMIN); }

@@ -116,7 +116,7 @@ Result<ProcFacts> gather_private(Task& reader, const ProcSubject& subject) {
   ProcFacts facts = TRY(gather(reader.kernel, subject));
   if (reader.group == subject.group.lock()) return facts;
   const Credentials &ours = *reader.creds, &theirs = *facts.creds;
-  if (ours.has(kCapSysPtrace)) return facts;
+  if (ours.has_in(*theirs.user, kCapSysPtrace)) return facts;
   const bool same = ours.fsuid == theirs.euid && ours.fsuid == theirs.suid && ours.fsuid == theirs.uid && ours.fsgid == theirs.egid &&
                     ours.fsgid == theirs.sgid && ours.fsgid == theirs.gid;
   if (!same || !facts.dumpable) return Errno(EACCES);

@@ -18,7 +18,8 @@ std::string escaped(const std::string& text) {
 }
 
 // Where in its file system a mount begins.
-std::string root_text(const DentryRef& root) {
+std::string root_text(const DentryRef& root, bool says_all) {
+  if (says_all) return root->name();
   std::string text;
   for (DentryRef at = root; at && at->parent() && text.size() < 65536; at = at->parent()) text = "/" + at->name() + text;
   return text.empty() ? "/" : text;
@@ -41,6 +42,16 @@ Result<std::vector<Row>> rows_of(Task& reader, const ProcSubject& subject) {
   return rows;
 }
 
+// How it spreads (mount_namespaces(7)).
+std::string optional_fields(const MountRef& mount) {
+  const PropagationFacts facts = MountTable::propagation(mount);
+  std::string text;
+  if (facts.shared != 0) text += " shared:" + std::to_string(facts.shared);
+  if (facts.master != 0) text += " master:" + std::to_string(facts.master);
+  if (facts.unbindable) text += " unbindable";
+  return text;
+}
+
 std::string source_of(const Mount& mount) { return mount.source.empty() ? "none" : escaped(mount.source); }
 std::string own_options(const Mount& mount) { return mount.options.empty() ? "" : "," + escaped(mount.options); }
 
@@ -61,8 +72,9 @@ Result<std::string> proc_mountinfo(Task& reader, const ProcSubject& subject) {
     const MountRef above = mount.point().mount;
     append_format(text, "%lu %lu 0:%u ", static_cast<unsigned long>(mount.id), static_cast<unsigned long>(above ? above->id : mount.id - 1),
                   mount.fs->device);
-    text += escaped(root_text(mount.root)) + " " + row.point + " " + mount_flags_text(mount.flags) + " - " + mount.fs->name() + " " +
-            source_of(mount) + " " + (mount.read_only() ? "ro" : "rw") + own_options(mount) + "\n";
+    text += escaped(root_text(mount.root, mount.fs->names_say_all())) + " " + row.point + " " + mount_flags_text(mount.flags) +
+            optional_fields(row.mount) + " - " + mount.fs->name() + " " + source_of(mount) + " " + (mount.read_only() ? "ro" : "rw") +
+            own_options(mount) + "\n";
   }
   return text;
 }

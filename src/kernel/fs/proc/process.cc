@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <charconv>
 
+#include "kernel/fs/nsfs/nsfs.h"
 #include "kernel/fs/proc/facts.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/stub/layout.h"
 #include "kernel/task/kernel.h"
+#include "kernel/task/unshare.h"
 #include "kernel/trace/trace.h"
 #include "kernel/vfs/walk.h"
 
@@ -63,7 +65,7 @@ Result<std::string> fixed(Task&, const ProcSubject&) {
   return std::string(kText);
 }
 constexpr char kCgroup[] = "0::/\n", kZero[] = "0", kZeroLine[] = "0\n", kNoLogin[] = "4294967295", kPersonality[] = "00000000\n",
-               kUserMap[] = "         0          0 4294967295\n", kAllow[] = "allow\n", kCoreFilter[] = "00000033\n", kSlack[] = "50000\n",
+               kUserMap[] = "         0          0 4294967295\n", kCoreFilter[] = "00000033\n", kSlack[] = "50000\n",
                kUnconfined[] = "unconfined\n";
 
 enum Places : unsigned { kProcess = 1, kThread = 2, kBoth = 3 };
@@ -83,7 +85,7 @@ constexpr Row kRows[] = {
     {"comm", 0644, kBoth, read_name, write_name},
     {"coredump_filter", 0644, kProcess, fixed<kCoreFilter>, [](Task&, const ProcSubject&, std::string_view) { return Result<void>(); }},
     {"environ", 0400, kBoth, proc_environment},
-    {"gid_map", 0444, kBoth, fixed<kUserMap>},
+    {"gid_map", 0644, kBoth, proc_gid_map, proc_set_gid_map},
     {"io", 0400, kBoth, read_io},
     {"limits", 0444, kBoth, proc_limits},
     {"loginuid", 0444, kBoth, fixed<kNoLogin>},
@@ -98,14 +100,14 @@ constexpr Row kRows[] = {
     {"projid_map", 0444, kBoth, fixed<kUserMap>},
     {"schedstat", 0444, kBoth, read_schedstat},
     {"sessionid", 0444, kBoth, fixed<kNoLogin>},
-    {"setgroups", 0444, kProcess, fixed<kAllow>},
+    {"setgroups", 0644, kProcess, proc_setgroups, proc_set_setgroups},
     {"smaps", 0444, kBoth, proc_smaps},
     {"smaps_rollup", 0444, kProcess, proc_smaps_rollup},
     {"stat", 0444, kBoth, proc_stat},
     {"statm", 0444, kBoth, proc_statm},
     {"status", 0444, kBoth, proc_status},
     {"timerslack_ns", 0444, kProcess, fixed<kSlack>},
-    {"uid_map", 0444, kBoth, fixed<kUserMap>},
+    {"uid_map", 0644, kBoth, proc_uid_map, proc_set_uid_map},
     {"wchan", 0444, kBoth, fixed<kZero>},
 };
 
@@ -196,15 +198,42 @@ class MemoryInode : public MadeUpInode {
   ProcSubject subject_;
 };
 
-// Namespaces have numbers only: programs compare them.
+// The links of ns/: they lead to the namespaces themselves.
 struct NamespaceName {
-  const char *name, *text;
+  const char* name;
+  NamespaceKind kind;
+  bool for_children = false;
 };
-constexpr NamespaceName kNamespaces[] = {{"cgroup", "cgroup:[4026531835]"}, {"ipc", "ipc:[4026531839]"},
-                                         {"mnt", "mnt:[4026531840]"},       {"net", "net:[4026531969]"},
-                                         {"pid", "pid:[4026531836]"},       {"pid_for_children", "pid:[4026531836]"},
-                                         {"time", "time:[4026531834]"},     {"time_for_children", "time:[4026531834]"},
-                                         {"user", "user:[4026531837]"},     {"uts", "uts:[4026531838]"}};
+constexpr NamespaceName kNamespaces[] = {{"cgroup", NamespaceKind::Cgroup}, {"ipc", NamespaceKind::Ipc},
+                                         {"mnt", NamespaceKind::Mount},     {"net", NamespaceKind::Network},
+                                         {"pid", NamespaceKind::Pid},       {"pid_for_children", NamespaceKind::Pid, true},
+                                         {"time", NamespaceKind::Time},     {"time_for_children", NamespaceKind::Time},
+                                         {"user", NamespaceKind::User},     {"uts", NamespaceKind::Uts}};
+
+class NamespaceLink : public MadeUpInode {
+ public:
+  NamespaceLink(std::shared_ptr<FileSystem> fs, uint64_t number, ProcSubject subject, const NamespaceName& which)
+      : MadeUpInode(std::move(fs), number, S_IFLNK | 0777), subject_(std::move(subject)), which_(which) {}
+  Result<Path> follow(Task& task) override { return namespace_place(TRY(space(task))); }
+  Result<std::string> read_link(Task& task) override { return namespace_text(*TRY(space(task))); }
+
+ private:
+  Result<NamespaceRef> space(Task& task) {
+    (void)TRY(gather_private(task, subject_));
+    const std::shared_ptr<ThreadGroup> group = subject_.group.lock();
+    if (!group) return Errno(ENOENT);
+    std::lock_guard guard(task.kernel.tasks);
+    const Task* of = group->leader != nullptr ? group->leader : group->tasks.empty() ? nullptr : group->tasks.front();
+    if (const auto found = subject_.pids->tasks.find(subject_.tid); subject_.tid != 0 && found != subject_.pids->tasks.end())
+      of = found->second;
+    if (of == nullptr || of->group != group || !of->spaces) return Errno(ENOENT);
+    const NamespaceRef found = namespace_of(*of, which_.kind, which_.for_children);
+    if (which_.for_children && of->spaces->pids_for_children->init.expired()) return Errno(ENOENT);
+    return found;
+  }
+  ProcSubject subject_;
+  NamespaceName which_;
+};
 
 class ProcessFolder : public MadeUpFolder {
  public:
@@ -266,7 +295,8 @@ class ProcessFolder : public MadeUpFolder {
     }
     if (name == "ns") {
       TreeBuilder tree(fs(), number_ + 64);
-      for (const NamespaceName& each : kNamespaces) tree.link(each.name, each.text);
+      for (const NamespaceName& each : kNamespaces)
+        tree.add(each.name, std::make_shared<NamespaceLink>(fs(), tree.number(), subject_, each));
       return InodeRef(tree.root());
     }
     return Errno(ENOENT);

@@ -120,10 +120,12 @@ Result<std::string> proc_status(Task& reader, const ProcSubject& subject) {
   std::string text;
   append_format(text, "Name:\t%s\nUmask:\t%04o\nState:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n", facts.name.c_str(),
                 facts.fs ? facts.fs->umask.load() : 0, state_name(proc_state(facts, host)), facts.pid, facts.tid, facts.parent);
-  append_format(text, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", creds.uid, creds.euid, creds.suid, creds.fsuid, creds.gid, creds.egid,
-                creds.sgid, creds.fsgid);
+  const auto user = [&](uid_t id) { return reader.creds->user->shown(UserNamespace::Ids::Users, id); };
+  const auto group = [&](gid_t id) { return reader.creds->user->shown(UserNamespace::Ids::Groups, id); };
+  append_format(text, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", user(creds.uid), user(creds.euid), user(creds.suid),
+                user(creds.fsuid), group(creds.gid), group(creds.egid), group(creds.sgid), group(creds.fsgid));
   append_format(text, "FDSize:\t%d\nGroups:\t", facts.fds ? 64 : 0);
-  for (const gid_t group : creds.groups) append_format(text, "%u ", group);
+  for (const gid_t each : creds.groups) append_format(text, "%u ", group(each));
   static constexpr const char* kNumbers[] = {"\nNStgid:", "\nNSpid:", "\nNSpgid:", "\nNSsid:"};
   for (size_t i = 0; i < std::size(kNumbers); ++i) {
     text += kNumbers[i];

@@ -121,7 +121,7 @@ std::string random_uuid() {
 }
 
 Result<void> set_host_name(Task& task, std::string_view text) {
-  if (!task.creds->has(kCapSysAdmin)) return Errno(EPERM);
+  if (!task.creds->has_in(*task.spaces->uts->owner, kCapSysAdmin)) return Errno(EPERM);
   const std::string name(text.substr(0, text.find('\n')));
   if (name.size() > 64) return Errno(EINVAL);
   task.spaces->uts->set_host(name);
@@ -129,7 +129,7 @@ Result<void> set_host_name(Task& task, std::string_view text) {
 }
 
 Result<void> set_domain_name(Task& task, std::string_view text) {
-  if (!task.creds->has(kCapSysAdmin)) return Errno(EPERM);
+  if (!task.creds->has_in(*task.spaces->uts->owner, kCapSysAdmin)) return Errno(EPERM);
   const std::string name(text.substr(0, text.find('\n')));
   if (name.size() > 64) return Errno(EINVAL);
   task.spaces->uts->set_domain(name);
