@@ -1,4 +1,6 @@
 // What an answer says, in the node's numbers. Nothing of the host is asked here: tests/fuzz builds this file alone.
+#include <algorithm>
+
 #include "appkernel/answer.h"
 #include "base/utf8.h"
 #include "sandbox/local/observe.h"
@@ -49,7 +51,7 @@ v1::DebugResponse translate_processes(const kernel::v1::Processes& answer, const
     process.set_uid(from.uid());
     process.set_command(printable(from.command()));
     process.set_state(printable(from.state()));
-    process.set_started_at_unix_nanos(now_unix_nanos - from.age_nanos());
+    process.set_started_at_unix_nanos(now_unix_nanos - std::clamp<int64_t>(from.age_nanos(), 0, now_unix_nanos));
     process.set_cpu_nanos(from.cpu_nanos());
     process.set_tty(sandbox::local::terminal_name(from.terminal()));
     to.set_guest_ppid(from.ppid());

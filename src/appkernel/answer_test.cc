@@ -53,6 +53,16 @@ TEST(Answer, OfAForgottenExecItsStubIsTold) {
   EXPECT_EQ(response.processes(0).process().exec_id(), "");
 }
 
+TEST(Answer, AnAgeIsNoneThatCannotBe) {
+  kernel::v1::Processes all;
+  for (const int64_t age : {INT64_MIN, int64_t{-5}, int64_t{400}, INT64_MAX}) add(all, 9, 0, 0)->set_age_nanos(age);
+  const auto response = translate_processes(all, {}, {}, {}, 4000, 1000);
+  EXPECT_EQ(response.processes(0).process().started_at_unix_nanos(), 1000);
+  EXPECT_EQ(response.processes(1).process().started_at_unix_nanos(), 1000);
+  EXPECT_EQ(response.processes(2).process().started_at_unix_nanos(), 600);
+  EXPECT_EQ(response.processes(3).process().started_at_unix_nanos(), 0);
+}
+
 TEST(Answer, WhatAGuestHasMadeUpIsNotPrintedAsItIs) {
   kernel::v1::Processes all;
   auto* process = add(all, 9, 0, 0);
