@@ -7,6 +7,9 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include <algorithm>
+
+#include "kernel/patch/call_sites.h"
 #include "kernel/stub/layout.h"
 
 namespace caisson::kernel {
@@ -48,6 +51,8 @@ Result<size_t> write_guest_partly(pid_t host_tid, uint64_t address, const void* 
   return transfer_partly(true, host_tid, address, const_cast<void*>(from), length);
 }
 
+AddressSpace::AddressSpace() : call_sites_(std::make_unique<CallSites>()) {}
+
 Result<std::shared_ptr<AddressSpace>> AddressSpace::create() {
   std::shared_ptr<AddressSpace> memory(new AddressSpace);
   memory->slots_fd_.reset(memfd_create("guest-slots", MFD_CLOEXEC | MFD_ALLOW_SEALING));
@@ -69,6 +74,11 @@ Result<std::shared_ptr<AddressSpace>> AddressSpace::create() {
 
 AddressSpace::~AddressSpace() {
   if (slots_ != nullptr) munmap(slots_, STUB_SLOTS_SIZE);
+}
+
+bool AddressSpace::is_alone() {
+  std::lock_guard guard(slots_lock_);
+  return std::count(taken_.begin(), taken_.end(), true) == 1;
 }
 
 Result<uint32_t> AddressSpace::take_slot(int wanted) {

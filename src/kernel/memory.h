@@ -15,6 +15,7 @@
 
 namespace caisson::kernel {
 
+class CallSites;
 class Path;
 
 // Copies between the kernel and the memory of the host process `host_tid`. EFAULT where any byte cannot be had; then nothing is known about
@@ -44,6 +45,11 @@ class AddressSpace {
   int stub_socket_fd() const { return stub_socket_.get(); }
   int socket() const { return kernel_socket_.get(); }
 
+  // Its calls that have become jumps.
+  CallSites& call_sites() const { return *call_sites_; }
+  // One thread has a slot here, and none is leaving.
+  bool is_alone();
+
   // Serialises "send descriptors, run the batch that receives them": threads of a process share the socket.
   std::mutex descriptors_lock;
 
@@ -59,7 +65,8 @@ class AddressSpace {
   std::shared_ptr<Path> executable;  // /proc/self/exe
 
  private:
-  AddressSpace() = default;
+  AddressSpace();
+  std::unique_ptr<CallSites> call_sites_;
   UniqueFd slots_fd_, stub_socket_, kernel_socket_;
   void* slots_ = nullptr;
   std::mutex slots_lock_;

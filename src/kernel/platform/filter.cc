@@ -41,6 +41,7 @@ const std::vector<ArgumentRule> kTrapFilter = {{0, OneOf, {SECCOMP_SET_MODE_FILT
                                                {1, OneOf, {SECCOMP_FILTER_FLAG_TSYNC}, ""},
                                                {2, UpperHalf, {STUB_TRAP_FILTER >> 32}, ""},
                                                {2, OneOf, {static_cast<uint32_t>(STUB_TRAP_FILTER)}, ""}};
+const ArgumentRule kFsBase = {0, OneOf, {0x1002, 0x1003}, "FS base"};
 const ArgumentRule kBases = {0, OneOf, {0x1001, 0x1002, 0x1003, 0x1004}, "FS and GS base"};
 
 }  // namespace
@@ -53,13 +54,16 @@ const std::vector<NativeCall>& native_calls() {
        {{3, HasAll, {MAP_ANONYMOUS}, "MAP_ANONYMOUS"}, {3, HasNone, {MAP_HUGETLB}, "no MAP_HUGETLB"}, outside(0, 1)},
        "only its own memory; charged to the container's cgroup"},
       {"munmap", SYS_munmap, {outside(0, 1)}, "only its own memory"},
-      {"mprotect", SYS_mprotect, {outside(0, 1)}, "only its own memory; what a descriptor's mode forbids stays forbidden"},
+      {"mprotect",
+       SYS_mprotect,
+       {{2, HasNone, {PROT_EXEC}, "no PROT_EXEC"}, outside(0, 1)},
+       "only its own memory; what a descriptor's mode forbids stays forbidden"},
       {"madvise", SYS_madvise, {outside(0, 1)}, "only its own memory; what needs a capability fails"},
       {"mremap",
        SYS_mremap,
        {{3, HasNone, {~static_cast<uint32_t>(MREMAP_MAYMOVE)}, "MREMAP_MAYMOVE at most"}, outside(0, 1), outside(0, 2)},
        "only its own memory"},
-      {"arch_prctl", SYS_arch_prctl, {kBases}, "its own registers"},
+      {"arch_prctl", SYS_arch_prctl, {kFsBase}, "its own registers"},
       {"clock_gettime", SYS_clock_gettime, {{0, AtMost, {11}, "fixed clocks"}}, "the vDSO answers these too"},
       {"msync", SYS_msync, {}, "writes back what it could write anyway"},
       {"mlock", SYS_mlock, {}, "bounded by RLIMIT_MEMLOCK"},

@@ -12,8 +12,10 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <array>
 
 #include "kernel/klog.h"
+#include "kernel/patch/call_sites.h"
 #include "kernel/platform/filter.h"
 #include "kernel/platform/host_calls.h"
 #include "kernel/platform/host_proc.h"
@@ -139,6 +141,12 @@ Result<UniqueFd> blob_file() {
   const size_t bytes = trap.size() * sizeof(sock_filter);
   if (pwrite(file.get(), &program, sizeof program, kPlace) != sizeof program) return host_errno();
   if (pwrite(file.get(), trap.data(), bytes, kPlace + sizeof program) != static_cast<ssize_t>(bytes)) return host_errno();
+  // What a thunk's call does not bring to the kernel.
+  std::array<uint64_t, 8> native{};
+  static_assert(STUB_TRAP_FILTER - STUB_NATIVE_MAP >= sizeof native);
+  for (const NativeCall& call : native_calls()) native[static_cast<size_t>(call.number) / 64] |= 1ULL << (call.number % 64);
+  if (size > STUB_NATIVE_MAP - STUB_BLOB) return Errno(E2BIG);
+  if (pwrite(file.get(), native.data(), sizeof native, STUB_NATIVE_MAP - STUB_BLOB) != sizeof native) return host_errno();
   if (fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0) return host_errno();
   return file;
 }
@@ -178,6 +186,7 @@ StubPool::~StubPool() {
 Result<void> StubPool::ask_locked() {
   std::shared_ptr<AddressSpace> memory = TRY(AddressSpace::create());
   TRY(memory->take_slot(0));
+  static_cast<StubSlot*>(memory->slot(0))->thunks = CallSites::allowed() ? 1 : 0;
   const int fds[] = {memory->slots_fd(), memory->stub_socket_fd()};
   TRY(send_descriptors(socket_.get(), fds));
   asked_ = std::move(memory);

@@ -7,9 +7,13 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <algorithm>
+
 #include "kernel/klog.h"
+#include "kernel/patch/call_sites.h"
 #include "kernel/platform/host_calls.h"
 #include "kernel/platform/watcher.h"
+#include "kernel/task/answers.h"
 
 extern "C" const char caisson_stub_blob[];
 
@@ -18,6 +22,7 @@ namespace {
 
 constexpr uint32_t kFpMagic = 0x46505853;  // FP_XSTATE_MAGIC1
 constexpr uint32_t kFpSoftware = 464;      // offset of struct _fpx_sw_bytes in the FP state
+constexpr uint16_t kUserCode = 0x33, kUserStack = 0x2b;
 
 uint32_t load(const uint32_t& word) { return __atomic_load_n(&word, __ATOMIC_SEQ_CST); }
 void store(uint32_t& word, uint32_t value) { __atomic_store_n(&word, value, __ATOMIC_SEQ_CST); }
@@ -128,15 +133,31 @@ bool StubThread::read_frame() {
   return true;
 }
 
-StubEvent StubThread::wait(abi::Registers& regs) {
+void StubThread::kill_for_nonsense() {
+  klog(LogLevel::Warning, "stub %d: nonsense in its slot; its process is killed", host_tid_);
+  process_->kill();
+}
+
+// Of a thunk's call: what a signal frame would say.
+void StubThread::read_fast(abi::Registers& regs) {
+  regs = {};
+  memcpy(&regs, reinterpret_cast<char*>(slot()) + STUB_FAST_OFFSET, offsetof(StubFast, call));
+  regs.cs = kUserCode;
+  regs.ss = kUserStack;
+  fast_ = true;
+  fast_regs_ = regs;
+}
+
+StubEvent StubThread::read_event(uint32_t kind, abi::Registers& regs) {
   StubEvent event;
-  if (!await_turn()) return event;
-  pace_.after_guest();
-  StubSlot* slot = this->slot();
-  const uint32_t kind = load(slot->event), signal = load(slot->signal);
+  if (kind == STUB_EVENT_FAST || kind == STUB_EVENT_FAST_INTERRUPT) {
+    read_fast(regs);
+    event.kind = kind == STUB_EVENT_FAST ? StubEvent::Syscall : StubEvent::Interrupt;
+    return event;
+  }
+  const uint32_t signal = load(slot()->signal);
   if (kind != STUB_EVENT_SIGNAL || !read_frame()) {
-    klog(LogLevel::Warning, "stub %d: nonsense in its slot; its process is killed", host_tid_);
-    process_->kill();
+    kill_for_nonsense();
     return event;
   }
   memcpy(&regs, frame() + offsetof(abi::UContext, regs), sizeof regs);
@@ -145,20 +166,96 @@ StubEvent StubThread::wait(abi::Registers& regs) {
   } else if (signal == SIGSYS) {
     event.kind = StubEvent::Syscall;
     siginfo_t info;
-    memcpy(&info, reinterpret_cast<char*>(slot) + info_offset_, sizeof info);
+    memcpy(&info, reinterpret_cast<char*>(slot()) + info_offset_, sizeof info);
     event.foreign = info.si_arch != AUDIT_ARCH_X86_64;
   } else {
     event.kind = StubEvent::Fault;
-    memcpy(&event.info, reinterpret_cast<char*>(slot) + info_offset_, sizeof event.info);
+    memcpy(&event.info, reinterpret_cast<char*>(slot()) + info_offset_, sizeof event.info);
     event.info.si_signo = static_cast<int>(signal);
   }
   return event;
 }
 
+void StubThread::count_trap(const abi::Registers& regs) {
+  TrapCount& entry = trap_counts_[(regs.rip ^ regs.rip >> 6) % trap_counts_.size()];
+  if (entry.rip != regs.rip) entry = {regs.rip, 0};
+  switch (regs.rax) {
+    // These need a frame.
+    case SYS_rt_sigreturn:
+    case SYS_clone:
+    case SYS_clone3:
+    case SYS_fork:
+    case SYS_vfork:
+    case SYS_execve:
+    case SYS_execveat:
+    case SYS_exit:
+    case SYS_exit_group:
+      return;
+  }
+  const auto answered = std::find(std::begin(kAnsweredCalls), std::end(kAnsweredCalls), static_cast<int>(regs.rax));
+  const bool one_of_many = answered != std::end(kAnsweredCalls) && load(slot()->answer) != 0;
+  const uint32_t before = entry.count;
+  entry.count += one_of_many ? STUB_ANSWERS_UNSEEN : 1;
+  if (before < CallSites::kOften && entry.count >= CallSites::kOften) memory_->call_sites().consider(*this, regs.rip, regs.rax);
+}
+
+StubEvent StubThread::wait(abi::Registers& regs) {
+  CallSites& sites = memory_->call_sites();
+  for (;;) {
+    if (!await_turn()) return {};
+    pace_.after_guest();
+    StubEvent event = read_event(load(slot()->event), regs);
+    in_thunk_ = 0;
+    if (fast_ || event.kind == StubEvent::Dead) return event;
+    const bool trap = event.kind == StubEvent::Fault && event.info.si_signo == SIGTRAP;
+    const uint64_t seen = sites.guest_rip(regs.rip);
+    if (seen != regs.rip) {
+      // A guest that steps through its own code does not see ours.
+      if (trap && event.info.si_code == TRAP_TRACE) {
+        resume(regs);
+        continue;
+      }
+      in_thunk_ = regs.rip;
+      told_ = regs.rip = seen;
+      return event;
+    }
+    if (trap && event.info.si_code != TRAP_TRACE && sites.settle_breakpoint(*this, regs.rip)) {
+      resume(regs);
+      continue;
+    }
+    if (event.kind == StubEvent::Syscall && !event.foreign) count_trap(regs);
+    return event;
+  }
+}
+
+bool StubThread::need_frame() {
+  if (!fast_) return true;
+  fast_ = false;
+  hand_over(STUB_FRAME);
+  if (!await_turn()) return false;
+  if (load(slot()->event) == STUB_EVENT_SIGNAL && load(slot()->signal) == SIGSYS && read_frame()) return true;
+  kill_for_nonsense();
+  return false;
+}
+
 void StubThread::resume(const abi::Registers& regs) {
+  if (fast_) {
+    abi::Registers same = fast_regs_;
+    same.rax = regs.rax;
+    if (memcmp(&same, &regs, sizeof regs) == 0) {
+      auto* fast = reinterpret_cast<StubFast*>(reinterpret_cast<char*>(slot()) + STUB_FAST_OFFSET);
+      fast->rax = regs.rax;
+      fast_ = false;
+      pace_.before_guest(host_tid_);
+      hand_over(STUB_RETURN);
+      return;
+    }
+    if (!need_frame()) return;
+  }
   abi::Registers copy = regs;
-  copy.cs = 0x33;
-  copy.ss = 0x2b;
+  copy.cs = kUserCode;
+  copy.ss = kUserStack;
+  if (in_thunk_ != 0 && copy.rip == told_) copy.rip = in_thunk_;
   memcpy(frame() + offsetof(abi::UContext, regs), &copy, sizeof copy);
   const abi::SigSet none = 0;
   memcpy(frame() + offsetof(abi::UContext, mask), &none, sizeof none);
@@ -171,6 +268,9 @@ void StubThread::interrupt() { syscall(SYS_tgkill, process_->pid(), host_tid_, S
 
 Result<std::vector<int64_t>> StubThread::run(const std::vector<StubCall>& calls) {
   if (calls.size() > STUB_MAX_OPS) return Errno(E2BIG);
+  // A thunk's call finds its slot by the GS base.
+  const auto sets_base = [](const StubCall& call) { return call.number == SYS_arch_prctl; };
+  if (std::any_of(calls.begin(), calls.end(), sets_base) && !need_frame()) return Errno(ESRCH);
   StubSlot* slot = this->slot();
   std::vector<int> fds;
   for (size_t i = 0; i < calls.size(); ++i) {
@@ -229,9 +329,11 @@ void StubThread::copy_frame_to(StubThread& child) {
   theirs->info_offset = info_offset_;
   theirs->signal = STUB_INTERRUPT_SIGNAL;
   theirs->socket = slot()->socket;
+  theirs->thunks = CallSites::allowed() ? 1 : 0;
 }
 
 Result<std::unique_ptr<StubThread>> StubThread::fork(uint64_t extra_flags, uint64_t child_tid) {
+  if (!need_frame()) return Errno(ESRCH);
   std::shared_ptr<AddressSpace> memory = TRY(AddressSpace::create());
   TRY(memory->take_slot(static_cast<int>(slot_)));
   StubThread blank(memory, slot_, nullptr);
@@ -240,6 +342,7 @@ Result<std::unique_ptr<StubThread>> StubThread::fork(uint64_t extra_flags, uint6
   const int fds[] = {memory->slots_fd(), memory->stub_socket_fd()};
   StubSlot* slot = this->slot();
   {
+    const auto held = memory_->call_sites().hold();
     std::lock_guard guard(memory_->descriptors_lock);
     TRY(send_descriptors(memory_->socket(), fds));
     slot->clone_flags = CLONE_PARENT | SIGCHLD | extra_flags;
@@ -248,6 +351,7 @@ Result<std::unique_ptr<StubThread>> StubThread::fork(uint64_t extra_flags, uint6
     slot->clone_new_memory = 1;
     hand_over(STUB_CLONE);
     if (!await_turn()) return Errno(ESRCH);
+    memory_->call_sites().copy_held(memory->call_sites());
   }
   const int64_t result = __atomic_load_n(&slot->clone_result, __ATOMIC_RELAXED);
   if (result <= 0) return Errno(result < 0 && result > -4096 ? static_cast<int>(-result) : EAGAIN);
@@ -261,6 +365,7 @@ Result<std::unique_ptr<StubThread>> StubThread::fork(uint64_t extra_flags, uint6
 }
 
 Result<std::unique_ptr<StubThread>> StubThread::clone_shared(bool process, uint64_t extra_flags, uint64_t child_tid, uint64_t tls) {
+  if (!need_frame()) return Errno(ESRCH);
   const uint32_t index = TRY(memory_->take_slot());
   std::unique_ptr<StubThread> child(new StubThread(memory_, index, nullptr));
   copy_frame_to(*child);
@@ -361,21 +466,16 @@ void StubThread::exit_thread() {
   hand_over(STUB_BATCH);
 }
 
-void StubThread::set_fs_base(uint64_t base) {
-  slot()->fs_base = base;
-  slot()->set_fs = 1;
-}
-
-size_t StubThread::fp_state_size() { return fp_size_; }
+size_t StubThread::fp_state_size() { return need_frame() ? fp_size_ : 0; }
 
 std::vector<uint8_t> StubThread::fp_state() {
-  std::vector<uint8_t> state(fp_size_);
+  std::vector<uint8_t> state(fp_state_size());
   memcpy(state.data(), reinterpret_cast<char*>(slot()) + fp_offset_, state.size());
   return state;
 }
 
 Result<void> StubThread::set_fp_state(const std::vector<uint8_t>& state) {
-  if (fp_size_ == 0 || state.size() != fp_size_) return Errno(EINVAL);
+  if (fp_state_size() == 0 || state.size() != fp_size_) return Errno(EINVAL);
   char* place = reinterpret_cast<char*>(slot()) + fp_offset_;
   // The software part says what the host saved; it stays as the host wrote it.
   memcpy(place, state.data(), kFpSoftware);
@@ -384,7 +484,7 @@ Result<void> StubThread::set_fp_state(const std::vector<uint8_t>& state) {
 }
 
 void StubThread::reset_fp_state() {
-  if (fp_size_ < 576) return;
+  if (fp_state_size() < 576) return;
   char* place = reinterpret_cast<char*>(slot()) + fp_offset_;
   memset(place, 0, kFpSoftware);
   const uint16_t control = 0x37f;

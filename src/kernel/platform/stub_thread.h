@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <vector>
@@ -110,12 +111,14 @@ class StubThread {
   // with -kRestartSys where it was interrupted before it began or while it waited.
   static abi::Registers native_result(const abi::Registers& regs, const abi::Registers& before);
 
-  void set_fs_base(uint64_t base);
   // The FP state of the frame as the host laid it out, and back. Size: 0 where the frame has none or the guest has damaged it.
   std::vector<uint8_t> fp_state();
   Result<void> set_fp_state(const std::vector<uint8_t>& state);
   void reset_fp_state();
   size_t fp_state_size();
+  // A call that has come from a thunk has left no frame. Then need_frame() has the stub trap to make one; false: it has died or misbehaved.
+  bool lacks_frame() const { return fast_; }
+  bool need_frame();
 
   pid_t host_tid() const { return host_tid_; }
   const std::shared_ptr<StubProcess>& process() const { return process_; }
@@ -143,6 +146,10 @@ class StubThread {
   bool await_turn();  // false: the stub is dead
   void copy_frame_to(StubThread& child);
   bool read_frame();  // where the frame is; false: nonsense
+  void kill_for_nonsense();
+  void read_fast(abi::Registers& regs);
+  StubEvent read_event(uint32_t kind, abi::Registers& regs);
+  void count_trap(const abi::Registers& regs);
   char* frame() const { return reinterpret_cast<char*>(slot()) + frame_offset_; }
 
   std::shared_ptr<AddressSpace> memory_;
@@ -152,6 +159,16 @@ class StubThread {
   Pace pace_;
   bool knows_numbers_ = false;
   CredentialsRef answered_creds_;
+  bool fast_ = false;  // the stub waits in a thunk's call; the guest's registers are:
+  abi::Registers fast_regs_{};
+  // The last frame was of an instruction in a thunk, `in_thunk_`, which the guest was told as `told_`.
+  uint64_t in_thunk_ = 0, told_ = 0;
+  // How often calls have trapped, by a hash of the address behind them; a collision begins anew.
+  struct TrapCount {
+    uint64_t rip = 0;
+    uint32_t count = 0;
+  };
+  std::array<TrapCount, 64> trap_counts_{};
   uint64_t frame_offset_ = 0, info_offset_ = 0, fp_offset_ = 0, fp_size_ = 0;
 };
 

@@ -1,8 +1,8 @@
 // kernel_run: a program under the application kernel, without a container around it: for tests of the kernel and for people who work on it.
-//     kernel_run [--strace] [--bare] [--terminal] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]
+//     kernel_run [--strace] [--no-patch] [--bare] [--terminal] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]
 //     kernel_run --calls: the table of system calls, for the tests and the compatibility page
-// --terminal: standard input is a terminal (of no session) that becomes the program's. Mounts proc, dev, devpts, sysfs and so on over the
-// folders of the root, but with --bare. Exits like the program does.
+// --no-patch: every call traps (kernel/patch). --terminal: standard input is a terminal (of no session) that becomes the program's. Mounts
+// proc, dev, devpts, sysfs and so on over the folders of the root, but with --bare. Exits like the program does.
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -25,6 +25,7 @@
 #include "kernel/fs/registry.h"
 #include "kernel/klog.h"
 #include "kernel/net/broker.h"
+#include "kernel/patch/call_sites.h"
 #include "kernel/platform/filter.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/host_rows.h"
@@ -46,6 +47,7 @@ constexpr bool kSanitized = false;
 struct Options {
   bool strace = false;
   bool mounts = true;
+  bool patch = true;
   bool terminal = false;
   std::string root = "/";
   std::string hostname = "appkernel";
@@ -89,6 +91,7 @@ Result<int> run(const Options& options) {
   set_host_proc(UniqueFd(fcntl(proc, F_DUPFD_CLOEXEC, 3)));
   umask(0);
   TRY(start_network_broker(-1));
+  CallSites::allow(options.patch);
   const std::unique_ptr<Kernel> kernel = TRY(Kernel::create());
   strace_configure(options.strace);
   const std::unique_ptr<Container> container = TRY(make_container(*kernel, options));
@@ -138,6 +141,8 @@ bool parse(int argc, char** argv, Options& options) {
     const std::string_view word = argv[i];
     if (word == "--strace")
       options.strace = true;
+    else if (word == "--no-patch")
+      options.patch = false;
     else if (word == "--bare")
       options.mounts = false;
     else if (word == "--terminal")
@@ -161,7 +166,8 @@ int main(int argc, char** argv) {
   Options options;
   if (argc == 2 && strcmp(argv[1], "--calls") == 0) return print_calls();
   if (!parse(argc, argv, options)) {
-    fputs("usage: kernel_run [--strace] [--bare] [--terminal] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]\n", stderr);
+    fputs("usage: kernel_run [--strace] [--no-patch] [--bare] [--terminal] [--root FOLDER] [--hostname NAME] PROGRAM [ARGUMENTS...]\n",
+          stderr);
     return 125;
   }
   klog_configure(2, options.strace ? LogLevel::Debug : LogLevel::Info);

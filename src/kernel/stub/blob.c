@@ -1,8 +1,9 @@
 // The stub blob: all of our code that runs in a guest process. No libc, no data, no FP registers; linked for STUB_BLOB.
 //
-// A thread lives in one of two states: in the guest's own code, or here, in the handler of a host signal on its slot's signal stack, with
-// all signals blocked. Here it gives the turn to the kernel, does what is asked, and returns by rt_sigreturn to a frame that the kernel may
-// have edited.
+// A thread lives in one of three states: in the guest's own code; here, in the handler of a host signal on its slot's signal stack, with
+// all signals blocked; or here, come by a jump from a thunk, where a call of the guest's has been replaced (src/kernel/patch), with no
+// signal blocked, on the stack behind StubFast. Here it gives the turn to the kernel, does what is asked, and returns: by rt_sigreturn to a
+// frame that the kernel may have edited, or by a jump to the thunk, with the call's result and all else as it was.
 //
 // Hostile guests can jump anywhere into this code and write the slots. That gains nothing: the seccomp filter (platform/filter.cc) allows
 // from here only what harms the guest process alone.
@@ -24,13 +25,11 @@
 #define SYS_getegid 108
 #define SYS_getppid 110
 #define SYS_sigaltstack 131
-#define SYS_arch_prctl 158
 #define SYS_gettid 186
 #define SYS_futex 202
 
 #define FUTEX_WAIT 0
 #define FUTEX_WAKE 1
-#define ARCH_SET_FS 0x1002
 #define PROT_RW 3
 #define MAP_SHARED_FIXED 0x11
 
@@ -73,6 +72,14 @@ static inline Slot* slot_of_stack(void) {
   __asm__ volatile("mov %%rsp, %0" : "=r"(sp));
   return (Slot*)(STUB_SLOTS + ((sp - STUB_SLOTS) & ~(STUB_SLOT_SIZE - 1)));
 }
+
+static inline struct StubFast* fast_of(Slot* slot) { return (struct StubFast*)((uint64_t)slot + STUB_FAST_OFFSET); }
+static inline uint64_t gs_base(void) {
+  uint64_t base;
+  __asm__ volatile("rdgsbase %0" : "=r"(base));
+  return base;
+}
+static inline void set_gs_base(Slot* slot) { __asm__ volatile("wrgsbase %0" ::"r"(slot)); }
 
 static void give_turn(Slot* slot) {
   __atomic_store_n(&slot->turn, STUB_TURN_KERNEL, __ATOMIC_SEQ_CST);
@@ -137,10 +144,12 @@ static void run_batch(Slot* slot) {
   for (int64_t i = 0; i < received && i < STUB_MAX_FDS; ++i) call3(SYS_close, fds[i], 0, 0);
 }
 
-__attribute__((noreturn)) static void serve(Slot* slot);
+static void serve(Slot* slot);
 
 // A new thread or process is here; its frame has been put into its slot.
 __attribute__((noreturn, used)) void stub_child(Slot* slot) {
+  // A guest that has a GS base of its own hands that on.
+  if (slot->thunks && gs_base() >> 32 == STUB_SLOTS >> 32) set_gs_base(slot);
   uint64_t stack[3];
   stack[0] = (uint64_t)slot + STUB_STACK_OFFSET;
   stack[1] = 0;
@@ -151,6 +160,7 @@ __attribute__((noreturn, used)) void stub_child(Slot* slot) {
   if (slot->announce) call3(SYS_write, slot->socket, slot, 1);
   slot->event = STUB_EVENT_CHILD;
   serve(slot);
+  __builtin_unreachable();
 }
 
 // After a fork: the same slot address is other memory now.
@@ -247,16 +257,18 @@ __attribute__((noreturn)) static void leave(uint64_t context) {
   __builtin_unreachable();
 }
 
-// Gives the turn to the kernel and does what it asks, until it asks to go on in the guest.
-__attribute__((noreturn)) static void serve(Slot* slot) {
+// Gives the turn to the kernel and does what it asks, until it asks to go on in the guest. Returns for a thunk's call only.
+static void serve(Slot* slot) {
   for (;;) {
     give_turn(slot);
     await_turn(slot);
     switch (slot->request) {
       case STUB_RESUME: {
-        if (slot->set_fs) {
-          slot->set_fs = 0;
-          call3(SYS_arch_prctl, ARCH_SET_FS, slot->fs_base, 0);
+        if (__atomic_load_n(&slot->attention, __ATOMIC_SEQ_CST)) {
+          slot->attention = 0;
+          slot->signal = STUB_INTERRUPT_SIGNAL;
+          slot->event = STUB_EVENT_SIGNAL;
+          continue;
         }
         const uint64_t frame = (uint64_t)slot + (slot->frame_offset & (STUB_SLOT_SIZE - 1));
         leave(frame);
@@ -267,6 +279,11 @@ __attribute__((noreturn)) static void serve(Slot* slot) {
       case STUB_CLONE:
         run_clone(slot);
         break;
+      case STUB_FRAME:
+        call3(STUB_FRAME_SYSCALL, 0, 0, 0);
+        break;
+      case STUB_RETURN:
+        return;
       default:
         call3(SYS_exit_group, 1, 0, 0);
     }
@@ -283,15 +300,17 @@ struct Trap {
 };
 struct Context {
   uint64_t flags, link, stack[3];
-  uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax;
+  struct {
+    uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
+  } regs;
 };
 #define SYS_SECCOMP 1
 #define ARCH_X86_64 0xc000003eU
 
 // A call that the kernel has answered beforehand: its value, or -1.
-static inline int64_t answer(const Slot* slot, const struct Trap* trap) {
-  if (!slot->answer || trap->code != SYS_SECCOMP || trap->arch != ARCH_X86_64) return -1;
-  switch (trap->number) {
+static inline int64_t answer(const Slot* slot, uint64_t number) {
+  if (!slot->answer) return -1;
+  switch (number) {
     case SYS_getpid:
       return slot->pid;
     case SYS_gettid:
@@ -311,22 +330,172 @@ static inline int64_t answer(const Slot* slot, const struct Trap* trap) {
   }
 }
 
+// Calls from thunks. The kernel's interrupt may arrive at each instruction of them, since no signal is blocked: until the last look at
+// StubSlot.attention it is only noted there, from then on the guest's registers are all in StubFast (stub_signal, settle_thunk).
+extern char stub_thunk_entry[], stub_thunk_leave[], stub_thunk_left[], stub_thunk_pass[], stub_thunk_end[];
+extern char stub_native_call[], stub_native_end[];
+
+// Serves a thunk's call until the guest may go on. Nonzero: the guest is to make the call itself.
+__attribute__((used)) int stub_thunk_call(Slot* slot) {
+  struct StubFast* fast = fast_of(slot);
+  const uint64_t number = fast->rax;
+  const uint64_t* native = (const uint64_t*)STUB_NATIVE_MAP;
+  const int64_t value = answer(slot, number);
+  if (value >= 0) {
+    fast->rax = (uint64_t)value;
+    return 0;
+  }
+  if (number < 512 && (native[number / 64] >> (number % 64) & 1) != 0) return 1;
+  slot->event = STUB_EVENT_FAST;
+  serve(slot);
+  return 0;
+}
+
+// The kernel wants the thread's attention before the guest goes on. passes: the call has not been made yet.
+__attribute__((used)) int stub_thunk_attend(Slot* slot, int passes) {
+  struct StubFast* fast = fast_of(slot);
+  __atomic_store_n(&slot->attention, 0, __ATOMIC_SEQ_CST);
+  if (passes) fast->rip -= 2;
+  slot->event = STUB_EVENT_FAST_INTERRUPT;
+  serve(slot);
+  if (passes) fast->rip += 2;
+  return passes;
+}
+
+// From a thunk, with the guest's registers but r11 and rcx, which a call destroys: r11 is the call in the thunk. The direct way on must not
+// change flags before they are saved. The upper half of the GS base says whether it is ours: not that of a guest that uses GS itself.
+// Offsets: StubFast at 0x1000, eight bytes per register; StubSlot.attention at 0x40.
+__asm__(
+    ".text\n.globl stub_thunk_entry\nstub_thunk_entry:\n\t"
+    "rdgsbase %rcx\n\t"
+    "bswap %rcx\n\t"
+    "mov %ecx, %ecx\n\t"
+    "lea -0x007e0000(%rcx), %ecx\n\t"
+    "jrcxz 1f\n\t"
+    "jmp *%r11\n"
+    "1:\n\t"
+    "mov %rsp, %gs:0x1078\n\t"
+    "rdgsbase %rcx\n\t"
+    "lea 0x2000(%rcx), %rsp\n\t"
+    "pushfq\n\t"
+    "popq %gs:0x1088\n\t"
+    "cld\n\t"
+    "mov %r8, %gs:0x1000\n\t"
+    "mov %r9, %gs:0x1008\n\t"
+    "mov %r10, %gs:0x1010\n\t"
+    "mov %r12, %gs:0x1020\n\t"
+    "mov %r13, %gs:0x1028\n\t"
+    "mov %r14, %gs:0x1030\n\t"
+    "mov %r15, %gs:0x1038\n\t"
+    "mov %rdi, %gs:0x1040\n\t"
+    "mov %rsi, %gs:0x1048\n\t"
+    "mov %rbp, %gs:0x1050\n\t"
+    "mov %rbx, %gs:0x1058\n\t"
+    "mov %rdx, %gs:0x1060\n\t"
+    "mov %rax, %gs:0x1068\n\t"
+    "mov %r11, %gs:0x1090\n\t"
+    "mov -8(%r11), %rax\n\t"
+    "mov %rax, %gs:0x1070\n\t"  // rcx and rip: behind the call
+    "mov %rax, %gs:0x1080\n\t"
+    "mov %gs:0x1088, %rax\n\t"
+    "mov %rax, %gs:0x1018\n\t"  // r11: the flags
+    "mov %rcx, %rdi\n\t"
+    "movabs $stub_thunk_call, %rax\n\t"
+    "call *%rax\n"
+    "2:\n\t"
+    "test %eax, %eax\n\t"
+    "jnz 3f\n\t"
+    "cmpl $0, %gs:0x40\n"
+    // To the guest. From here on StubFast says what its registers are.
+    ".globl stub_thunk_leave\nstub_thunk_leave:\n\t"
+    "jne 4f\n\t"
+    "mov %gs:0x1000, %r8\n\t"
+    "mov %gs:0x1008, %r9\n\t"
+    "mov %gs:0x1010, %r10\n\t"
+    "mov %gs:0x1040, %rdi\n\t"
+    "mov %gs:0x1048, %rsi\n\t"
+    "mov %gs:0x1060, %rdx\n\t"
+    "mov %gs:0x1068, %rax\n\t"
+    "mov %gs:0x1070, %rcx\n\t"
+    "mov %gs:0x1090, %r11\n\t"
+    "lea 2(%r11), %r11\n\t"
+    "mov %r11, %gs:0x1098\n\t"
+    "mov %gs:0x1018, %r11\n\t"
+    "pushq %gs:0x1088\n\t"
+    "popfq\n\t"
+    "mov %gs:0x1078, %rsp\n\t"
+    "jmp *%gs:0x1098\n"
+    ".globl stub_thunk_left\nstub_thunk_left:\n"
+    "3:\n\t"
+    "cmpl $0, %gs:0x40\n"
+    // To the call in the thunk, which is made natively or traps. From here on StubFast says what the registers were before it.
+    ".globl stub_thunk_pass\nstub_thunk_pass:\n\t"
+    "jne 5f\n\t"
+    "mov %gs:0x1000, %r8\n\t"
+    "mov %gs:0x1008, %r9\n\t"
+    "mov %gs:0x1010, %r10\n\t"
+    "mov %gs:0x1040, %rdi\n\t"
+    "mov %gs:0x1048, %rsi\n\t"
+    "mov %gs:0x1060, %rdx\n\t"
+    "mov %gs:0x1068, %rax\n\t"
+    "mov %gs:0x1090, %r11\n\t"
+    "pushq %gs:0x1088\n\t"
+    "popfq\n\t"
+    "mov %gs:0x1078, %rsp\n\t"
+    "jmp *%r11\n"
+    ".globl stub_thunk_end\nstub_thunk_end:\n"
+    "4:\n\t"
+    "xor %esi, %esi\n\t"
+    "jmp 6f\n"
+    "5:\n\t"
+    "mov $1, %esi\n"
+    "6:\n\t"
+    "rdgsbase %rdi\n\t"
+    "movabs $stub_thunk_attend, %rax\n\t"
+    "call *%rax\n\t"
+    "jmp 2b\n");
+
+// Whether a signal that has arrived in our own code is done with. Else the frame shows the guest's registers now.
+static inline int settle_thunk(Slot* slot, int signal, const struct Trap* trap, struct Context* context) {
+  struct StubFast* fast = fast_of(slot);
+  const uint64_t rip = context->regs.rip;
+  if (rip - STUB_BLOB >= STUB_BLOB_SIZE || (rip >= (uint64_t)stub_native_call && rip < (uint64_t)stub_native_end)) return 0;
+  // A guest that steps through its own code does not see ours.
+  if (signal == 5) return trap->code == 2;
+  if (signal != STUB_INTERRUPT_SIGNAL) return 0;
+  const int leaves = rip >= (uint64_t)stub_thunk_leave && rip < (uint64_t)stub_thunk_left;
+  const int passes = rip >= (uint64_t)stub_thunk_pass && rip < (uint64_t)stub_thunk_end;
+  if (!leaves && !passes) {
+    __atomic_store_n(&slot->attention, 1, __ATOMIC_SEQ_CST);
+    return 1;
+  }
+  slot->attention = 0;
+  const uint64_t* from = &fast->r8;
+  uint64_t* to = &context->regs.r8;
+  for (int i = 0; i < 18; ++i) to[i] = from[i];
+  if (passes) context->regs.rip -= 2;
+  return 0;
+}
+
 // Every host signal: SIGSYS for a call that is the kernel's, faults, and the kernel's interrupt.
-__attribute__((noreturn, used)) void stub_signal(int signal, void* info, void* context) {
+__attribute__((noreturn, used)) void stub_signal(int signal, const struct Trap* trap, struct Context* context) {
   Slot* slot = slot_of_stack();
   if ((uint64_t)slot < STUB_SLOTS || (uint64_t)slot >= STUB_SLOTS + STUB_SLOTS_SIZE) call3(SYS_exit_group, 1, 0, 0);
-  if (signal == 31) {
-    const int64_t value = answer(slot, info);
-    if (value >= 0) {
-      ((struct Context*)context)->rax = (uint64_t)value;
+  if (signal == 31 && trap->code == SYS_SECCOMP && trap->arch == ARCH_X86_64) {
+    const int64_t value = answer(slot, (uint64_t)trap->number);
+    // Now and then the kernel sees one, for it to count (kernel/patch).
+    if (value >= 0 && !(slot->thunks && ++slot->answered % STUB_ANSWERS_UNSEEN == 0)) {
+      context->regs.rax = (uint64_t)value;
       leave((uint64_t)context);
     }
   }
+  if (settle_thunk(slot, signal, trap, context)) leave((uint64_t)context);
   slot->signal = (uint32_t)signal;
   slot->frame_offset = (uint64_t)context - (uint64_t)slot;
-  slot->info_offset = (uint64_t)info - (uint64_t)slot;
+  slot->info_offset = (uint64_t)trap - (uint64_t)slot;
   slot->event = STUB_EVENT_SIGNAL;
   serve(slot);
+  __builtin_unreachable();
 }
 
 // The host calls this with its frame at rsp; the C function wants rsp + 8 aligned to 16, as after a call. Clears the direction flag.
@@ -345,7 +514,8 @@ __asm__(
     "mov %rax, %rdi\n\t"
     "mov $0xca156, %eax\n\t"  // STUB_NATIVE_DONE
     "syscall\n\t"
-    "hlt\n");
+    "hlt\n"
+    ".globl stub_native_end\nstub_native_end:\n");
 
 // The new stub: maps its slots, and traps for its first frame.
 __attribute__((noreturn, used)) void stub_fresh(uint64_t slots_fd, uint64_t socket, uint64_t zygote_socket) {
@@ -359,6 +529,7 @@ __attribute__((noreturn, used)) void stub_fresh(uint64_t slots_fd, uint64_t sock
   stack[2] = STUB_SLOT_SIZE - STUB_STACK_OFFSET;
   call3(SYS_sigaltstack, stack, 0, 0);
   slot->socket = (uint32_t)socket;
+  if (slot->thunks) set_gs_base(slot);
   slot->host_tid = (uint32_t)call3(SYS_gettid, 0, 0, 0);
   call3(SYS_write, socket, slot, 1);
   for (;;) call3(STUB_START_SYSCALL, 0, 0, 0);
@@ -399,11 +570,12 @@ __attribute__((noreturn, used)) void stub_zygote_start(uint64_t socket, uint64_t
   stub_zygote(socket);
 }
 
-extern char stub_handler[], stub_restorer[], stub_native_call[];
+extern char stub_handler[], stub_restorer[];
 __attribute__((section(".header"), used)) static const struct StubHeader header = {
     .magic = STUB_MAGIC,
     .zygote_entry = (uint64_t)stub_zygote_start,
     .signal_handler = (uint64_t)stub_handler,
     .restorer = (uint64_t)stub_restorer,
     .native_call = (uint64_t)stub_native_call,
+    .thunk_entry = (uint64_t)stub_thunk_entry,
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #ifdef __cplusplus
+#include <cstddef>
 #include <cstdint>
 extern "C" {
 #else
@@ -21,11 +22,16 @@ extern "C" {
 #define STUB_MAX_SLOTS 4096ULL
 #define STUB_SLOTS_SIZE (STUB_SLOT_SIZE * STUB_MAX_SLOTS)
 #define STUB_WINDOW_END (STUB_WINDOW + 0x40000000ULL)
-#define STUB_STACK_OFFSET 0x1000ULL /* the signal stack within a slot */
+#define STUB_FAST_OFFSET 0x1000ULL  /* struct StubFast within a slot; the rest of its page is the stack of calls from thunks */
+#define STUB_STACK_OFFSET 0x2000ULL /* the signal stack within a slot */
+#define STUB_NATIVE_MAP (STUB_TRAP_FILTER - 0x40) /* a bit per call that the host's filter lets pass natively, 512 bits */
 
 #define STUB_INTERRUPT_SIGNAL 12     /* SIGUSR2: the kernel wants the thread's attention */
 #define STUB_NATIVE_DONE 0xca156UL   /* a call that the kernel had the stub make in the guest's place is done; its result is in rdi */
 #define STUB_START_SYSCALL 0xca155UL /* a number that no Linux has: a fresh stub traps with it to get its first frame */
+#define STUB_FRAME_SYSCALL 0xca157UL /* the same for STUB_FRAME */
+
+#define STUB_ANSWERS_UNSEEN 16 /* with StubSlot.thunks: of calls that trap and could be answered every 16th is the kernel's */
 
 /* Values of StubSlot.turn, the futex word of the handoff. */
 enum { STUB_TURN_GUEST = 0, STUB_TURN_KERNEL = 1, STUB_TURN_DEAD = 2 };
@@ -35,13 +41,17 @@ enum {
   STUB_RESUME = 1, /* sigreturn to the frame at frame_offset */
   STUB_BATCH = 2,  /* receive `receive` descriptors, run ops[0..count), close the descriptors, give the turn back */
   STUB_CLONE = 3,  /* receive descriptors, clone as clone_* says, give the turn back; the child gives the turn back on its own slot */
+  STUB_FRAME = 4,  /* after STUB_EVENT_FAST*: trap, so that there is a frame; its registers are of no use, its FP state is the guest's */
+  STUB_RETURN = 5, /* after STUB_EVENT_FAST*: back to the guest, with StubFast.rax */
 };
 
 /* What the stub reports when it gives the turn to the kernel (StubSlot.event). */
 enum {
-  STUB_EVENT_SIGNAL = 1, /* a host signal: `signal`, frame at frame_offset */
-  STUB_EVENT_DONE = 2,   /* a batch or a clone is done */
-  STUB_EVENT_CHILD = 3,  /* a new thread or process is here for the first time */
+  STUB_EVENT_SIGNAL = 1,         /* a host signal: `signal`, frame at frame_offset */
+  STUB_EVENT_DONE = 2,           /* a batch or a clone is done */
+  STUB_EVENT_CHILD = 3,          /* a new thread or process is here for the first time */
+  STUB_EVENT_FAST = 4,           /* a call from a thunk: the registers are in StubFast, there is no frame */
+  STUB_EVENT_FAST_INTERRUPT = 5, /* the same, where the kernel wanted the thread's attention meanwhile; no call */
 };
 
 #define STUB_MAX_OPS 32
@@ -70,12 +80,14 @@ struct StubSlot {
   uint32_t cpu;
   uint32_t sleeping; /* 1: the stub sleeps on `turn`, a wake-up is needed */
   uint32_t kernel_sleeping;
-  uint32_t set_fs; /* with STUB_RESUME: 1: set the FS base to fs_base first */
-  uint32_t
-      answer; /* 1: the stub answers the calls for these itself; 0: every call is the kernel's (a guest with a seccomp filter, --strace) */
-  uint64_t fs_base;
+  /* 1: the stub answers the calls for these itself; 0: every call is the kernel's (a guest with a seccomp filter, --strace) */
+  uint32_t answer;
+  uint32_t thunks; /* 1: a new thread takes its slot's address as GS base, for thunks to find it */
+  /* 1: the kernel's interrupt has come while the thread was in our own code: looked at before the guest goes on. blob.c knows the offset.
+   */
+  uint32_t attention;
   uint32_t pid, tid, parent, uid, euid, gid, egid;
-  uint32_t pad0;
+  uint32_t answered; /* so many calls have trapped and been answered */
   /* STUB_BATCH */
   uint32_t count;
   uint32_t receive;
@@ -93,6 +105,13 @@ struct StubSlot {
   struct StubOp ops[STUB_MAX_OPS];
 };
 
+/* A call from a thunk (src/kernel/patch): the guest's registers, in the order of a signal frame. blob.c knows the offsets by heart. */
+struct StubFast {
+  uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
+  uint64_t call; /* in the thunk, the call instruction; what returns goes on behind it */
+  uint64_t next; /* where the blob jumps to */
+};
+
 /* At the start of the blob. All addresses are absolute. */
 struct StubHeader {
   uint64_t magic;
@@ -100,6 +119,7 @@ struct StubHeader {
   uint64_t signal_handler;
   uint64_t restorer;
   uint64_t native_call; /* where the kernel lets a guest thread go on to make the call in its registers natively (STUB_NATIVE_DONE) */
+  uint64_t thunk_entry; /* where thunks jump to; r11 = StubFast.call, and the guest's address behind the call in the 8 bytes before it */
   uint64_t end;
 };
 #define STUB_MAGIC 0x6275747373696143ULL
@@ -112,5 +132,6 @@ struct ZygoteRequest {
 
 #ifdef __cplusplus
 }
-static_assert(sizeof(StubSlot) <= STUB_STACK_OFFSET);
+static_assert(sizeof(StubSlot) <= STUB_FAST_OFFSET && sizeof(StubFast) == 0xa0);
+static_assert(offsetof(StubSlot, attention) == 0x40 && offsetof(StubFast, next) == 0x98);
 #endif

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "kernel/patch/call_sites.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/stub/layout.h"
 #include "kernel/syscalls/families.h"
@@ -45,7 +46,9 @@ Result<long> sys_mmap(Task& task, unsigned long address, unsigned long length, u
   call.args[5] = source.offset;
   call.fd_argument = 4;
   call.fd = source.host_fd;
-  return native(task, call);
+  const long at = TRY(native(task, call));
+  task.memory->call_sites().forget(static_cast<uint64_t>(at), static_cast<uint64_t>(at) + length);
+  return at;
 }
 
 Result<long> sys_munmap(Task& task, unsigned long address, unsigned long length) {
@@ -55,6 +58,9 @@ Result<long> sys_munmap(Task& task, unsigned long address, unsigned long length)
 
 Result<long> sys_mprotect(Task& task, unsigned long address, unsigned long length, unsigned prot) {
   if (touches_window(address, length)) return Errno(ENOMEM);
+  const bool writable = (prot & PROT_WRITE) != 0;
+  if (writable || (prot & PROT_EXEC) != 0)
+    task.memory->call_sites().text_changes(*task.stub, address, (address + length + kPage - 1) & ~(kPage - 1), writable);
   return native(task, {SYS_mprotect, {address, length, prot}});
 }
 
