@@ -83,6 +83,37 @@ uint64_t container_memory(Task& task) {
   return total;
 }
 
+CpuUse container_cpu(Task& task) {
+  constexpr uint64_t kTick = 10'000'000;  // of /proc/PID/stat: 100 a second
+  std::vector<pid_t> hosts;
+  CpuUse use;
+  {
+    std::lock_guard guard(task.kernel.tasks);
+    for (const auto& [pid, group] : task.group->pids->groups) {
+      for (const ThreadGroup::Usage& each : {group->usage, group->children_usage}) {
+        use.user_ns += static_cast<uint64_t>(each.user_ns);
+        use.system_ns += static_cast<uint64_t>(each.system_ns);
+      }
+      if (!group->tasks.empty() && group->tasks.front()->stub) hosts.push_back(group->tasks.front()->host_tid());
+    }
+  }
+  for (const pid_t host : hosts) {
+    const Result<std::string> text = read_host_proc((std::to_string(host) + "/stat").c_str());
+    const size_t name_end = text ? text->rfind(')') : std::string::npos;
+    uint64_t user = 0, system = 0;
+    // Fields 14 and 15; the name before the third may hold anything.
+    if (name_end != std::string::npos &&
+        sscanf(text->c_str() + name_end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64, &user, &system) == 2) {
+      use.user_ns += user * kTick;
+      use.system_ns += system * kTick;
+    }
+  }
+  timespec own{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &own);
+  use.system_ns += static_cast<uint64_t>(own.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(own.tv_nsec);
+  return use;
+}
+
 uint64_t memory_left(Task& task, int64_t limit) {
   const uint64_t used = container_memory(task), total = static_cast<uint64_t>(std::max<int64_t>(limit, 0));
   return total > used ? total - used : 0;

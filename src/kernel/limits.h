@@ -40,6 +40,11 @@ std::vector<int> cpus_of_mask(const char* mask, size_t bytes);
 
 // Bytes of memory that the processes of the task's container have for themselves.
 uint64_t container_memory(Task& task);
+// Processor time of those processes, with those that have ended and been waited for, and of the kernel process (as system time).
+struct CpuUse {
+  uint64_t user_ns = 0, system_ns = 0;
+};
+CpuUse container_cpu(Task& task);
 // Bytes that the container may use and has not; `limit` is that of its memory.
 uint64_t memory_left(Task& task, int64_t limit);
 

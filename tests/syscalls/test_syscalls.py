@@ -27,8 +27,8 @@ def cases():
 
 CASES = cases()
 FAMILIES = sorted({case.split(".")[0] for case in CASES})
-# Families whose tests change who they are.
-NEED_ROOT = ("identity", "seccomp")
+# Families whose tests change who they are, or mount a tmpfs.
+NEED_ROOT = ("identity", "seccomp", "inotify")
 
 
 def parse(output):
@@ -101,6 +101,8 @@ def test_container(container, family):
     if family in NEED_ROOT:
         container.bundle.set_capabilities([*CAPABILITIES, "CAP_SETUID", "CAP_SETGID", "CAP_SYS_ADMIN"])
         container.bundle.process["noNewPrivileges"] = False
+    if family == "overlay":  # copying up keeps owners
+        container.bundle.set_capabilities(["CAP_" + name for name in "CHOWN DAC_OVERRIDE FOWNER FSETID MKNOD SYS_ADMIN".split()])
     if family == "raw":  # as docker and Kubernetes give it to containers
         container.bundle.set_capabilities([*CAPABILITIES, "CAP_NET_RAW"])
     outcome = container.run(check=False)

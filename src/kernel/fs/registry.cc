@@ -4,8 +4,10 @@
 
 #include <array>
 
+#include "base/text.h"
 #include "kernel/fs/dev/devices.h"
 #include "kernel/fs/devpts/devpts.h"
+#include "kernel/fs/overlay/overlay.h"
 #include "kernel/fs/proc/proc.h"
 #include "kernel/fs/sysfs/sysfs.h"
 #include "kernel/fs/tmpfs/tmpfs.h"
@@ -72,6 +74,11 @@ Result<std::shared_ptr<FileSystem>> make_sysfs(Task& task, std::string_view) {
 }
 Result<std::shared_ptr<FileSystem>> make_cgroup2(Task&, std::string_view) { return make_cgroup_file_system(); }
 
+Result<std::shared_ptr<FileSystem>> make_overlay(Task& task, std::string_view options) {
+  // Not for nested user namespaces: its layers are worked on with the mounter's rights, which are none outside of one.
+  return std::shared_ptr<FileSystem>(TRY(OverlayFileSystem::create(task, options)));
+}
+
 struct Type {
   const char* name;
   Maker make;
@@ -79,7 +86,7 @@ struct Type {
 };
 constexpr Type kTypes[] = {{"sysfs", make_sysfs, true},     {"tmpfs", make_tmpfs, true},        {"proc", make_proc, true},
                            {"cgroup2", make_cgroup2, true}, {"devtmpfs", make_devtmpfs, false}, {"ramfs", make_ramfs, true},
-                           {"devpts", make_devpts, true},   {"mqueue", make_mqueue, true}};
+                           {"devpts", make_devpts, true},   {"mqueue", make_mqueue, true},      {"overlay", make_overlay, false}};
 
 // Is a file system of this type, with nothing laid over parts of it, mounted in the task's mount namespace? What masks parts of proc would
 // be gone in a new one (mount_too_revealing in Linux).
@@ -168,6 +175,8 @@ Result<MountRef> mount_file_system(Task& task, const Path& point, std::string_vi
                                    std::string options) {
   const std::shared_ptr<FileSystem> fs = TRY(make_file_system(task, type, options));
   const auto root = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
+  if (const auto* overlay = dynamic_cast<const OverlayFileSystem*>(fs.get()); overlay != nullptr && overlay->read_only())
+    flags |= MS_RDONLY;
   if (!task.creds->user->is_initial()) flags |= MS_NODEV;  // device nodes are made by who administers all
   return task.spaces->mounts->add(fs, root, point, flags, std::move(source), std::move(options));
 }
@@ -190,10 +199,7 @@ std::unique_ptr<Task> make_setup_task(Kernel& kernel, Container& container) {
 
 unsigned long split_mount_options(std::string_view text, std::string* rest) {
   unsigned long flags = 0;
-  while (!text.empty()) {
-    const std::string_view word = text.substr(0, text.find(','));
-    text.remove_prefix(std::min(text.size(), word.size() + 1));
-    if (word.empty()) continue;
+  for (const std::string_view word : split_fields(text, ',')) {
     bool known = false;
     for (const FlagWord& each : kFlagWords) {
       if (word != each.word) continue;

@@ -4,6 +4,7 @@
 
 #include <bit>
 
+#include "kernel/fs/common/node.h"
 #include "kernel/fs/registry.h"
 #include "kernel/fs/tmpfs/tmpfs.h"
 #include "kernel/syscalls/families.h"
@@ -153,13 +154,9 @@ Result<long> sys_statfs(Task& task, UserPtr<const char> path_text, UserPtr<struc
 Result<long> sys_fstatfs(Task& task, Fd fd, UserPtr<struct statfs> to) {
   const FileRef file = TRY(task.fds->get(number(fd)));
   if (file->path()) return give_statfs(task, file->path(), to.address());
-  struct statfs result {};
   const Result<struct statx> stat = file->stat();
   const mode_t type = stat ? stat->stx_mode & S_IFMT : 0;
-  result.f_type = type == S_IFIFO ? 0x50495045 : type == S_IFSOCK ? 0x534f434b : 0x09041934;
-  result.f_bsize = result.f_frsize = 4096;
-  result.f_namelen = 255;
-  TRY(task.write(to, result));
+  TRY(task.write(to, plain_statfs(type == S_IFIFO ? 0x50495045 : type == S_IFSOCK ? 0x534f434b : 0x09041934)));
   return 0L;
 }
 
@@ -171,7 +168,7 @@ std::span<const SyscallRow> mount_syscalls() {
       SYSCALL(fstatfs, 138, Full, ""),
       SYSCALL(pivot_root, 155, Full, ""),
       SYSCALL(chroot, 161, Full, ""),
-      SYSCALL(mount, 165, Partial, "kernel file systems; bind, move, remount and propagation; no block devices, no overlay"),
+      SYSCALL(mount, 165, Partial, "kernel file systems; bind, move, remount and propagation; no block devices"),
       SYSCALL(umount2, 166, Partial, "no MNT_EXPIRE"),
   };
   return rows;

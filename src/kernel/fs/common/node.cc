@@ -65,6 +65,14 @@ struct statx to_statx(const FileSystem& fs, const NodeStat& node) {
   return result;
 }
 
+struct statfs plain_statfs(long magic) {
+  struct statfs result {};
+  result.f_type = magic;
+  result.f_bsize = result.f_frsize = 4096;
+  result.f_namelen = 255;
+  return result;
+}
+
 Result<void> may_change(Task& task, const NodeStat& node, Attributes& attributes) {
   const Credentials& creds = *task.creds;
   const bool owner = creds.fsuid == node.uid;

@@ -26,6 +26,8 @@ struct NodeStat {
   // A new one, with all times now.
   static NodeStat make(uint64_t inode, mode_t mode, uid_t uid, gid_t gid);
 };
+// What statfs(2) says of a file system without any blocks; `magic`: its f_type.
+struct statfs plain_statfs(long magic);
 struct statx to_statx(const FileSystem& fs, const NodeStat& node);
 
 // May the task make these changes (chmod(2), chown(2), utimensat(2))? EPERM. Takes bits out of `attributes.mode` that the task may not set.

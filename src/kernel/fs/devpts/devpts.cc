@@ -4,6 +4,8 @@
 
 #include <charconv>
 
+#include "base/text.h"
+#include "kernel/fs/common/node.h"
 #include "kernel/task/task.h"
 #include "kernel/tty/pty.h"
 
@@ -141,13 +143,7 @@ class DevptsRoot : public Inode {
 
 Result<Devpts::Options> Devpts::parse(std::string_view text) {
   Options options;
-  while (!text.empty()) {
-    const size_t comma = text.find(',');
-    const std::string_view word = text.substr(0, comma);
-    if (!word.empty()) TRY(parse_word(word, options));
-    if (comma == text.npos) break;
-    text.remove_prefix(comma + 1);
-  }
+  for (const std::string_view word : split_fields(text, ',')) TRY(parse_word(word, options));
   return options;
 }
 
@@ -162,13 +158,7 @@ std::shared_ptr<Devpts> Devpts::create(const Options& options) {
 
 Result<InodeRef> Devpts::root() { return InodeRef(std::make_shared<DevptsRoot>(shared_from_this())); }
 
-Result<struct statfs> Devpts::stat_fs() {
-  struct statfs result {};
-  result.f_type = kDevptsMagic;
-  result.f_bsize = result.f_frsize = 4096;
-  result.f_namelen = 255;
-  return result;
-}
+Result<struct statfs> Devpts::stat_fs() { return plain_statfs(kDevptsMagic); }
 
 Result<std::shared_ptr<Terminal>> Devpts::make_terminal(Kernel& kernel, uid_t uid, gid_t gid) {
   std::lock_guard guard(lock_);

@@ -76,8 +76,11 @@ class HostInode : public Inode {
       case S_IFSOCK:
         TRY(host_result(mknodat(fd_.get(), text.c_str(), mode, 0)));
         break;
+      case S_IFCHR:  // a whiteout of an overlay, which is no device
+        if (device != 0) return Errno(EPERM);
+        TRY(host_result(mknodat(fd_.get(), text.c_str(), mode, 0)));
+        break;
       default:
-        (void)device;
         return Errno(EPERM);  // device nodes on host folders: the host would not let them work
     }
     return lookup(task, name);

@@ -3,6 +3,7 @@
 #include <linux/nsfs.h>
 #include <sys/resource.h>
 
+#include "kernel/fs/common/node.h"
 #include "kernel/fs/common/text.h"
 #include "kernel/task/task.h"
 
@@ -15,13 +16,7 @@ class NamespaceFileSystem : public FileSystem {
   const char* name() const override { return "nsfs"; }
   Result<InodeRef> root() override { return Errno(ENOENT); }
   bool names_say_all() const override { return true; }
-  Result<struct statfs> stat_fs() override {
-    struct statfs result {};
-    result.f_type = 0x6e736673;
-    result.f_bsize = result.f_frsize = 4096;
-    result.f_namelen = 255;
-    return result;
-  }
+  Result<struct statfs> stat_fs() override { return plain_statfs(0x6e736673); }
 };
 
 const MountRef& nsfs_mount() {

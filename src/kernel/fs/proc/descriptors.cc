@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "kernel/event/inotify.h"
+#include "kernel/fs/common/node.h"
 #include "kernel/fs/host/stream.h"
 #include "kernel/fs/proc/facts.h"
 #include "kernel/ipc/pipe.h"
@@ -29,13 +30,7 @@ class UnnamedFileSystem : public FileSystem {
  public:
   const char* name() const override { return "anon_inodefs"; }
   Result<InodeRef> root() override { return Errno(ENOENT); }
-  Result<struct statfs> stat_fs() override {
-    struct statfs result {};
-    result.f_type = 0x09041934;
-    result.f_bsize = result.f_frsize = 4096;
-    result.f_namelen = 255;
-    return result;
-  }
+  Result<struct statfs> stat_fs() override { return plain_statfs(0x09041934); }
 };
 
 const MountRef& unnamed_mount() {

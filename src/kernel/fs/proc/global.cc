@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "kernel/fs/proc/facts.h"
 #include "kernel/fs/registry.h"
 #include "kernel/limits.h"
@@ -59,10 +60,8 @@ Result<std::string> read_stat(Task& task) {
     }
   }
   std::string text;
-  for (size_t at = 0; at < host.size();) {
-    const size_t end = std::min(host.find('\n', at), host.size());
-    const std::string line = host.substr(at, end - at);
-    at = end + 1;
+  for (const std::string_view field : split_fields(host, '\n')) {
+    const std::string line(field);
     if (line.starts_with("processes "))
       append_format(text, "processes %zu\n", total);
     else if (line.starts_with("procs_running "))

@@ -88,12 +88,6 @@ Result<InodeRef> ProcFileSystem::root() {
   return InodeRef(std::make_shared<ProcRoot>(shared_from_this(), tree.root()));
 }
 
-Result<struct statfs> ProcFileSystem::stat_fs() {
-  struct statfs result {};
-  result.f_type = kProcMagic;
-  result.f_bsize = result.f_frsize = 4096;
-  result.f_namelen = 255;
-  return result;
-}
+Result<struct statfs> ProcFileSystem::stat_fs() { return plain_statfs(kProcMagic); }
 
 }  // namespace caisson::kernel

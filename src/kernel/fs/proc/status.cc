@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "kernel/fs/proc/facts.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/stub/layout.h"
@@ -69,11 +70,7 @@ std::string memory_lines(const ProcFacts& facts) {
   if (facts.host_pid == 0) return result;
   const Result<std::string> host = read_host_proc((std::to_string(facts.host_pid) + "/status").c_str());
   if (!host) return result;
-  size_t at = 0;
-  while (at < host->size()) {
-    const size_t end = std::min(host->find('\n', at), host->size());
-    const std::string_view line(host->data() + at, end - at);
-    at = end + 1;
+  for (const std::string_view line : split_fields(*host, '\n')) {
     if (line.starts_with("VmPeak:") || line.starts_with("VmSize:")) {
       const uint64_t kib = strtoull(std::string(line.substr(7)).c_str(), nullptr, 10);
       append_format(result, "%.7s\t%8" PRIu64 " kB\n", line.data(), less_hidden(kib, kHiddenBytes / 1024));

@@ -1,7 +1,9 @@
 #include "kernel/fs/sysfs/sysfs.h"
 
 #include <dirent.h>
+#include <inttypes.h>
 
+#include "base/text.h"
 #include "kernel/fs/common/text.h"
 #include "kernel/limits.h"
 #include "kernel/platform/host_proc.h"
@@ -21,13 +23,7 @@ class BuiltFileSystem : public FileSystem, public std::enable_shared_from_this<B
     build_(tree);
     return InodeRef(tree.root());
   }
-  Result<struct statfs> stat_fs() override {
-    struct statfs result {};
-    result.f_type = magic_;
-    result.f_bsize = result.f_frsize = 4096;
-    result.f_namelen = 255;
-    return result;
-  }
+  Result<struct statfs> stat_fs() override { return plain_statfs(magic_); }
 
  private:
   const char* name_;
@@ -93,11 +89,7 @@ void add_cpus(TreeBuilder& tree) {
     const CgroupLimits limits = cgroup_limits();
     const std::string host = limits_memory(limits) ? limited_meminfo(task, limits) : TRY(read_host_proc("meminfo"));
     std::string text;
-    for (size_t at = 0; at < host.size();) {
-      const size_t end = std::min(host.find('\n', at), host.size());
-      text += "Node 0 " + host.substr(at, end - at) + "\n";
-      at = end + 1;
-    }
+    for (const std::string_view line : split_fields(host, '\n')) text.append("Node 0 ").append(line).push_back('\n');
     return text;
   });
 }
@@ -132,13 +124,10 @@ class NetFolder : public MadeUpFolder {
   static Result<std::vector<std::string>> names() {
     const std::string text = TRY(read_host_proc("self/net/dev"));
     std::vector<std::string> result;
-    for (size_t at = 0; at < text.size();) {
-      const size_t end = std::min(text.find('\n', at), text.size());
-      const std::string line = text.substr(at, end - at);
-      at = end + 1;
+    for (const std::string_view line : split_fields(text, '\n')) {
       const size_t colon = line.find(':');
       const size_t begin = line.find_first_not_of(' ');
-      if (colon != line.npos && begin < colon) result.push_back(line.substr(begin, colon - begin));
+      if (colon != line.npos && begin < colon) result.emplace_back(line.substr(begin, colon - begin));
     }
     return result;
   }
@@ -184,6 +173,16 @@ TextInode::Read count_tasks(bool processes) {
 // As far as the kernel process knows it: what its processes hold.
 Result<std::string> read_memory(Task& task) { return std::to_string(container_memory(task)) + "\n"; }
 
+// What the container's processes have used, those that have ended too, and what the kernel process did for them. Throttling is the node's
+// to know.
+Result<std::string> read_cpu(Task& task) {
+  const CpuUse use = container_cpu(task);
+  const uint64_t user = use.user_ns / 1000, system = use.system_ns / 1000;
+  std::string text;
+  append_format(text, "usage_usec %" PRIu64 "\nuser_usec %" PRIu64 "\nsystem_usec %" PRIu64 "\n", user + system, user, system);
+  return text + "nr_periods 0\nnr_throttled 0\nthrottled_usec 0\n";
+}
+
 void build_cgroup(TreeBuilder& tree) {
   tree.text("cgroup.controllers", "cpuset cpu memory pids\n");
   tree.text("cgroup.subtree_control", "\n");
@@ -206,7 +205,7 @@ void build_cgroup(TreeBuilder& tree) {
   tree.file("cpuset.cpus.effective", [](Task&) -> Result<std::string> { return range_text(usable_cpus()); });
   tree.text("cpuset.mems", "\n");
   tree.text("cpuset.mems.effective", "0\n");
-  tree.text("cpu.stat", "usage_usec 0\nuser_usec 0\nsystem_usec 0\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n");
+  tree.file("cpu.stat", read_cpu);
   limit("memory.max", [](const CgroupLimits& l) { return or_max(l.memory); });
   tree.text("memory.high", "max\n");
   tree.text("memory.min", "0\n");
@@ -216,7 +215,9 @@ void build_cgroup(TreeBuilder& tree) {
   tree.text("memory.swap.current", "0\n");
   tree.text("memory.events", "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n");
   tree.text("memory.oom.group", "0\n");
-  tree.text("memory.stat", "anon 0\nfile 0\ninactive_file 0\nactive_file 0\n");
+  tree.file("memory.stat", [](Task& task) -> Result<std::string> {
+    return "anon " + std::to_string(container_memory(task)) + "\nfile 0\ninactive_file 0\nactive_file 0\n";
+  });
   limit("pids.max", [](const CgroupLimits& l) { return or_max(l.pids); });
   tree.file("pids.current", [](Task& task) -> Result<std::string> {
     std::lock_guard guard(task.kernel.tasks);

@@ -5,6 +5,7 @@
 
 #include <charconv>
 
+#include "base/text.h"
 #include "kernel/fs/dev/devices.h"
 #include "kernel/fs/tmpfs/files.h"
 #include "kernel/task/task.h"
@@ -82,13 +83,7 @@ Result<void> parse_word(std::string_view word, Tmpfs::Options& options) {
 
 Result<Tmpfs::Options> Tmpfs::parse(std::string_view text) {
   Options options;
-  while (!text.empty()) {
-    const size_t comma = text.find(',');
-    const std::string_view word = text.substr(0, comma);
-    if (!word.empty()) TRY(parse_word(word, options));
-    if (comma == text.npos) break;
-    text.remove_prefix(comma + 1);
-  }
+  for (const std::string_view word : split_fields(text, ',')) TRY(parse_word(word, options));
   return options;
 }
 
