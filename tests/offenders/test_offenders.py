@@ -347,13 +347,15 @@ def test_the_kernel_process_is_walled_in(container, guest, kept, own_user_namesp
         return next(line.split()[1] for line in (process / "status").read_text().splitlines() if line.startswith(name + ":"))
 
     def children(name):
-        numbers = [process for process in pathlib.Path("/proc").iterdir() if process.name.isdigit()]
-        return [process for process in numbers if (process / "comm").read_text() == name + "\n" and field(process, "PPid") == kernel.name]
+        numbers = " ".join(children.read_text() for children in kernel.glob("task/*/children")).split()
+        return [process for process in (pathlib.Path("/proc") / number for number in numbers) if (process / "comm").read_text() == name + "\n"]
 
     assert field(kernel, "Seccomp") == "2" and field(kernel, "NoNewPrivs") == "1"
     assert int(field(kernel, "CapPrm"), 16) == kept == int(field(kernel, "CapBnd"), 16)
     assert (os.readlink(kernel / "ns/user") != os.readlink("/proc/self/ns/user")) == own_user_namespace
-    assert os.listdir(kernel / "root") == [] and os.listdir(kernel / "cwd") == []
+    assert os.listdir(kernel / "root") == []
+    # Its working folder is its /proc: processes of its PID namespace, and nothing of the machine.
+    assert all(name.isdigit() or name in ("self", "thread-self") for name in os.listdir(kernel / "cwd"))
     brokers = children("caisson-broker")
     assert len(brokers) == (1 if broker else 0)
     for process in brokers:

@@ -11,21 +11,14 @@
 #include "kernel/seccomp/listener.h"
 #include "kernel/signal/send.h"
 #include "kernel/task/kernel.h"
+#include "kernel/trace/trace.h"
 
 namespace caisson::kernel {
 namespace {
 
 constexpr int kSysSeccomp = 1;  // SYS_SECCOMP, si_code
 
-// A guest must not fill the node's disk with what it is refused.
-constexpr int kMostLines = 200;
-std::atomic<int> g_lines{0};
-
 void tell(const Task& task, const seccomp_data& call, const char* what) {
-  if (g_lines.fetch_add(1) >= kMostLines) {
-    g_lines = kMostLines;
-    return;
-  }
   klog(LogLevel::Info, "%d (%s): seccomp: %s system call %d of architecture %#x at %#lx", task.tid, task.name.c_str(), what, call.nr,
        call.arch, static_cast<unsigned long>(call.instruction_pointer));
 }
@@ -58,6 +51,24 @@ long trap(Task& task, const seccomp_data& call, uint32_t data) {
   return static_cast<long>(task.regs.rax);
 }
 
+seccomp_data call_of(const Task& task) {
+  const abi::Registers& regs = task.regs;
+  return {static_cast<int>(task.syscall_number), AUDIT_ARCH_X86_64, regs.rip, {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9}};
+}
+
+std::optional<long> act(Task& task, const seccomp_data& call, const SeccompAnswer& answer);
+
+// What the tracer has made of the call goes to the filters once more, and to no tracer (seccomp(2), SECCOMP_RET_TRACE).
+std::optional<long> ask_tracer(Task& task, const seccomp_data& first, uint32_t data) {
+  if (!trace_seccomp(task, data) || first.arch != AUDIT_ARCH_X86_64) return -ENOSYS;
+  if (task.dying() || static_cast<int>(task.syscall_number) < 0) return static_cast<long>(task.regs.rax);
+  const std::shared_ptr<const SeccompState> state = task.seccomp.get();
+  const seccomp_data call = call_of(task);
+  const SeccompAnswer again = state->ask(call);
+  if ((again.value & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_TRACE) return std::nullopt;
+  return act(task, call, again);
+}
+
 std::optional<long> act(Task& task, const seccomp_data& call, const SeccompAnswer& answer) {
   const uint32_t data = answer.value & SECCOMP_RET_DATA;
   switch (answer.value & SECCOMP_RET_ACTION_FULL) {
@@ -72,8 +83,8 @@ std::optional<long> act(Task& task, const seccomp_data& call, const SeccompAnswe
     case SECCOMP_RET_TRAP:
       if (answer.filter->log) tell(task, call, "trapped");
       return trap(task, call, data);
-    case SECCOMP_RET_TRACE:  // nobody traces
-      return -ENOSYS;
+    case SECCOMP_RET_TRACE:
+      return ask_tracer(task, call, data);
     case SECCOMP_RET_USER_NOTIF: {
       if (!answer.filter->listener) return -ENOSYS;
       const Result<std::optional<long>> told = answer.filter->listener->ask(task, call);
@@ -90,9 +101,7 @@ std::optional<long> act(Task& task, const seccomp_data& call, const SeccompAnswe
   }
 }
 
-}  // namespace
-
-std::optional<long> check_seccomp(Task& task, const seccomp_data& call) {
+std::optional<long> check(Task& task, const seccomp_data& call) {
   const std::shared_ptr<const SeccompState> state = task.seccomp.get();
   if (!state || state->always_allows(call.arch, static_cast<uint32_t>(call.nr))) return std::nullopt;
   if (state->mode() == SECCOMP_MODE_FILTER) return act(task, call, state->ask(call));
@@ -100,6 +109,10 @@ std::optional<long> check_seccomp(Task& task, const seccomp_data& call) {
   end_thread(task, SIGKILL);
   return 0;
 }
+
+}  // namespace
+
+std::optional<long> check_seccomp(Task& task) { return check(task, call_of(task)); }
 
 long refuse_foreign_call(Task& task) {
   // As the kernel has them for int 0x80: 32 bits of ebx, ecx, edx, esi, edi, ebp.
@@ -110,7 +123,7 @@ long refuse_foreign_call(Task& task) {
                           regs.rip,
                           {low(regs.rbx), low(regs.rcx), low(regs.rdx), low(regs.rsi), low(regs.rdi), low(regs.rbp)}};
   if (!task.seccomp.on()) return -ENOSYS;
-  return check_seccomp(task, call).value_or(-ENOSYS);
+  return check(task, call).value_or(-ENOSYS);
 }
 
 Result<void> enforce_seccomp(Task& task, const SeccompState& state) {

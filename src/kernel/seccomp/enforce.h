@@ -11,8 +11,9 @@ namespace caisson::kernel {
 
 class Task;
 
-// A task's filters look at a call. Nothing: the call may be served. Else it is not served, and the task goes on (or ends) with this in rax.
-std::optional<long> check_seccomp(Task& task, const seccomp_data& call);
+// A task's filters look at the call that it makes. Nothing: the call may be served, as it is in the registers and in Task::syscall_number
+// then (a tracer may have changed it). Else it is not served, and the task goes on (or ends) with this in rax.
+std::optional<long> check_seccomp(Task& task);
 // A call by another architecture's numbers (int 0x80), of which there are none here: what the filters say of it, else -ENOSYS.
 long refuse_foreign_call(Task& task);
 

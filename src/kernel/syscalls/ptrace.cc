@@ -236,12 +236,18 @@ Result<long> call_info(Task& task, pid_t tid, uint64_t size, uint64_t to) {
     info.arch = 0xc000003e;  // AUDIT_ARCH_X86_64
     info.instruction_pointer = regs.rip;
     info.stack_pointer = regs.rsp;
-    if (other.tracing->at == Tracing::At::CallEntry) {
+    if (other.tracing->at == Tracing::At::CallEntry || other.tracing->at == Tracing::At::Seccomp) {
+      // That of a filter begins as that of a call's entry does.
       info.op = PTRACE_SYSCALL_INFO_ENTRY;
       info.entry.nr = other.syscall_number;
       const uint64_t arguments[] = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
       memcpy(info.entry.args, arguments, sizeof arguments);
       actual = offsetof(ptrace_syscall_info, entry.args) + sizeof info.entry.args;
+      if (other.tracing->at == Tracing::At::Seccomp) {
+        info.op = PTRACE_SYSCALL_INFO_SECCOMP;
+        info.seccomp.ret_data = static_cast<uint32_t>(other.tracing->message);
+        actual = offsetof(ptrace_syscall_info, seccomp.ret_data) + sizeof info.seccomp.ret_data;
+      }
     } else if (other.tracing->at == Tracing::At::CallExit) {
       info.op = PTRACE_SYSCALL_INFO_EXIT;
       info.exit.rval = static_cast<int64_t>(regs.rax);
@@ -347,7 +353,7 @@ Result<long> sys_ptrace(Task& task, long request, int tid, unsigned long address
 
 std::span<const SyscallRow> ptrace_syscalls() {
   static const SyscallRow rows[] = {
-      SYSCALL(ptrace, 101, Partial, "no debug registers, no PTRACE_O_TRACEEXIT and TRACESECCOMP stops"),
+      SYSCALL(ptrace, 101, Partial, "no debug registers, no PTRACE_O_TRACEEXIT stops"),
   };
   return rows;
 }

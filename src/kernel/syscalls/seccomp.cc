@@ -169,7 +169,7 @@ long seccomp_mode(Task& task) {
 
 std::span<const SyscallRow> seccomp_syscalls() {
   static const SyscallRow rows[] = {
-      SYSCALL(seccomp, 317, Partial, "SECCOMP_RET_TRACE is as without a tracer; of the notifications no SECCOMP_IOCTL_NOTIF_SET_FLAGS"),
+      SYSCALL(seccomp, 317, Partial, "of the notifications no SECCOMP_IOCTL_NOTIF_SET_FLAGS"),
   };
   return rows;
 }

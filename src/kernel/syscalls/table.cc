@@ -1,6 +1,5 @@
 #include "kernel/syscalls/table.h"
 
-#include <linux/audit.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -85,14 +84,12 @@ void strace_configure(bool on) {
 bool strace_is_on() { return g_strace; }
 
 long dispatch_syscall(Task& task) {
+  if (task.seccomp.on())
+    if (const std::optional<long> answer = check_seccomp(task)) return *answer;
+  // Now: the filter's tracer may have made another call of it.
   const abi::Registers& regs = task.regs;
   const SyscallArguments arguments = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
   const uint64_t number = task.syscall_number;
-  if (task.seccomp.on()) {
-    const seccomp_data data{
-        static_cast<int>(number), AUDIT_ARCH_X86_64, regs.rip, {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9}};
-    if (const std::optional<long> answer = check_seccomp(task, data)) return *answer;
-  }
   if (!g_strace.load(std::memory_order_relaxed)) {
     const Result<long> result = call(task, number, arguments);
     return result ? *result : -result.error().value;

@@ -242,6 +242,20 @@ void trace_call_begins(Task& task) {
 
 void trace_call_ends(Task& task) { stop_at_call(task, Tracing::At::CallExit); }
 
+bool trace_seccomp(Task& task, unsigned long data) {
+  std::unique_lock lock(task.kernel.tasks);
+  const std::shared_ptr<Tracing> tracing = task.tracing;
+  if (!tracing || (tracing->options & PTRACE_O_TRACESECCOMP) == 0) return false;
+  abi::SigInfo info = user_signal(SIGTRAP, nullptr);
+  info.code = SIGTRAP | PTRACE_EVENT_SECCOMP << 8;
+  task.regs.rax = static_cast<uint64_t>(-ENOSYS);
+  tracing->at = Tracing::At::Seccomp;
+  const int signal = trace_stop_locked(task, lock, info.code, &info, data);
+  tracing->at = Tracing::At::Elsewhere;
+  if (signal != 0) send_to_task_locked(task, user_signal(signal, nullptr));
+  return true;
+}
+
 void trace_event(Task& task, int event, unsigned long message) {
   std::unique_lock lock(task.kernel.tasks);
   abi::SigInfo info = user_signal(SIGTRAP, nullptr);

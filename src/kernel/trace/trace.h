@@ -31,7 +31,7 @@ class Tracing {
   bool has_info = false;      // `info` is of a signal; false: a group stop
   abi::SigInfo info;          // PTRACE_SETSIGINFO changes it
   unsigned long message = 0;  // PTRACE_GETEVENTMSG
-  enum class At { Elsewhere, CallEntry, CallExit } at = At::Elsewhere;
+  enum class At { Elsewhere, CallEntry, CallExit, Seccomp } at = At::Elsewhere;
 
   // How it goes on.
   int signal = 0;
@@ -69,6 +69,9 @@ bool trace_attention_locked(Task& task, std::unique_lock<std::mutex>& lock);
 // Stops around a system call (Task::trace_calls). The registers show the number in rax before, and afterwards the result.
 void trace_call_begins(Task& task);
 void trace_call_ends(Task& task);
+// SECCOMP_RET_TRACE with that data. False: no tracer wants to know. Afterwards the call's number is Task::syscall_number (the tracer may
+// have changed it; negative: no call), and its arguments, or the result where there is no call, are in the registers.
+bool trace_seccomp(Task& task, unsigned long data);
 // exec has succeeded.
 void trace_exec(Task& task);
 // PTRACE_EVENT_FORK... for a new task: whether the tracer wants to know; then the child is traced, too. 0: no event.

@@ -1,9 +1,12 @@
 #include <elf.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -47,6 +50,55 @@ void ends(pid_t child, int exit_status) {
 volatile long g_number = 0;
 
 }  // namespace
+
+// A filter that hands getppid to the tracer: which looks, changes the call, or makes it none.
+TEST(ptrace, seccomp_asks_the_tracer) {
+  const pid_t child = traced_child([] {
+    const sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE | 77),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program{4, const_cast<sock_filter*>(code)};
+    OK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    OK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
+    const long parent = syscall(SYS_getppid);
+    EQ(syscall(SYS_getppid), 4711);
+    EQ(syscall(SYS_getppid, 0), getpid());
+    CHECK(parent > 0);
+    // Nobody wants to know any more.
+    FAILS(syscall(SYS_getppid), ENOSYS);
+  });
+  OK(ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACESECCOMP));
+  for (int i = 0; i < 3; ++i) {
+    OK(ptrace(PTRACE_CONT, child, 0, 0));
+    const int status = next_status(child);
+    EQ(status >> 8, SIGTRAP | PTRACE_EVENT_SECCOMP << 8);
+    unsigned long message = 0;
+    OK(ptrace(PTRACE_GETEVENTMSG, child, 0, &message));
+    EQ(message, 77);
+    user_regs_struct registers{};
+    OK(ptrace(PTRACE_GETREGS, child, 0, &registers));
+    EQ(registers.orig_rax, SYS_getppid);
+    EQ(static_cast<long>(registers.rax), -ENOSYS);
+    uint8_t info[88] = {};  // struct ptrace_syscall_info
+    OK(ptrace(static_cast<decltype(PTRACE_CONT)>(0x420e), child, sizeof info, info));
+    EQ(info[0], 3);  // PTRACE_SYSCALL_INFO_SECCOMP
+    uint32_t data;
+    memcpy(&data, info + 80, sizeof data);
+    EQ(data, 77);
+    if (i == 1) {
+      registers.orig_rax = ~0ULL;
+      registers.rax = 4711;
+    }
+    if (i == 2) registers.orig_rax = SYS_getpid;
+    if (i > 0) OK(ptrace(PTRACE_SETREGS, child, 0, &registers));
+  }
+  OK(ptrace(PTRACE_SETOPTIONS, child, 0, 0));
+  OK(ptrace(PTRACE_CONT, child, 0, 0));
+  ends(child, 0);
+}
 
 TEST(ptrace, memory_and_registers) {
   g_number = 1;
