@@ -6,6 +6,6 @@
 
 namespace caisson::container {
 
-Result<void> check_spec(const oci::Spec& spec, const Stdio& stdio);
+Result<void> check_spec(const oci::Spec& spec, const CreateOptions& options, const Stdio& stdio);
 
 }  // namespace caisson::container

@@ -54,6 +54,7 @@ struct CreateOptions {
   bool systemd_cgroup = false;
   // Which hooks this side runs. In a guest the host runs the runtime's hooks itself.
   bool run_runtime_hooks = true;
+  bool in_guest = false;  // the network namespace that we are in is the sandbox's own, not a node's
   std::shared_ptr<const StandIn> stand_in;
   // Warnings by name about what cannot be honoured here go through log::warning.
 };

@@ -42,7 +42,7 @@ class Creation {
       : spec_(spec), options_(std::move(options)), stdio_(std::move(stdio)) {}
 
   Result<Created> run() {
-    TRY(check_spec(spec_, stdio_));
+    TRY(check_spec(spec_, options_, stdio_));
     if (spec_.linux_.seccomp) seccomp_ = TRY(compile_seccomp(*spec_.linux_.seccomp));
     rootfs_ = spec_.root.path.starts_with('/') ? spec_.root.path : options_.bundle + "/" + spec_.root.path;
     auto done = make();

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "container/container_fixture.h"
+#include "container/sysctl.h"
 #include "host/files.h"
 #include "host/process.h"
 
@@ -154,6 +155,11 @@ TEST_F(NamespacesTest, Sysctls) {
   spec.linux_.sysctl = {{"net.ipv4.ip_forward", "1"}};
   set_path(spec, "network", "/proc/self/ns/net");
   EXPECT_NE(error_of(spec).find("is the host's"), std::string::npos);
+  // In a guest the namespace that the agent is in is the sandbox's: nobody else's parameters change.
+  EXPECT_TRUE(check_sysctls(spec, true).ok());
+  spec.linux_.sysctl = {{"kernel.shmmni", "77"}};
+  set_path(spec, "ipc", "/proc/self/ns/ipc");
+  EXPECT_FALSE(check_sysctls(spec, true).ok());
 }
 
 TEST_F(NamespacesTest, NetDevicesMoveWithTheirAddresses) {

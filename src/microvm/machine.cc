@@ -33,6 +33,8 @@ constexpr const char* kVmLeftovers = "vm";
 
 }  // namespace
 
+bool has_network_hooks(const oci::Spec& spec) { return !spec.hooks.prestart.empty() || !spec.hooks.create_runtime.empty(); }
+
 Machine::Machine(host::EventLoop& event_loop, sandbox::SandboxContext sandbox_context, MachineParts parts, std::function<void()> on_end)
     : loop(event_loop),
       context(std::move(sandbox_context)),
@@ -121,8 +123,9 @@ void Machine::plan_attachments(const oci::Spec& spec, VmConfig& config) {
   }
   const oci::Namespace* network = spec.find_namespace("network");
   if (network != nullptr) network_path_ = network->path;
-  // docker gives a container that the shim has made its interfaces by the network namespace of the task's pid, the VMM's.
-  may_come_late_ = network != nullptr && (is_pod || context.keep || !network_path_.empty());
+  // docker gives a container its interfaces by the network namespace of the pid that its hook is told (through the command line), or of the
+  // task's (through the shim): in both cases the VMM's.
+  may_come_late_ = network != nullptr && (is_pod || context.keep || !network_path_.empty() || has_network_hooks(spec));
   config.hotplug_slots = is_pod                                    ? context.config.microvm.hotplug_slots
                          : network_path_.empty() && may_come_late_ ? kSlotsForLateInterfaces
                                                                    : 0;

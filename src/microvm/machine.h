@@ -32,6 +32,9 @@ struct MachineParts {
   std::function<Result<void>(const sandbox::MicrovmConfig&, VmConfig&)> choose_platform = microvm::choose_platform;
 };
 
+// Whether hooks run that may set up the sandbox's network namespace (docker's does): prestart and createRuntime.
+bool has_network_hooks(const oci::Spec& spec);
+
 class Machine : public std::enable_shared_from_this<Machine> {
  public:
   Machine(host::EventLoop& event_loop, sandbox::SandboxContext sandbox_context, MachineParts parts, std::function<void()> on_end);

@@ -26,7 +26,8 @@ Result<void> VmContainer::create(v1::CreateContainerRequest request, rpc::Descri
   const oci::PodRole role = machine_->role_of(spec_);
   const int pod_init = role == oci::PodRole::Container ? TRY(machine_->pod_init()) : 0;
   // docker gives a container its interfaces only when it has been created.
-  const bool has_first_network = role == oci::PodRole::None && machine_->context.keep && machine_->containers.size() == 1;
+  const bool has_first_network =
+      role == oci::PodRole::None && ((machine_->context.keep && machine_->containers.size() == 1) || has_network_hooks(spec_));
   GuestSpec guest = TRY(translate_spec(adapted.json, bundle_, id_, folder_, role != oci::PodRole::None, pod_init, has_first_network));
   for (const std::string& warning : guest.warnings) log::warning("{}", warning);
   TRY(machine_->start(spec_, request.systemd_cgroup()));

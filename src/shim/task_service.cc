@@ -298,19 +298,18 @@ void TaskService::start_exec(std::shared_ptr<Process> process, Reply<containerd:
     sandbox_->ExecProcess(std::move(exec), std::move(fds), [this, alive, process, reply, fail](Result<v1::ExecProcessResponse> executed) {
       if (!*alive) return;
       if (!executed.ok()) return fail(std::move(executed).error());
-      with_host_pid(executed->pid(), [this, process, reply](uint32_t pid) {
-        process->pid = pid;
-        process->phase = Process::Phase::Running;
-        containerd::TaskExecStarted event;
-        event.set_container_id(process->container_id);
-        event.set_exec_id(process->exec_id);
-        event.set_pid(process->pid);
-        publisher_.publish("/tasks/exec-started", "containerd.events.TaskExecStarted", event);
-        containerd::StartResponse response;
-        response.set_pid(process->pid);
-        reply(std::move(response));
-        wait_for(process);
-      });
+      // docker takes the end of any process that has the pid of its task for the task's end: never the machine's.
+      process->pid = static_cast<uint32_t>(isolation_ == "microvm" ? getpid() : executed->pid());
+      process->phase = Process::Phase::Running;
+      containerd::TaskExecStarted event;
+      event.set_container_id(process->container_id);
+      event.set_exec_id(process->exec_id);
+      event.set_pid(process->pid);
+      publisher_.publish("/tasks/exec-started", "containerd.events.TaskExecStarted", event);
+      containerd::StartResponse response;
+      response.set_pid(process->pid);
+      reply(std::move(response));
+      wait_for(process);
     });
   });
 }

@@ -78,6 +78,35 @@ def test_a_hooks_pid_leads_to_the_sandboxs_network(container, folder):
     assert os.readlink("/proc/self/ns/net") not in found.values(), found
 
 
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime"])
+def test_a_hook_gives_the_container_an_interface(container, folder, marker, runtime, kind):
+    """As docker does it. A sysctl of the container's network namespace comes along, as it does there."""
+    outside = f"{marker}h"
+    setup = script(folder, "setup", f"""export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+set -eu
+pid=$(grep -o '"pid": *[0-9]*' | grep -o '[0-9]*$')
+ip link add {outside} type veth peer name eth7 netns $pid
+ip addr add 10.218.7.1/24 dev {outside}
+ip link set {outside} up
+nsenter --net=/proc/$pid/ns/net sh -eu -c 'ip addr add 10.218.7.2/24 dev eth7; ip link set eth7 up; ip route add default via 10.218.7.1'
+""")
+    container.bundle.add_busybox()
+    container.bundle.spec["hooks"] = {kind: [{"path": setup}]}
+    container.bundle.linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "77"}
+    container.bundle.process["args"] = ["/testinit", "sleep"]
+    container.bundle.process["capabilities"] = {kind: ["CAP_NET_RAW"] for kind in ("bounding", "effective", "permitted")}
+    container.create()
+    container.start()
+    container.wait_output("ready")
+    shown = container.exec("/bin/busybox", "sh", "-c", "/bin/busybox ip -o addr; /bin/busybox ip route; /bin/busybox cat /proc/sys/net/ipv4/ip_unprivileged_port_start", check=False).stdout
+    assert "10.218.7.2/24" in shown and "via 10.218.7.1 dev eth7" in shown
+    assert shown.split()[-1] == "77" or runtime.name == "appkernel"  # whose /proc/sys does not have it
+    assert container.exec("/bin/busybox", "ping", "-c", "1", "-W", "10", "10.218.7.1").ok
+    container.kill("KILL")
+    container.wait_stopped()
+    container.delete()
+
+
 def test_start_container_hook_runs_inside(container, folder):
     container.bundle.add_busybox()
     script(container.bundle.rootfs, "hook", "cat > /data/state; /testinit ask namespaces pids env > /data/answers; echo hook >> /data/order\n")

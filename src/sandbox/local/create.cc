@@ -74,7 +74,8 @@ Result<void> LocalContainer::create(const v1::CreateContainerRequest& request, r
                        .no_pivot = request.no_pivot(),
                        .no_new_keyring = request.no_new_keyring(),
                        .systemd_cgroup = request.systemd_cgroup(),
-                       .run_runtime_hooks = core_->options.run_runtime_hooks};
+                       .run_runtime_hooks = core_->options.run_runtime_hooks,
+                       .in_guest = core_->options.in_guest};
   creation->stdio = TRY(take_stdio(request.streams(), request.preserved(), fds));
   if (core_->options.keeper) TRY(core_->options.keeper->prepare_create(spec_, creation->stdio, creation->options));
   creation->sibling = request.sibling() && !core_->options.in_guest && sibling_status_supported();
