@@ -32,12 +32,13 @@ void Inotify::push_locked(Event event) {
     const Event& last = events_.back();
     const bool equal = last.watch == event.watch && last.mask == event.mask && last.name == event.name;
     if (equal && (event.mask & IN_IGNORED) == 0) return;
-    if (events_.size() >= kMostQueuedEvents) {
+    if (events_.size() >= kMostQueuedEvents || Watches::get().queued_ >= kMostEvents) {
       if ((last.mask & IN_Q_OVERFLOW) != 0) return;
       event = {-1, IN_Q_OVERFLOW, 0, {}};
     }
   }
   events_.push_back(std::move(event));
+  ++Watches::get().queued_;
   wait_.wake(POLLIN | POLLRDNORM);
 }
 
@@ -53,6 +54,7 @@ Result<std::string> Inotify::take_locked(size_t size) {
     bytes.append(event.name);
     bytes.append(name_size - event.name.size(), '\0');
     events_.pop_front();
+    --Watches::get().queued_;
   }
   if (bytes.empty()) return Errno(EINVAL);
   return bytes;

@@ -42,6 +42,7 @@ void Watches::leave(Inotify& instance) {
   std::lock_guard guard(lock_);
   while (!instance.watches_.empty()) drop_locked(*instance.watches_.begin()->second, dropped);
   --instances_;
+  queued_ -= instance.events_.size();
   const auto user = users_.find(instance.user_);
   if (--user->second.instances == 0) users_.erase(user);
 }
@@ -99,7 +100,7 @@ Result<void> Watches::open_host_locked(Task& task) {
   if (!fd) {
     const Errno error = host_errno();
     klog(LogLevel::Warning, "the host gives no inotify instance (%s): its fs.inotify.max_user_instances", strerrordesc_np(error.value));
-    return error;
+    return Errno(ENOSPC);
   }
   HostWatcher& watcher = task.kernel.watcher();
   const uint64_t id = TRY(watcher.add_edges(fd.get(), [](uint32_t) { Watches::get().refresh(INT_MAX); }));

@@ -29,7 +29,8 @@ class Inotify;
 struct InotifyEvent;
 
 inline constexpr size_t kMostQueuedEvents = 16384, kMostUserInstances = 128, kMostUserWatches = 65536;  // as /proc/sys/fs/inotify says
-inline constexpr size_t kMostHostWatches = 16384, kMostInstances = 1024;
+inline constexpr size_t kMostHostWatches = 8192, kMostInstances = 1024;
+inline constexpr size_t kMostEvents = 262'144;  // that wait in all instances together: they are in the container's memory
 
 struct Watch {
   Inotify* owner;
@@ -68,6 +69,7 @@ class Watches {
   }
 
  private:
+  friend class Inotify;
   // The host's instance, and its place with the watcher of host descriptors.
   struct Host {
     HostWatcher& watcher;
@@ -102,7 +104,7 @@ class Watches {
   std::unordered_map<const Inode*, std::vector<Watch*>> own_;
   std::unordered_map<int, std::vector<Watch*>> by_host_;
   std::map<uid_t, User> users_;
-  size_t instances_ = 0;
+  size_t instances_ = 0, queued_ = 0;
   std::unique_ptr<Host> host_;
   // The host's cookies count for the whole node: guests see K's.
   std::array<std::pair<uint32_t, uint32_t>, 64> cookies_{};

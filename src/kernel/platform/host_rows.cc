@@ -258,7 +258,7 @@ Rows plain_rows() {
       {"removexattr", SYS_removexattr, {}, "as truncate"},
       {"listxattr", SYS_listxattr, {}, "as truncate"},
       {"inotify_init1", SYS_inotify_init1, {}, "one instance, while the guest watches files of host folders"},
-      {"inotify_add_watch", SYS_inotify_add_watch, {}, "as truncate: what the guest's user may read, at most 16,384 files"},
+      {"inotify_add_watch", SYS_inotify_add_watch, {}, "as truncate: what the guest's user may read, at most 8,192 files"},
       {"inotify_rm_watch", SYS_inotify_rm_watch, {}, "as inotify_add_watch"},
       {"munmap", SYS_munmap, {}, "its own memory"},
       {"mremap", SYS_mremap, {}, "its own memory"},

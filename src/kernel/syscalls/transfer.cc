@@ -130,6 +130,8 @@ Result<long> sys_copy_file_range(Task& task, Fd in_fd, UserPtr<int64_t> in_offse
       in.advance(static_cast<size_t>(copied));
       out.advance(static_cast<size_t>(copied));
       done = static_cast<size_t>(copied);
+      notify(from->path(), IN_ACCESS);
+      notify(to->path(), IN_MODIFY);
     }
   }
   if (done == 0) done = TRY(pump(task, *from, in, *to, out, size));
