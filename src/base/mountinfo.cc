@@ -39,6 +39,7 @@ bool parse_line(std::string_view line, MountInfo& mount) {
   // The source of a file system that has none may be empty: then two spaces follow the type, and the options come next.
   if (after > 3) mount.source = unescape(dash[2]);
   mount.super_options = fields.back();
+  for (auto tag = fields.begin() + kBeforeTags; tag != dash; ++tag) mount.tags += (mount.tags.empty() ? "" : " ") + std::string(*tag);
   return true;
 }
 

@@ -17,6 +17,7 @@ struct MountInfo {
   std::string type;           // "ext4", "proc"...
   std::string source;         // a device, or what the file system likes to call its source
   std::string super_options;  // of the file system: "rw,memory"
+  std::string tags;           // how it spreads: "shared:7 master:3", "unbindable"; empty: private
   bool operator==(const MountInfo&) const = default;
 };
 

@@ -53,7 +53,6 @@ APPKERNEL = {
     "its /proc/sys cannot be set but for the names of the host": ["test_sysctl"],
     "it has no personalities": ["test_personality"],
     "scheduling policies of the node are not told inside": ["test_scheduler_and_io_priority"],
-    "it has no propagation of mounts": ["test_propagation_of_mounts", "test_rootfs_propagation[shared]", "test_rootfs_propagation[unbindable]"],
 }
 for _reason, _tests in APPKERNEL.items():
     for _test in _tests:

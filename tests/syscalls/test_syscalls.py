@@ -28,7 +28,7 @@ def cases():
 CASES = cases()
 FAMILIES = sorted({case.split(".")[0] for case in CASES})
 # Families whose tests change who they are, or mount a tmpfs.
-NEED_ROOT = ("identity", "seccomp", "inotify")
+NEED_ROOT = ("identity", "inotify", "namespace", "seccomp")
 
 
 def parse(output):
@@ -99,7 +99,7 @@ def test_container(container, family):
     (container.bundle.path / "rootfs/work").mkdir()
     container.bundle.process["args"] = ["/syscall_tests", "/work", family]
     if family in NEED_ROOT:
-        container.bundle.set_capabilities([*CAPABILITIES, "CAP_SETUID", "CAP_SETGID", "CAP_SYS_ADMIN"])
+        container.bundle.set_capabilities([*CAPABILITIES, "CAP_SETUID", "CAP_SETGID", "CAP_SETFCAP", "CAP_SYS_ADMIN"])
         container.bundle.process["noNewPrivileges"] = False
     if family == "overlay":  # copying up keeps owners
         container.bundle.set_capabilities(["CAP_" + name for name in "CHOWN DAC_OVERRIDE FOWNER FSETID MKNOD SYS_ADMIN".split()])

@@ -23,13 +23,19 @@ Result<UniqueFd> open_one(const std::string& point) {
   return fd;
 }
 
+// As the runtime has set it up on the host. A master is the node's, and nothing is heard of it here.
+void spread_like(Container& container, const MountRef& mount, const std::string& tags) {
+  const unsigned long type = tags.starts_with("shared:") ? MS_SHARED : tags == "unbindable" ? MS_UNBINDABLE : 0;
+  if (type != 0) (void)container.mounts->set_propagation(mount, type, false);
+}
+
 Result<void> import_one(Task& setup, Container& container, OpenMount& open) {
   const Path point = TRY(walk(setup, AT_FDCWD, open.mount.point));
   const auto fs = TRY(HostFileSystem::create(std::move(open.fd), open.mount.type));
   const auto root = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
   std::string rest;
   const unsigned long flags = split_mount_options(open.mount.options, &rest);
-  (void)TRY(container.mounts->add(fs, root, point, flags, open.mount.source, ""));
+  spread_like(container, TRY(container.mounts->add(fs, root, point, flags, open.mount.source, "")), open.mount.tags);
   return {};
 }
 
@@ -54,10 +60,15 @@ std::vector<OpenMount> open_host_mounts(std::string_view mountinfo, const std::f
 }
 
 void import_host_mounts(Task& setup, Container& container, std::vector<OpenMount> mounts) {
+  std::string root_tags;
   for (OpenMount& open : mounts) {
-    if (open.mount.point == "/") continue;
+    if (open.mount.point == "/") {
+      root_tags = open.mount.tags;
+      continue;
+    }
     if (auto imported = import_one(setup, container, open); !imported) tell(open.mount, imported.error());
   }
+  spread_like(container, container.root.mount, root_tags);
 }
 
 }  // namespace caisson::kernel

@@ -95,7 +95,9 @@ Result<long> sys_umount2(Task& task, UserPtr<const char> target_text, int flags)
   if ((flags & ~(MNT_FORCE | MNT_DETACH | MNT_EXPIRE | UMOUNT_NOFOLLOW)) != 0 || (flags & MNT_EXPIRE) != 0) return Errno(EINVAL);
   const std::string path = TRY(task.read_string(target_text));
   TRY(may_mount(task));
-  const Path target = TRY(walk(task, AT_FDCWD, path, (flags & UMOUNT_NOFOLLOW) != 0 ? kWalkNoFollow : 0));
+  Path target = TRY(walk(task, AT_FDCWD, path, (flags & UMOUNT_NOFOLLOW) != 0 ? kWalkNoFollow : 0));
+  // What lies on the place that was found, too: "." after pivot_root(".", ".").
+  while (MountRef above = target.dentry->mounted > 0 ? MountTable::at(target) : nullptr) target = {above, above->root};
   if (!is_mount_root(target)) return Errno(EINVAL);
   if (!target.mount->point()) return Errno(EBUSY);  // the root of everything
   TRY(task.spaces->mounts->remove(target.mount, (flags & MNT_DETACH) != 0));

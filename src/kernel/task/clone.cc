@@ -29,10 +29,10 @@ Result<void> check(const Task& parent, const CloneRequest& request) {
   if ((flags & CLONE_PIDFD) != 0 && (flags & (CLONE_THREAD | CLONE_DETACHED)) != 0) return Errno(EINVAL);
   if ((flags & CLONE_FS) != 0 && (flags & (CLONE_NEWNS | CLONE_NEWUSER)) != 0) return Errno(EINVAL);
   if ((flags & CLONE_SYSVSEM) != 0 && (flags & CLONE_NEWIPC) != 0) return Errno(EINVAL);
-  // Threads of a process are in the same namespaces of these kinds; and the first process of one has its parent outside.
+  // Threads of a process are in the same namespaces of these kinds; and the children of a namespace's first process are its own.
   const bool other_pids = (flags & CLONE_NEWPID) != 0 || parent.spaces->pids_for_children != parent.group->pids;
   if ((flags & CLONE_THREAD) != 0 && ((flags & CLONE_NEWUSER) != 0 || other_pids)) return Errno(EINVAL);
-  if ((flags & CLONE_PARENT) != 0 && ((flags & CLONE_NEWPID) != 0 || parent.group->pid == 1)) return Errno(EINVAL);
+  if ((flags & CLONE_PARENT) != 0 && parent.group->pid == 1) return Errno(EINVAL);
   if (request.exit_signal < 0 || request.exit_signal > abi::kSignals) return Errno(EINVAL);
   return {};
 }

@@ -40,6 +40,17 @@ uint64_t next_mount_id() {
   return next++;
 }
 
+namespace {
+
+// Once; what is taken out mostly came late.
+template <typename T>
+void take_out(std::vector<T>& from, const T& value) {
+  const auto found = std::find(from.rbegin(), from.rend(), value);
+  if (found != from.rend()) from.erase(std::next(found).base());
+}
+
+}  // namespace
+
 // ---- Copies
 
 MountTree MountTree::copy(Mount& top, const DentryRef& root, bool recursive, const Options& options, Twins* twins) {
@@ -109,7 +120,7 @@ void MountTree::put(Mount& mount, Path point) {
 void MountTree::take_off(Mount& mount, std::vector<Path>& gone) {
   if (mount.point_.dentry) {
     --mount.point_.dentry->mounted;
-    std::erase(mount.point_.mount->children_, &mount);
+    take_out(mount.point_.mount->children_, &mount);
   }
   gone.push_back(std::exchange(mount.point_, {}));
 }
@@ -128,7 +139,7 @@ void MountTree::unlink(Mount& mount, std::vector<Path>& gone) {
   PeerGroup::leave(mount);
   PeerGroup::unfollow(mount);
   if (mount.table_ == nullptr) return;
-  std::erase(mount.table_->mounts_, self);
+  take_out(mount.table_->mounts_, self);
   --g_count;
   mount.table_ = nullptr;
 }
@@ -160,8 +171,11 @@ Result<std::vector<MountTree::Spread>> MountTree::spread(const Path& target) con
   std::vector<Spread> result;
   const std::vector<Mount*> all = receivers(*target.mount);
   if (g_count + (all.size() + 1) * mounts.size() > MountTable::kMostOfAll) return Errno(ENOSPC);
+  std::map<const MountTable*, size_t> more = {{target.mount->table_, mounts.size()}};
   for (const Mount* each : all)
-    if (each->table_ != nullptr && each->table_->mounts_.size() + mounts.size() > MountTable::kMostMounts) return Errno(ENOSPC);
+    if (each->table_ != nullptr && is_below(target.dentry, each->root)) more[each->table_] += mounts.size();
+  for (const auto& [table, added] : more)
+    if (table != nullptr && table->mounts_.size() + added > MountTable::kMostMounts) return Errno(ENOSPC);
   struct Step {
     PeerGroup* group;
     MountTree source;
@@ -178,22 +192,23 @@ Result<std::vector<MountTree::Spread>> MountTree::spread(const Path& target) con
     options.as = as;
     options.locked = where.table_ != nullptr && target.mount->table_ != nullptr && where.table_->owner != target.mount->table_->owner;
     result.push_back({from.copy(options), &where});
-    return result.back().tree;
   };
   for (Step& step : steps) {
     MountTree source = step.source;
     As as = step.first;
-    for (Mount* member : step.group->members) {
+    // Copies join these groups while they are made; they are nowhere yet, and hear of nothing.
+    const std::vector<Mount*> members = step.group->members, slaves = step.group->slaves;
+    for (Mount* member : members) {
       if (member == target.mount.get() || member->table_ == nullptr || !is_below(target.dentry, member->root)) continue;
-      MountTree made = take(*member, source, as);
-      if (as != As::Copy) source = std::move(made);
+      take(*member, source, as);
+      if (as != As::Copy) source = result.back().tree;
       as = As::Copy;
     }
-    for (Mount* slave : step.group->slaves) {
+    for (Mount* slave : slaves) {
       if (slave->peers_) {
         if (seen.insert(slave->peers_.get()).second) steps.push_back({slave->peers_.get(), source, As::SharedSlave});
       } else if (slave->table_ != nullptr && is_below(target.dentry, slave->root)) {
-        (void)take(*slave, source, As::Slave);
+        take(*slave, source, As::Slave);
       }
     }
   }
@@ -276,14 +291,14 @@ void PeerGroup::follow(Mount& mount, std::shared_ptr<PeerGroup> master) {
 
 void PeerGroup::unfollow(Mount& mount) {
   if (!mount.master_) return;
-  std::erase(mount.master_->slaves, &mount);
+  take_out(mount.master_->slaves, &mount);
   mount.master_.reset();
 }
 
 void PeerGroup::leave(Mount& mount) {
   const std::shared_ptr<PeerGroup> group = std::exchange(mount.peers_, nullptr);
   if (!group) return;
-  std::erase(group->members, &mount);
+  take_out(group->members, &mount);
   if (!group->members.empty()) return;
   // The last one: those who followed it follow its master.
   for (Mount* slave : std::vector<Mount*>(group->slaves)) {
