@@ -79,6 +79,11 @@ void make_layers() {
     if (mount("t", "t", "tmpfs", 0, "size=16m") != 0) skip_test("may not mount");
     OK(chdir("t"));
   }
+  // The folder that a micro-VM shares with the node cannot be an upper layer, and an overlay neither.
+  struct statfs here;
+  OK(statfs(".", &here));
+  for (const long unfit : {0x65735546L, 0x01021997L, 0x794c7630L})
+    if (here.f_type == unfit) skip_test("no upper layer on this file system");
   for (const char* each : {"l1", "l2", "u", "w", "m"}) folder(each);
   put("l2/low", "from l2");
   put("l2/both", "of l2");
@@ -96,7 +101,6 @@ void make_layers() {
 void mount_overlay(const char* options = "lowerdir=l1:l2,upperdir=u,workdir=w") {
   if (mount("overlay", "m", "overlay", 0, options) == 0) return;
   const int error = errno;
-  // In a container's root, which is an overlay as a rule, the host refuses an upper layer on it.
   if (error == EPERM || error == ENODEV) skip_test("may not mount overlays");
   fail_check(__FILE__, __LINE__, "mount", strerror(error));
 }

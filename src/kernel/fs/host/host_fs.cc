@@ -71,7 +71,15 @@ class HostInode : public Inode {
       case S_IFDIR:
         TRY(host_result(mkdirat(fd_.get(), text.c_str(), mode & 07777)));
         break;
-      case S_IFREG:  // not opened: the host would tell watches of it
+      case S_IFREG: {
+        // Not opened, since the host would tell watches of it; where a file system has no other way, it is.
+        const Result<long> made = host_result(mknodat(fd_.get(), text.c_str(), mode, 0));
+        if (made) break;
+        if (made.error() != Errno(ENOSYS) && made.error() != Errno(EOPNOTSUPP) && made.error() != Errno(EPERM)) return made.error();
+        const UniqueFd fd(openat(fd_.get(), text.c_str(), O_CREAT | O_EXCL | O_RDONLY | O_NOFOLLOW | O_CLOEXEC, mode & 07777));
+        if (!fd) return host_errno();
+        break;
+      }
       case S_IFIFO:
       case S_IFSOCK:
         TRY(host_result(mknodat(fd_.get(), text.c_str(), mode, 0)));

@@ -91,9 +91,16 @@ Result<void> OverlayFolder::make_opaque(Inode& folder) {
   return folder.set_xattr(overlay().mounter(), overlay().attribute(folder, "opaque").c_str(), "y", 0);
 }
 
-Result<void> OverlayFolder::make_whiteout(const std::string& name) {
-  TRY(overlay().work().make(overlay().mounter(), name, S_IFCHR, 0));
-  return {};
+Result<void> OverlayFolder::make_whiteout(const std::string& name, Inode& folder) {
+  OverlayFileSystem& fs = overlay();
+  Task& task = fs.mounter();
+  const Result<InodeRef> device = fs.work().make(task, name, S_IFCHR, 0);
+  if (device || device.error() != Errno(EPERM)) return device ? Result<void>() : device.error();
+  // An overlay of the host's, as containers' roots are, keeps such devices to itself: a plain file says it, and its folder that there are
+  // such ones (as Linux 6.7 reads them).
+  const InodeRef file = TRY(fs.work().make(task, name, S_IFREG | 0600, 0));
+  TRY(file->set_xattr(task, fs.attribute(*file, "whiteout").c_str(), "y", 0));
+  return folder.set_xattr(task, fs.attribute(folder, "opaque").c_str(), "x", 0);
 }
 
 Result<InodeRef> OverlayFolder::place_new(Task& task, std::string_view name, mode_t type, const Maker& make) {
@@ -178,7 +185,7 @@ Result<void> OverlayFolder::remove_locked(std::string_view name, OverlayInode& c
     TRY(above->unlink(task, name));
   } else {
     const std::string temporary = fs.work_name();
-    TRY(make_whiteout(temporary));
+    TRY(make_whiteout(temporary, *above));
     const bool exchange = folder && real;
     const Result<void> moved = fs.work().rename(task, temporary, *above, name, exchange ? RENAME_EXCHANGE : 0);
     if (!moved) {
@@ -262,7 +269,7 @@ Result<void> OverlayFolder::rename(Task&, std::string_view name, Inode& to_inode
     TRY(from_above->rename(task, name, *to_above, new_name, exchange ? RENAME_EXCHANGE : 0));
     if (!exchange && in_lowers(name)) {
       const std::string temporary = fs.work_name();
-      TRY(make_whiteout(temporary));
+      TRY(make_whiteout(temporary, *from_above));
       TRY(fs.work().rename(task, temporary, *from_above, name, 0));
     }
   }

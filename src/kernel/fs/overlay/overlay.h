@@ -157,7 +157,8 @@ class OverlayFolder : public OverlayInode {
   bool in_lowers(std::string_view name);
   // Puts what `make` makes at a name where the overlay shows nothing.
   Result<InodeRef> place_new(Task& task, std::string_view name, mode_t type, const Maker& make);
-  Result<void> make_whiteout(const std::string& name);  // in the work folder
+  // In the work folder, for an upper folder.
+  Result<void> make_whiteout(const std::string& name, Inode& folder);
   Result<void> remove_locked(std::string_view name, OverlayInode& child);
   static Result<void> check_empty(OverlayFolder& folder);
   // Takes the whiteouts out of an upper folder that shows nothing.
