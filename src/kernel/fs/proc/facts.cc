@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/sysmacros.h>
 
+#include "kernel/fs/host/identity.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/stub/layout.h"
@@ -114,6 +115,8 @@ Result<ProcFacts> gather(Kernel& kernel, const ProcSubject& subject) {
 
 Result<ProcFacts> gather_private(Task& reader, const ProcSubject& subject) {
   ProcFacts facts = TRY(gather(reader.kernel, subject));
+  // Who may know it is found out here; the host, which knows of no guest's users, is then asked in the kernel's own name.
+  act_as_kernel();
   if (reader.group == subject.group.lock()) return facts;
   const Credentials &ours = *reader.creds, &theirs = *facts.creds;
   if (ours.has_in(*theirs.user, kCapSysPtrace)) return facts;
