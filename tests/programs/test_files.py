@@ -138,3 +138,12 @@ python3 /tmp/flood.py
 """
     # Each folder had three events to tell of (attrib, delete_self, ignored): the queue has overflown.
     assert machine.lines(script) == ["True", "0x4000", "1", "new"]
+
+
+def test_output_into_a_file(machine, folder):
+    """Standard output is a plain file of the engine's: what programs copy to it within the kernel goes where it stands (cat by copy_file_range)."""
+    (machine.folder / "script").write_text("echo first; echo middle >/w/middle; cat /w/middle; echo last")
+    machine.container.bundle.process["args"] = ["bash", "/w/script"]
+    with open(folder / "output", "w") as output:
+        machine.container.run(stdout=output)
+    assert (folder / "output").read_text().splitlines() == ["first", "middle", "last"]

@@ -122,8 +122,8 @@ Result<long> sys_copy_file_range(Task& task, Fd in_fd, UserPtr<int64_t> in_offse
   const auto length = static_cast<off_t>(size);
   if (same && in.offset() < out.offset() + length && out.offset() < in.offset() + length) return Errno(EINVAL);
   size_t done = 0;
-  if (from->host_fd() >= 0 && to->host_fd() >= 0) {
-    // The host can share extents.
+  if (from->host_fd() >= 0 && to->host_fd() >= 0 && from->seekable() && to->seekable()) {
+    // The host can share extents. Not where the position is the host's own (an engine's file as standard output).
     off_t a = in.offset(), b = out.offset();
     const ssize_t copied = ::copy_file_range(from->host_fd(), &a, to->host_fd(), &b, size, 0);
     if (copied > 0) {

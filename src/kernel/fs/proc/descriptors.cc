@@ -107,7 +107,7 @@ Result<std::string> describe(Task& reader, const ProcSubject& subject, int fd) {
     file->position_lock.unlock();
   }
   std::string text;
-  append_format(text, "pos:\t%ld\nflags:\t%08o\nmnt_id:\t%lu\nino:\t%lu\n", static_cast<long>(position),
+  append_format(text, "pos:\t%ld\nflags:\t0%o\nmnt_id:\t%lu\nino:\t%lu\n", static_cast<long>(position),
                 static_cast<unsigned>(file->flags() | (close_on_exec && *close_on_exec ? O_CLOEXEC : 0)),
                 static_cast<unsigned long>(file->path().mount ? file->path().mount->id : 15),
                 static_cast<unsigned long>(stat ? stat->stx_ino : 0));
