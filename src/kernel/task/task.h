@@ -3,8 +3,8 @@
 // Lock order (never take an upper one while holding a lower one):
 //   Kernel::tasks           the task tree, process groups, sessions, all signal queues and masks, stops, exit states
 //     File::position_lock
-//       MountTable, Dentry, inodes, pipes, ttys (each documented in its header)
-//         FdTable, FsContext, SignalHandlers, AddressSpace   leaves; none is held while another of them is taken
+//       the lock of all mount tables, Dentry, inodes, pipes, ttys (each documented in its header)
+//         FdTable, FsContext, SignalHandlers, AddressSpace, namespaces (their own)   leaves; none is held while another of them is taken
 //           WaitQueue -> Waiter::notify
 // Nothing sleeps (Task::block) with any of these held, and none is held over an access to guest memory, which can fault for long.
 // What belongs to a task alone (registers, restart state, alternate stack) is touched by its own host thread only.

@@ -160,16 +160,14 @@ Result<void> MountTable::attach(MountTable& from, const Path& target) {
   TRY(check_target_locked(target));
   if (from.mounts_.empty()) return Errno(EINVAL);
   tree = MountTree::of(*from.mounts_.front());
-  const size_t receivers = MountTree::receivers(*target.mount).size();
-  if (mounts_.size() + tree.mounts.size() > kMostMounts || MountTree::count() + (receivers + 1) * tree.mounts.size() > kMostOfAll)
-    return Errno(ENOSPC);
   // From one table to the other: places and groups stay.
   std::vector<Path> points;
   for (const MountRef& each : tree.mounts) points.push_back(each->point_);
-  for (const MountRef& each : tree.mounts) MountTree::take_off(*each, gone);
+  for (const MountRef& each : tree.mounts) MountTree::lift(*each, gone);
   for (size_t i = 0; i < tree.mounts.size(); ++i) tree.mounts[i]->point_ = points[i];
-  from.mounts_.clear();
-  return tree.attach(*this, target);
+  Result<void> attached = tree.attach(*this, target);
+  for (size_t i = 0; i < tree.mounts.size() && !attached; ++i) MountTree::link(*tree.mounts[i], from, points[i]);
+  return attached;
 }
 
 Result<void> MountTable::remove(const MountRef& mount, bool lazily) {
