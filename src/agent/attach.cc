@@ -1,6 +1,5 @@
 // Devices that the host has plugged into the running machine.
 #include <dirent.h>
-#include <linux/netlink.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -8,6 +7,7 @@
 #include <memory>
 
 #include "agent/agent_sandbox.h"
+#include "agent/device_events.h"
 #include "base/log.h"
 #include "host/files.h"
 #include "host/worker.h"
@@ -49,16 +49,6 @@ void switch_on(uint32_t slot) {
   const std::string power = fmt::format("/sys/bus/pci/slots/{}/power", slot);
   if (attribute(power) != "0") return;
   if (auto on = host::write_file(power, "1"); !on.ok()) log::debug("{}", on.error().message());
-}
-
-Result<UniqueFd> watch_devices() {
-  UniqueFd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT));
-  sockaddr_nl address{};
-  address.nl_family = AF_NETLINK;
-  address.nl_groups = 1;
-  if (!socket || bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
-    return errno_error("cannot watch the guest's devices come");
-  return socket;
 }
 
 // "" when everything is there; else what is not.

@@ -8,6 +8,7 @@
 #include "agent/agent_port.h"
 #include "agent/configure.h"
 #include "agent/guest_init.h"
+#include "agent/processors.h"
 #include "agent/reaper.h"
 #include "agent/serve.h"
 #include "base/log.h"
@@ -25,6 +26,7 @@ Result<void> run() {
   UniqueFd port = TRY(open_agent_port(microvm::kAgentPort, kPortPatience));
   auto loop = TRY(host::EventLoop::create());
   auto reaper = TRY(Reaper::create(*loop));
+  auto processors = TRY(ProcessorWatch::create(*loop));
   auto containers =
       sandbox::make_local_sandbox(*loop, {.dir = "", .isolation = "microvm", .run_runtime_hooks = false, .in_guest = true}, [] {});
   return serve(*loop, std::move(port), std::move(containers), {.virtio_port = true, .configure = configure_guest});

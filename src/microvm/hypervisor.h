@@ -53,7 +53,9 @@ struct VmConfig {
   uint32_t hotplug_slots = 0;  // so many devices can be added while it runs; only with has_pci()
   uint32_t vcpus = 1;
   uint64_t memory_mib = 256;
-  uint64_t max_memory_mib = 0;  // it can grow to so much, on machine q35; 0: it cannot
+  // It can grow to so much, on machine q35; 0: it cannot.
+  uint64_t max_memory_mib = 0;
+  uint32_t max_vcpus = 0;
   std::string kernel_parameters;
   sandbox::MicrovmConfig settings;
   std::string cgroup;  // host cgroup path for VMM and helpers, below the mount points; "" none
@@ -61,8 +63,9 @@ struct VmConfig {
 
 // Whether the machine has a PCI bus: without it nothing can be plugged in while it runs.
 bool has_pci(const VmConfig& config);
-// Whether memory can be added while it runs.
+// Whether memory can be added while it runs, and whether processors can.
 bool can_grow(const VmConfig& config);
+bool can_add_processors(const VmConfig& config);
 
 inline constexpr const char* kShareTag = "caisson";
 inline constexpr const char* kAgentPort = "caisson.agent";  // virtio-serial port name in the guest
@@ -85,8 +88,8 @@ class Hypervisor {
   // ENOSPC: no slot is free. ENOTSUP: this machine cannot.
   virtual void add_disk(const VmConfig::Disk& disk, std::function<void(Result<uint32_t>)> done);
   virtual void add_network(const VmConfig::Network& network, std::function<void(Result<uint32_t>)> done);
-  // So much memory from now on; never less than it has. The guest takes it in its own time.
-  virtual void grow(uint64_t memory_mib, std::function<void(Result<void>)> done);
+  // So much memory and so many processors from now on; never less than it has. The guest takes them in its own time.
+  virtual void grow(uint64_t memory_mib, uint32_t vcpus, std::function<void(Result<void>)> done);
   // SIGKILL to everything; returns when reaped (they die at once).
   virtual void kill() = 0;
   virtual pid_t pid() const = 0;

@@ -119,7 +119,9 @@ void Machine::plan_attachments(const oci::Spec& spec, VmConfig& config) {
   if (is_pod && !is_size_told(spec)) {
     size_was_told_ = false;
     config.max_memory_mib = node_memory_mib();
+    config.max_vcpus = most_vcpus(context.config.microvm, node_cpus());
     can_grow_ = microvm::can_grow(config);
+    max_vcpus_ = can_add_processors(config) ? config.max_vcpus : 0;
   }
   const oci::Namespace* network = spec.find_namespace("network");
   if (network != nullptr) network_path_ = network->path;
@@ -168,20 +170,20 @@ void Machine::make_room(const std::string& for_container, std::function<void(Res
   for (const auto& [id, container] : containers)
     if (role_of(container->spec()) == oci::PodRole::Container) specs.push_back(&container->spec());
   const VmSize wanted = size_for_all(size_, specs, context.config.microvm, node_cpus());
-  const bool more_memory = wanted.memory_mib > size_.memory_mib;
-  if (wanted.vcpus > size_.vcpus || (more_memory && !can_grow_)) warn_of_size(for_container, wanted);
-  if (!more_memory || !can_grow_) return done({});
-  size_.memory_mib = wanted.memory_mib;
-  link_->hypervisor().grow(wanted.memory_mib, std::move(done));
+  if (wanted.memory_mib <= size_.memory_mib && wanted.vcpus <= size_.vcpus) return done({});
+  if (!can_grow_ || wanted.vcpus > std::max(size_.vcpus, max_vcpus_)) warn_of_size(for_container, wanted);
+  if (!can_grow_) return done({});
+  size_ = {.vcpus = std::max(size_.vcpus, std::min(wanted.vcpus, max_vcpus_)), .memory_mib = wanted.memory_mib};
+  link_->hypervisor().grow(size_.memory_mib, size_.vcpus, std::move(done));
 }
 
-// Processors cannot be added at all: the guest's kernel takes none that it has not counted at its start.
 void Machine::warn_of_size(const std::string& container, const VmSize& wanted) {
   if (std::exchange(has_warned_of_size_, true)) return;
   log::warning(
       "with container {} the pod asks for {} MiB and {} CPUs, and its virtual machine has {} MiB and {}: it cannot grow so; tell the pod's "
-      "size "
-      "(annotations io.kubernetes.cri.sandbox-memory and sandbox-cpu-quota), or set microvm.machine to \"q35\", which can be given memory",
+      "size (annotations io.kubernetes.cri.sandbox-memory and sandbox-cpu-quota), or set microvm.machine to \"q35\", which takes memory, "
+      "and "
+      "processors under KVM or with the stock guest kernel",
       container, wanted.memory_mib, wanted.vcpus, size_.memory_mib, size_.vcpus);
 }
 

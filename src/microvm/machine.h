@@ -103,6 +103,7 @@ class Machine : public std::enable_shared_from_this<Machine> {
   std::unique_ptr<PortForward> port_forward_;
   std::shared_ptr<Attachments> attachments_;
   VmSize size_;
+  uint32_t max_vcpus_ = 0;  // that it can be given
   bool can_grow_ = false, size_was_told_ = true, has_warned_of_size_ = false;
   // The pod's network namespace: as the engine has named it, or, empty, the VMM's own. Looked at again where something may come late.
   std::string network_path_;

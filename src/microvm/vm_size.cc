@@ -49,6 +49,10 @@ uint32_t cpus_in_list(std::string_view list) {
   return static_cast<uint32_t>(std::min<uint64_t>(count, UINT32_MAX));
 }
 
+uint32_t most_vcpus(const sandbox::MicrovmConfig& settings, uint32_t node_cpus) {
+  return std::max(settings.max_vcpus > 0 ? std::min(settings.max_vcpus, node_cpus) : node_cpus, 1U);
+}
+
 VmSize size_vm(const oci::Spec& spec, const sandbox::MicrovmConfig& settings, uint32_t node_cpus) {
   uint64_t limit = annotation(spec, "io.kubernetes.cri.sandbox-memory");
   uint64_t quota = annotation(spec, "io.kubernetes.cri.sandbox-cpu-quota");
@@ -73,8 +77,7 @@ VmSize size_vm(const oci::Spec& spec, const sandbox::MicrovmConfig& settings, ui
     vcpus = quota / period + (quota % period != 0);
   else if (listed > 0)
     vcpus = listed;
-  uint64_t most = settings.max_vcpus > 0 ? std::min(settings.max_vcpus, node_cpus) : node_cpus;
-  size.vcpus = static_cast<uint32_t>(std::clamp<uint64_t>(vcpus, 1, std::max<uint64_t>(most, 1)));
+  size.vcpus = static_cast<uint32_t>(std::clamp<uint64_t>(vcpus, 1, most_vcpus(settings, node_cpus)));
   return size;
 }
 
@@ -101,7 +104,7 @@ VmSize size_for_all(const VmSize& start, const std::vector<const oci::Spec*>& co
   memory += any_without ? settings.default_memory_mib : settings.memory_overhead_mib;
   VmSize size = start;
   if (!containers.empty()) size.memory_mib = std::max(start.memory_mib, memory);
-  const uint64_t most = settings.max_vcpus > 0 ? std::min(settings.max_vcpus, node_cpus) : node_cpus;
+  const uint64_t most = most_vcpus(settings, node_cpus);
   size.vcpus = std::max(start.vcpus, static_cast<uint32_t>(std::min((cpus + kThousandth - 1) / kThousandth, most)));
   return size;
 }

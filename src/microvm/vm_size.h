@@ -20,6 +20,9 @@ struct VmSize {
 // configuration allows.
 VmSize size_vm(const oci::Spec& spec, const sandbox::MicrovmConfig& settings, uint32_t node_cpus);
 
+// So many a machine may have: as many as the node has, or fewer where the configuration says so.
+uint32_t most_vcpus(const sandbox::MicrovmConfig& settings, uint32_t node_cpus);
+
 // Whether an engine has told how large the pod will be, all its containers together: the sandbox-memory and sandbox-cpu annotations.
 bool is_size_told(const oci::Spec& spec);
 

@@ -27,6 +27,23 @@ std::string machine(const VmConfig& config) {
   return text;
 }
 
+// Under emulation the plain model: with those of newer ones (ERMS) copying memory is ten times slower.
+const char* cpu_model(const VmConfig& config) { return config.accel == Accel::Kvm ? "host" : "qemu64"; }
+
+// Emulation divides its translated code among threads from the start, and ends in an assertion when one more comes while all of it is in
+// use (tcg_region_initial_alloc, seen with 7.2): one thread for all processors where more may come.
+const char* accelerator(const VmConfig& config) {
+  if (config.accel == Accel::Kvm) return "kvm";
+  return most_vcpus(config) > config.vcpus ? "tcg,tb-size=64,thread=single" : "tcg,tb-size=64";
+}
+
+// Each in a socket of its own where more may come: the numbers of one that is added are then simple.
+std::string processors(const VmConfig& config) {
+  const uint32_t most = most_vcpus(config);
+  if (most == config.vcpus) return fmt::format("{}", config.vcpus);
+  return fmt::format("{},maxcpus={},sockets={},cores=1,threads=1", config.vcpus, most, most);
+}
+
 std::string memory(const VmConfig& config) {
   // virtiofsd reads and writes guest memory: it must be shared with it. Otherwise it is private, so that the kernel may use huge pages for
   // it.
@@ -94,6 +111,17 @@ uint64_t growth_mib(const VmConfig& config) {
   return (config.max_memory_mib - config.memory_mib) / kBlock * kBlock;
 }
 
+uint32_t most_vcpus(const VmConfig& config) { return can_add_processors(config) ? std::max(config.vcpus, config.max_vcpus) : config.vcpus; }
+
+std::string hotplug_cpu(const VmConfig& config, uint32_t index) {
+  return nlohmann::json{{"driver", fmt::format("{}-x86_64-cpu", cpu_model(config))},
+                        {"id", fmt::format("cpu{}", index)},
+                        {"socket-id", index},
+                        {"core-id", 0},
+                        {"thread-id", 0}}
+      .dump();
+}
+
 // Past the node's page cache: it would hold everything twice, and other users of the device (a node that takes the volume over) would see
 // old bytes. Without QEMU's own locks, which are for image files.
 std::string disk_backend(const VmConfig::Disk& disk, uint32_t fdset) {
@@ -143,12 +171,11 @@ std::vector<std::string> qemu_command_line(const VmConfig& config, const QemuPat
       "-machine",
       machine(config),
       "-accel",
-      config.accel == Accel::Kvm ? "kvm" : "tcg,tb-size=64",
+      accelerator(config),
       "-cpu",
-      // Under emulation the plain model: with those of newer ones (ERMS) copying memory is ten times slower.
-      config.accel == Accel::Kvm ? "host" : "qemu64",
+      cpu_model(config),
       "-smp",
-      fmt::format("{}", config.vcpus),
+      processors(config),
       "-m",
       growth_mib(config) > 0 ? fmt::format("{}M,maxmem={}M", config.memory_mib, config.memory_mib + growth_mib(config))
                              : fmt::format("{}M", config.memory_mib),

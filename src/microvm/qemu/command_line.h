@@ -32,6 +32,10 @@ inline constexpr uint32_t kFirstHotFdset = 100;  // those below are of disks giv
 uint64_t growth_mib(const VmConfig& config);
 inline constexpr const char* kGrowthDevice = "growth";
 
+// As many processors as it can have, and the member of device_add, a JSON object, for the one with this index.
+uint32_t most_vcpus(const VmConfig& config);
+std::string hotplug_cpu(const VmConfig& config, uint32_t index);
+
 // The guest kernel's command line.
 std::string guest_command_line(const VmConfig& config, uint64_t tsc_khz);
 

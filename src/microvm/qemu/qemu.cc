@@ -93,7 +93,7 @@ class Qemu : public Hypervisor {
          {{"driver", "virtio-net-pci"}, {"netdev", name}, {"mac", network.mac}, {"romfile", ""}}, std::move(done));
   }
 
-  void grow(uint64_t memory_mib, std::function<void(Result<void>)> done) override {
+  void grow(uint64_t memory_mib, uint32_t vcpus, std::function<void(Result<void>)> done) override {
     std::vector<QmpCommand> commands;
     const uint64_t more = memory_mib > config_.memory_mib ? std::min(memory_mib - config_.memory_mib, growth_mib(config_)) : 0;
     if (more > grown_mib_) {
@@ -101,6 +101,10 @@ class Qemu : public Hypervisor {
           {"path", fmt::format("/machine/peripheral/{}", kGrowthDevice)}, {"property", "requested-size"}, {"value", more << 20}};
       commands.push_back({"qom-set", size.dump(), -1});
       grown_mib_ = more;
+    }
+    for (uint32_t cpu = std::max(vcpus_, config_.vcpus); cpu < std::min(vcpus, most_vcpus(config_)); ++cpu) {
+      commands.push_back({"device_add", hotplug_cpu(config_, cpu), -1});
+      vcpus_ = cpu + 1;
     }
     if (!qmp_) return done(make_error(ESRCH, "the virtual machine does not run"));
     qmp_->execute_all(std::move(commands), std::move(done));
@@ -347,6 +351,7 @@ class Qemu : public Hypervisor {
   std::vector<uint32_t> free_slots_;
   uint32_t next_fdset_ = kFirstHotFdset, next_network_ = 1;
   uint64_t grown_mib_ = 0;
+  uint32_t vcpus_ = 0;               // with those that have been added; 0: none has
   std::optional<int> files_status_;  // of virtiofsd, when it has ended
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -71,8 +71,17 @@ TEST(CommandLine, OnlyQ35Grows) {
   EXPECT_TRUE(has(line, "-m 256M,maxmem=1152M")) << line;
   EXPECT_TRUE(has(line, "virtio-mem-pci,id=growth"));
   EXPECT_TRUE(has(line, "memhp_default_state=online"));
+  EXPECT_TRUE(has(line, "-smp 1 "));
+  config.max_vcpus = 4;
+  config.guest.name = "tuned";
+  EXPECT_TRUE(has(joined(config), "-smp 1 ")) << "its kernel does not count them under emulation";
+  config.guest.name = "stock";
+  EXPECT_TRUE(has(joined(config), "-smp 1,maxcpus=4,sockets=4,cores=1,threads=1"));
+  EXPECT_TRUE(has(joined(config), "-accel tcg,tb-size=64,thread=single"));
+  EXPECT_EQ(hotplug_cpu(config, 2), R"({"core-id":0,"driver":"qemu64-x86_64-cpu","id":"cpu2","socket-id":2,"thread-id":0})");
   config.machine = "microvm";
   EXPECT_FALSE(has(joined(config), "maxmem"));
+  EXPECT_TRUE(has(joined(config), "-smp 1 "));
 }
 
 TEST(CommandLine, KvmAndTcgDiffer) {
