@@ -90,6 +90,11 @@ Result<void> check_inside(const std::string& cwd) {
   char path[PATH_MAX];
   const long length = syscall(SYS_getcwd, path, sizeof path);
   if (length > 0 && path[0] == '/') return {};
+  if (length < 0)
+    return errno_error(
+        "process.cwd: cannot tell whether {} is inside the container's root file system: getcwd(2) failed (linux.seccomp must "
+        "allow it)",
+        cwd);
   return make_error(EPERM, "process.cwd: {} is outside the container's root file system", cwd);
 }
 

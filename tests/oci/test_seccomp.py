@@ -98,6 +98,15 @@ def test_without_no_new_privileges(container):
     assert (security["no_new_privs"], ids["uid"]) == (0, 1000)
 
 
+@pytest.mark.runtimes("namespace", "microvm")
+def test_filter_that_refuses_getcwd(container):
+    """The runtime itself needs it, to see that the working directory is inside: that is what is said."""
+    allow_all_but(container, {"names": ["getcwd"], "action": "SCMP_ACT_ERRNO"})
+    container.bundle.process["noNewPrivileges"] = False  # the filter is loaded before the change of user
+    outcome = container.run(check=False)
+    assert not outcome.ok and "getcwd(2) failed (linux.seccomp must allow it): Operation not permitted" in outcome.stderr, outcome
+
+
 def test_filter_older_than_faccessat2(container):
     """The filter is there when the program is looked for: one that knows only faccessat(2), as runtime-tools' default profile, stops nothing that execve(2) allows."""
     container.bundle.process["noNewPrivileges"] = False
