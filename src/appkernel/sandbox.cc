@@ -79,6 +79,8 @@ class Keeper : public sandbox::ProcessKeeper {
     start.set_debug(debug_);
     const auto strace = spec.annotations.find(std::string(oci::kStraceAnnotation));
     start.set_strace(std::getenv("CAISSON_STRACE") != nullptr || (strace != spec.annotations.end() && strace->second == "true"));
+    const auto patch = spec.annotations.find(std::string(oci::kPatchAnnotation));
+    start.set_patch(patch != spec.annotations.end() && patch->second == "true");
     TRY(divide(spec, start));
     start.set_own_network(has_own_network(spec));
     Kept kept;

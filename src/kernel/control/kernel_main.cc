@@ -31,6 +31,7 @@
 #include "kernel/fs/registry.h"
 #include "kernel/klog.h"
 #include "kernel/limits.h"
+#include "kernel/patch/call_sites.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/host_rows.h"
 #include "kernel/signal/send.h"
@@ -326,6 +327,7 @@ Result<int> run() {
   if (start.hostname().empty()) start.set_hostname(own_hostname());
   klog_configure(kLogFd, start.debug() ? LogLevel::Debug : LogLevel::Info);
   strace_configure(start.strace());
+  CallSites::allow(start.patch());
   TRY(open_own_proc());
   std::vector<OpenMount> mounts =
       open_host_mounts(TRY(read_host_proc("self/mountinfo")), [&](std::string_view point) { return is_ours(start, point); });

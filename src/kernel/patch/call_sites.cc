@@ -157,6 +157,12 @@ uint64_t CallSites::guest_rip(uint64_t rip) const {
   return rip;
 }
 
+bool CallSites::has_thunks_at(uint64_t address) const {
+  if (!any()) return false;
+  std::lock_guard guard(regions_lock_);
+  return std::any_of(regions_.begin(), regions_.end(), [&](const auto& region) { return region->contains(address); });
+}
+
 bool CallSites::settle_breakpoint(StubThread& stub, uint64_t& rip) {
   if (!any()) return false;
   const uint64_t at = rip - 1;

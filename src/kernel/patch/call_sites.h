@@ -39,6 +39,8 @@ class CallSites {
   void consider(StubThread& stub, uint64_t rip, uint64_t number);
   // The guest's view of an address: its own, where that is one in a thunk. Any thread.
   uint64_t guest_rip(uint64_t rip) const;
+  // Thunks are mapped at this address, unless the guest has put something else there. Any thread.
+  bool has_thunks_at(uint64_t address) const;
   bool any() const { return any_.load(std::memory_order_acquire); }
   // The thread has met `int3`, rip is behind it. True: ours, `rip` says where to go on.
   bool settle_breakpoint(StubThread& stub, uint64_t& rip);

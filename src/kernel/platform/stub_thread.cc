@@ -90,9 +90,17 @@ bool StubThread::await_turn() {
     while (load(slot->turn) == STUB_TURN_GUEST && ticks_now() - begin < ticks) __builtin_ia32_pause();
     if (load(slot->turn) == STUB_TURN_GUEST) pace_.spun_in_vain();
   }
-  if (load(slot->turn) == STUB_TURN_GUEST) {
+  const auto elsewhere = [](uint32_t turn) { return turn == STUB_TURN_GUEST || turn == STUB_TURN_ENDING; };
+  if (elsewhere(load(slot->turn))) {
     store(slot->kernel_sleeping, 1);
-    while (load(slot->turn) == STUB_TURN_GUEST && !process_->dead()) futex_wait(&slot->turn, STUB_TURN_GUEST);
+    uint32_t turn;
+    for (time_t until = 0; elsewhere(turn = load(slot->turn)) && !process_->dead();) {
+      const bool ending = ending_.load(std::memory_order_seq_cst);
+      if (ending && until == 0) until = time(nullptr) + 2;
+      if (ending && time(nullptr) >= until) process_->kill();
+      const timespec second{1, 0};
+      futex_wait(&slot->turn, turn, ending ? &second : nullptr);
+    }
     store(slot->kernel_sleeping, 0);
   }
   return !process_->dead();
@@ -109,6 +117,15 @@ void StubThread::hand_over(uint32_t request) {
 void StubThread::wake_dead() {
   store(slot()->turn, STUB_TURN_DEAD);
   futex_wake(&slot()->turn);
+}
+
+void StubThread::end_soon() {
+  ending_.store(true, std::memory_order_seq_cst);
+  // The word changes, so that our thread cannot fall asleep on it with an old view of `ending_`.
+  uint32_t guest = STUB_TURN_GUEST;
+  StubSlot* slot = this->slot();
+  __atomic_compare_exchange_n(&slot->turn, &guest, STUB_TURN_ENDING, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  futex_wake(&slot->turn);
 }
 
 bool StubThread::read_frame() {

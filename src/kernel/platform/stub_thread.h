@@ -125,6 +125,9 @@ class StubThread {
   const std::shared_ptr<AddressSpace>& memory() const { return memory_; }
   // The process is dead: wait() returns. Any thread.
   void wake_dead();
+  // The thread is about to end: a stub that does not give its turn back within a second has no mind to, and its process is killed. After
+  // interrupt(), which is what well-behaved ones need; any thread, as there.
+  void end_soon();
   // What the stub answers without the kernel: the numbers of its process and credentials. Own thread; answer_nothing() and answer_parent()
   // any, while the task is known to live (Kernel::tasks).
   struct Numbers {
@@ -156,6 +159,7 @@ class StubThread {
   uint32_t slot_;
   std::shared_ptr<StubProcess> process_;
   pid_t host_tid_ = 0;
+  std::atomic<bool> ending_{false};
   Pace pace_;
   bool knows_numbers_ = false;
   CredentialsRef answered_creds_;

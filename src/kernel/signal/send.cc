@@ -103,7 +103,10 @@ void send_to_group_locked(ThreadGroup& group, const abi::SigInfo& sent) {
   if (!group.pending.add(info)) return;
   group.signal_events.wake(POLLIN);
   if (signal == SIGKILL) {
-    for (Task* task : group.tasks) kick_locked(*task);
+    for (Task* task : group.tasks) {
+      kick_locked(*task);
+      if (task->stub) task->stub->end_soon();
+    }
     return;
   }
   // The main thread if it wants it, else any that does.
@@ -173,6 +176,7 @@ void end_group_locked(ThreadGroup& group, int code, int status) {
   for (Task* task : group.tasks) {
     task->leaving = true;
     kick_locked(*task);
+    if (task->stub) task->stub->end_soon();
   }
 }
 

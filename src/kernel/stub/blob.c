@@ -91,12 +91,12 @@ static void await_turn(Slot* slot) {
   if (ticks != 0) {
     const uint64_t begin = __builtin_ia32_rdtsc();
     do {
-      if (__atomic_load_n(&slot->turn, __ATOMIC_ACQUIRE) == STUB_TURN_GUEST) return;
+      if (__atomic_load_n(&slot->turn, __ATOMIC_ACQUIRE) != STUB_TURN_KERNEL) return;
       __asm__ volatile("pause");
     } while (__builtin_ia32_rdtsc() - begin < ticks);
   }
   __atomic_store_n(&slot->sleeping, 1, __ATOMIC_SEQ_CST);
-  while (__atomic_load_n(&slot->turn, __ATOMIC_SEQ_CST) != STUB_TURN_GUEST)
+  while (__atomic_load_n(&slot->turn, __ATOMIC_SEQ_CST) == STUB_TURN_KERNEL)
     call6(SYS_futex, (uint64_t)&slot->turn, FUTEX_WAIT, STUB_TURN_KERNEL, 0, 0, 0);
   __atomic_store_n(&slot->sleeping, 0, __ATOMIC_RELAXED);
 }

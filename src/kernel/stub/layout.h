@@ -34,7 +34,7 @@ extern "C" {
 #define STUB_ANSWERS_UNSEEN 16 /* with StubSlot.thunks: of calls that trap and could be answered every 16th is the kernel's */
 
 /* Values of StubSlot.turn, the futex word of the handoff. */
-enum { STUB_TURN_GUEST = 0, STUB_TURN_KERNEL = 1, STUB_TURN_DEAD = 2 };
+enum { STUB_TURN_GUEST = 0, STUB_TURN_KERNEL = 1, STUB_TURN_DEAD = 2, STUB_TURN_ENDING = 3 /* the guest's, for a last time */ };
 
 /* What the kernel asks when it gives the turn to the stub (StubSlot.request). */
 enum {

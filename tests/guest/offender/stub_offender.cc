@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -247,6 +248,117 @@ int many_descriptors() {
 
 }  // namespace
 
+// A place that calls so often that the kernel puts a jump to a thunk there, and one that jumps to the stub's code as a thunk does.
+extern "C" long hot_call(long number, const void* a, long b);
+extern "C" long as_thunk(long number, const void* a, long b, const void* entry, const void* r11);
+extern "C" const char hot_place[], fake_thunk[];
+__asm__(R"(
+  .text
+hot_call:
+  mov %rdi, %rax
+  mov %rsi, %rdi
+  mov %rdx, %rsi
+hot_place:
+  syscall
+  cmp $-4096, %rax
+  ret
+as_thunk:
+  mov %rdi, %rax
+  mov %rsi, %rdi
+  mov %rdx, %rsi
+  mov %r8, %r11
+  jmp *%rcx
+  .quad 0x1234567
+fake_thunk:
+  ud2
+  ret
+)");
+
+constexpr uint64_t kRegion = 0x10000;
+
+// The thunk of hot_call; null: there is none.
+const uint8_t* thunk() {
+  for (int i = 0; i < 200; ++i) hot_call(SYS_getpgid, nullptr, 0);
+  if (static_cast<uint8_t>(hot_place[0]) != 0xe9) return nullptr;
+  int32_t distance;
+  memcpy(&distance, hot_place + 1, sizeof distance);
+  return reinterpret_cast<const uint8_t*>(hot_place) + 5 + distance;
+}
+
+bool may_patch() { return (getauxval(AT_HWCAP2) & 2) != 0; }
+
+int change_thunks() {
+  if (!may_patch()) return 0;
+  const uint8_t* place = thunk();
+  if (place == nullptr) return 3;
+  void* region = reinterpret_cast<void*>(reinterpret_cast<uint64_t>(place) & ~(kRegion - 1));
+  if (mprotect(region, kRegion, PROT_READ | PROT_WRITE) == 0 || mprotect(region, kRegion, PROT_READ | PROT_WRITE | PROT_EXEC) == 0)
+    return 2;
+  if (from_blob(SYS_mprotect, reinterpret_cast<long>(region), kRegion, PROT_READ | PROT_WRITE) == 0) return 2;
+  // What a process does to its own view of them its parent does not feel.
+  const pid_t child = fork();
+  if (child == 0) {
+    mmap(region, kRegion, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    hot_call(SYS_getpgid, nullptr, 0);
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (!WIFSIGNALED(status)) return 4;
+  for (int i = 0; i < 200; ++i)
+    if (hot_call(SYS_getpgid, nullptr, 0) != getpgid(0)) return 5;
+  munmap(region, kRegion);
+  hot_call(SYS_getpgid, nullptr, 0);
+  return 0;
+}
+
+// The stub's code entered as by a thunk, with what no thunk brings.
+int false_thunks() {
+  if (!may_patch()) return 0;
+  const uint8_t* place = thunk();
+  if (place == nullptr) return 3;
+  const void* entry;
+  memcpy(&entry, reinterpret_cast<const void*>(reinterpret_cast<uint64_t>(place) & ~(kRegion - 1)), sizeof entry);
+  // A thunk of one's own gets what a call gets.
+  if (as_thunk(SYS_open, g_canary.c_str(), O_RDONLY, entry, fake_thunk) >= 0) return 2;
+  if (as_thunk(SYS_getpgid, nullptr, 0, entry, fake_thunk) != getpgid(0)) return 4;
+  for (const uint64_t wrong : {0UL, 8UL, 0xfffffffffffffff0UL, 0x800000000000UL, kBlob + 64, kSlots + 0x1008}) {
+    const pid_t child = fork();
+    if (child == 0) {
+      as_thunk(SYS_getpgid, nullptr, 0, entry, reinterpret_cast<const void*>(wrong));
+      _exit(0);
+    }
+    if (child > 0) waitpid(child, nullptr, 0);
+  }
+  return 0;
+}
+
+// Threads that take each other's slots and write over the registers in them, at places that are just being patched.
+int share_slots() {
+  std::vector<std::thread> threads;
+  std::atomic<bool> done{false};
+  for (unsigned i = 0; i < 4; ++i)
+    threads.emplace_back([&, i] {
+      std::mt19937_64 random(i);
+      while (!done) {
+        for (int n = 0; n < 50; ++n) hot_call(n % 2 != 0 ? SYS_getpgid : SYS_getppid, nullptr, 0);
+        if (may_patch() && i > 1) __asm__ volatile("wrgsbase %0" ::"r"(kSlots + random() % 5 * kSlotSize));
+        if (i == 0) *reinterpret_cast<volatile uint64_t*>(kSlots + random() % 5 * kSlotSize + 0x1000 + random() % 0xa0 / 8 * 8) = random();
+      }
+    });
+  usleep(300'000);
+  done = true;
+  _exit(0);
+}
+
+// A thread that stays in the stub's code, where an interrupt is only noted, since another keeps the turn from it: it can still be killed.
+int never_returns() {
+  std::thread([] {
+    for (;;) *reinterpret_cast<volatile uint32_t*>(kSlots) = 1;
+  }).detach();
+  for (;;) hot_call(SYS_getpgid, nullptr, 0);
+}
+
 int main(int argc, char** argv) {
   if (argc != 3) return 125;
   g_canary = argv[1];
@@ -265,6 +377,10 @@ int main(int argc, char** argv) {
   attack("races path walks", race_walks);
   attack("magic links", magic_links);
   attack("device nodes of the image", device_nodes);
+  attack("writes over thunks and unmaps them", change_thunks);
+  attack("pretends to be a thunk", false_thunks);
+  attack("takes other threads' slots", share_slots);
+  attack("stays in the stub's code", never_returns);
   attack("many threads", many_threads);
   attack("many descriptors", many_descriptors);
   return g_failures == 0 ? 0 : 1;

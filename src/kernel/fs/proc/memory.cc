@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernel/fs/proc/facts.h"
+#include "kernel/patch/call_sites.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/stub/layout.h"
 
@@ -26,7 +27,9 @@ bool parse_range(std::string_view line, Range& range) {
   return sscanf(copy, "%" SCNx64 "-%" SCNx64 " ", &range.start, &range.end) == 2;
 }
 
-bool is_kernels_own(const Range& range) { return range.start >= STUB_WINDOW && range.start < STUB_WINDOW_END; }
+bool is_kernels_own(const Range& range, const CallSites& sites) {
+  return (range.start >= STUB_WINDOW && range.start < STUB_WINDOW_END) || sites.has_thunks_at(range.start);
+}
 
 // The host does not know which of the anonymous mappings are the guest's heap and stack.
 const char* name_of(const Range& range, const AddressSpace::Layout& layout) {
@@ -36,7 +39,7 @@ const char* name_of(const Range& range, const AddressSpace::Layout& layout) {
 }
 
 // The host's maps or smaps without what is the kernel's own.
-std::string translate(const std::string& host, const AddressSpace::Layout& layout) {
+std::string translate(const std::string& host, const AddressSpace::Layout& layout, const CallSites& sites) {
   std::string result;
   result.reserve(host.size());
   bool hidden = false;
@@ -49,7 +52,7 @@ std::string translate(const std::string& host, const AddressSpace::Layout& layou
       if (!hidden) result.append(line).push_back('\n');
       continue;
     }
-    hidden = is_kernels_own(range);
+    hidden = is_kernels_own(range, sites);
     if (hidden) continue;
     result.append(line);
     // "start-end perms offset dev inode" and, after blanks, a name where there is one.
@@ -76,7 +79,7 @@ Result<std::string> host_text(Task& reader, const ProcSubject& subject, const ch
     std::lock_guard guard(facts.memory->lock);
     layout = facts.memory->layout;
   }
-  return translate(host, layout);
+  return translate(host, layout, facts.memory->call_sites());
 }
 
 // Bytes [start, end) of the process's memory, as far as they can be had.
