@@ -8,31 +8,24 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <mutex>
 
 #include "kernel/fs/common/text.h"
 #include "kernel/platform/host_proc.h"
+#include "kernel/task/current.h"
 #include "kernel/task/kernel.h"
 #include "kernel/task/task.h"
 
 namespace caisson::kernel {
 namespace {
 
-std::mutex g_lock;
-CgroupLimits g_limits;
-
 constexpr uint64_t kPage = 4096;
 
 }  // namespace
 
-void set_cgroup_limits(const CgroupLimits& limits) {
-  std::lock_guard guard(g_lock);
-  g_limits = limits;
-}
-
 CgroupLimits cgroup_limits() {
-  std::lock_guard guard(g_lock);
-  return g_limits;
+  const Task* task = current_task();
+  const Container* container = task != nullptr ? task->group->container : nullptr;
+  return container != nullptr ? container->limits() : CgroupLimits();
 }
 
 bool limits_memory(const CgroupLimits& limits) {
@@ -71,7 +64,8 @@ uint64_t container_memory(Task& task) {
   {
     std::lock_guard guard(task.kernel.tasks);
     for (const auto& [pid, group] : task.group->pids->groups)
-      if (!group->tasks.empty() && group->tasks.front()->stub) hosts.push_back(group->tasks.front()->host_tid());
+      if (group->container == task.group->container && !group->tasks.empty() && group->tasks.front()->stub)
+        hosts.push_back(group->tasks.front()->host_tid());
   }
   uint64_t total = 0;
   for (const pid_t host : hosts) {

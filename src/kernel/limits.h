@@ -1,5 +1,5 @@
 // Limits: what the sandbox says that a container may use, for all who ask inside: the view of its cgroup, /proc/meminfo and sysinfo(2), the
-// list of CPUs. The node's cgroups make them hold; only the number of processes is counted by the kernel itself (Kernel::most_tasks).
+// list of CPUs. The node's cgroups make them hold; only the number of processes is counted by the kernel itself (Container::most_tasks).
 //
 // Locks: a leaf of its own, and Kernel::tasks in container_memory().
 #pragma once
@@ -23,8 +23,7 @@ struct CgroupLimits {
   int64_t pids = -1;
   int64_t cpu_weight = 100;
 };
-// At any time.
-void set_cgroup_limits(const CgroupLimits& limits);
+// Those of the container whose task the calling thread serves; none where it serves none.
 CgroupLimits cgroup_limits();
 
 // Whether its memory is limited to less than the machine has.

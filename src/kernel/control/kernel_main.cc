@@ -75,7 +75,7 @@ struct ExecChannel {
   std::unique_ptr<EndWatch> process;  // null: not described yet
 };
 
-void apply_limits(Kernel& kernel, const v1::Limits& limits) {
+void apply_limits(Kernel& kernel, Container& container, const v1::Limits& limits) {
   CgroupLimits to;
   if (limits.has_memory()) to.memory = limits.memory();
   if (limits.has_memory_low()) to.memory_low = limits.memory_low();
@@ -84,9 +84,9 @@ void apply_limits(Kernel& kernel, const v1::Limits& limits) {
   if (limits.has_cpu_period()) to.cpu_period = limits.cpu_period();
   if (limits.has_cpu_weight()) to.cpu_weight = limits.cpu_weight();
   if (limits.has_pids()) to.pids = limits.pids();
-  set_cgroup_limits(to);
+  container.set_limits(to);
   std::lock_guard guard(kernel.tasks);
-  kernel.most_tasks = to.pids > 0 ? std::min(Kernel::kMostTasks, static_cast<size_t>(to.pids)) : Kernel::kMostTasks;
+  container.most_tasks = to.pids > 0 ? std::min(Container::kMostTasks, static_cast<size_t>(to.pids)) : Container::kMostTasks;
 }
 
 class Server {
@@ -183,13 +183,14 @@ class Server {
 
   void signal_all(int signal) {
     std::lock_guard guard(kernel_.tasks);
-    for (const auto& [pid, group] : container_.pids->groups) send_to_group_locked(*group, user_signal(signal, nullptr));
+    for (const auto& [pid, group] : container_.pids->groups)
+      if (group->container == &container_) send_to_group_locked(*group, user_signal(signal, nullptr));
   }
 
   void take_limits(int fd) {
     v1::Limits limits;
     const Result<std::string> text = read_description(fd);
-    if (text && limits.ParseFromString(*text)) apply_limits(kernel_, limits);
+    if (text && limits.ParseFromString(*text)) apply_limits(kernel_, container_, limits);
   }
 
   void answer(int socket, Question question) {
@@ -348,7 +349,7 @@ Result<int> run() {
   if (!made) return give_up("the application kernel cannot be confined", made.error(), errors.get());
   const std::unique_ptr<Kernel> kernel = *std::move(made);
   const std::unique_ptr<Container> container = TRY(make_container(start, mounts));
-  apply_limits(*kernel, start.limits());
+  apply_limits(*kernel, *container, start.limits());
   TRY(mount_all(*kernel, *container, start, std::move(mounts)));
   Result<Kernel::Started> started = start_with(*kernel, *container, start.process(), std::move(streams));
   if (!started)

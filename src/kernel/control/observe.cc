@@ -198,11 +198,11 @@ v1::Processes describe_processes(Kernel& kernel, Container& container, Question 
   std::vector<std::shared_ptr<ThreadGroup>> groups;
   {
     std::lock_guard guard(kernel.tasks);
-    all.set_tasks(static_cast<uint32_t>(container.pids->tasks.size()));
+    all.set_tasks(static_cast<uint32_t>(container.live_tasks));
     if (question == Question::Count) return all;
     // A process that nobody has waited for is none any more; who debugs wants to know of it.
     for (const auto& [pid, group] : container.pids->groups)
-      if (!group->zombie || question == Question::Tasks) groups.push_back(group);
+      if (group->container == &container && (!group->zombie || question == Question::Tasks)) groups.push_back(group);
   }
   const std::unique_ptr<Task> setup = make_setup_task(kernel, container);
   for (const auto& group : groups) add_process(*setup, group, question, exec_of(*group), all);

@@ -1,6 +1,7 @@
 // StubPool: the zygote's birth, and fresh stubs.
 #include <fcntl.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -13,6 +14,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 
 #include "kernel/klog.h"
 #include "kernel/patch/call_sites.h"
@@ -99,7 +101,6 @@ void unregister_rseq() {
     _exit(1);
   };
   if (dup2(socket, 0) < 0 || dup2(blob, 1) < 0) fail("dup2");
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
   prctl(PR_SET_NAME, "caisson-guest");
   void* code = mmap(reinterpret_cast<void*>(STUB_BLOB), STUB_BLOB_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED_NOREPLACE, 1, 0);
   if (code != reinterpret_cast<void*>(STUB_BLOB)) fail("mapping the blob");
@@ -151,36 +152,79 @@ Result<UniqueFd> blob_file() {
   return file;
 }
 
+// Forks the zygote out of a child that ends at once: the PID namespace's first process becomes its parent. Its pid.
+Result<pid_t> fork_orphan(const std::function<void()>& body) {
+  int ends[2];
+  TRY(host_result(pipe2(ends, O_CLOEXEC)));
+  const UniqueFd from(ends[0]);
+  UniqueFd to(ends[1]);
+  const pid_t between = fork();
+  if (between < 0) return host_errno();
+  if (between == 0) {
+    const pid_t self = getpid(), child = fork();
+    if (child == 0) {
+      // Its parent's end is what makes it ours: stubs must not be made before.
+      while (getppid() == self) sched_yield();
+      body();
+    }
+    _exit(child > 0 && write(to.get(), &child, sizeof child) == sizeof child ? 0 : 1);
+  }
+  to.reset();
+  pid_t child = 0;
+  const bool told = read(from.get(), &child, sizeof child) == sizeof child;
+  while (waitpid(between, nullptr, 0) < 0 && errno == EINTR) continue;
+  if (!told) return Errno(EAGAIN);
+  return child;
+}
+
 }  // namespace
 
-Result<std::unique_ptr<StubPool>> StubPool::create() {
-  std::unique_ptr<StubPool> pool(new StubPool);
+Result<Zygote> make_zygote(bool orphan) {
+  Zygote zygote;
   UniqueFd blob = TRY(blob_file());
   const std::vector<sock_filter> filter = make_stub_filter();
   const Range vdso = find_vdso();
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return host_errno();
-  pool->socket_.reset(pair[0]);
+  zygote.socket.reset(pair[0]);
   UniqueFd theirs(pair[1]);
-  pool->zygote_ = fork();
-  if (pool->zygote_ < 0) return host_errno();
-  if (pool->zygote_ == 0) become_zygote(theirs.get(), blob.get(), filter, vdso);
-  if (vdso.from != 0) pool->vdso_ = getauxval(AT_SYSINFO_EHDR);
+  pid_t pid;
+  if (orphan) {
+    pid = TRY(fork_orphan([&] { become_zygote(theirs.get(), blob.get(), filter, vdso); }));
+  } else {
+    pid = fork();
+    if (pid < 0) return host_errno();
+    if (pid == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      become_zygote(theirs.get(), blob.get(), filter, vdso);
+    }
+  }
+  zygote.process.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (!zygote.process) return host_errno();
+  if (vdso.from != 0) zygote.vdso = getauxval(AT_SYSINFO_EHDR);
+  return zygote;
+}
+
+Result<std::unique_ptr<StubPool>> StubPool::adopt(Zygote zygote) {
+  std::unique_ptr<StubPool> pool(new StubPool);
+  pool->zygote_ = std::move(zygote);
   std::lock_guard guard(pool->lock_);
   TRY(pool->ask_locked());
   return pool;
 }
 
-StubPool::~StubPool() {
-  {
-    std::lock_guard guard(lock_);
-    zygote_ends_ = true;
-  }
-  if (asked_) (void)take();
-  if (zygote_ > 0) {
-    ::kill(zygote_, SIGKILL);
-    waitpid(zygote_, nullptr, __WALL);
-  }
+Result<std::unique_ptr<StubPool>> StubPool::create() { return adopt(TRY(make_zygote(false))); }
+
+StubPool::~StubPool() { end(); }
+
+void StubPool::end() {
+  std::lock_guard guard(lock_);
+  if (std::exchange(ended_, true)) return;
+  if (Result<std::shared_ptr<AddressSpace>> memory = asked_ ? asked_locked() : Errno(ESRCH))
+    (void)StubThread::arrive(*std::move(memory), 0);
+  syscall(SYS_pidfd_send_signal, zygote_.process.get(), SIGKILL, nullptr, 0);
+  siginfo_t info{};
+  while (syscall(SYS_waitid, P_PIDFD, zygote_.process.get(), &info, WEXITED | __WALL, nullptr) != 0 && errno == EINTR) continue;
 }
 
 Result<void> StubPool::ask_locked() {
@@ -188,24 +232,31 @@ Result<void> StubPool::ask_locked() {
   TRY(memory->take_slot(0));
   static_cast<StubSlot*>(memory->slot(0))->thunks = CallSites::allowed() ? 1 : 0;
   const int fds[] = {memory->slots_fd(), memory->stub_socket_fd()};
-  TRY(send_descriptors(socket_.get(), fds));
+  TRY(send_descriptors(zygote_.socket.get(), fds));
   asked_ = std::move(memory);
   return {};
+}
+
+// The memory of the stub that has been asked for, once that is there.
+Result<std::shared_ptr<AddressSpace>> StubPool::asked_locked() {
+  std::shared_ptr<AddressSpace> memory = std::move(asked_);
+  uint8_t error = 0;
+  ssize_t got;
+  while ((got = recv(zygote_.socket.get(), &error, 1, 0)) < 0 && errno == EINTR) continue;
+  if (got != 1) return got < 0 ? host_errno() : Errno(ESRCH);
+  if (error != 0) return Errno(error);
+  return memory;
 }
 
 Result<std::unique_ptr<StubThread>> StubPool::take() {
   std::shared_ptr<AddressSpace> memory;
   {
     std::lock_guard guard(lock_);
+    if (ended_) return Errno(ESRCH);
     if (!asked_) TRY(ask_locked());
-    memory = std::move(asked_);
-    uint8_t error = 0;
-    ssize_t got;
-    while ((got = recv(socket_.get(), &error, 1, 0)) < 0 && errno == EINTR) continue;
-    if (got != 1) return got < 0 ? host_errno() : Errno(ESRCH);
-    if (error != 0) return Errno(error);
+    memory = TRY(asked_locked());
     // The next one comes while this one's program is loaded. If it cannot be asked for now, it is when it is wanted.
-    if (!zygote_ends_) (void)ask_locked();
+    (void)ask_locked();
   }
   return StubThread::arrive(std::move(memory), 0);
 }

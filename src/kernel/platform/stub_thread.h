@@ -176,25 +176,39 @@ class StubThread {
   uint64_t frame_offset_ = 0, info_offset_ = 0, fp_offset_ = 0, fp_size_ = 0;
 };
 
-// Makes stubs: the zygote, a small single-threaded process that was forked before the kernel's first thread. It is asked for a stub ahead
-// of time, so that exec finds one that is ready.
+// A small single-threaded process that stubs are copies of: they have its cgroup, user namespace and limits.
+struct Zygote {
+  UniqueFd socket;    // it is asked for stubs here
+  UniqueFd process;   // pidfd
+  uint64_t vdso = 0;  // where the vDSO is in its stubs; 0: nowhere
+};
+// Forks it, which only a process without threads may do. The kernel process must be its parent, and so that of its stubs: it is the one
+// that forks (orphan: false), or the first process of the PID namespace, which gets what its parent leaves behind (orphan: true).
+Result<Zygote> make_zygote(bool orphan);
+
+// Makes stubs. The zygote is asked for one ahead of time, so that exec finds one that is ready.
 class StubPool {
  public:
+  // Before the kernel's first thread.
   static Result<std::unique_ptr<StubPool>> create();
+  // With a zygote that has been made elsewhere, whose stubs are this process's children.
+  static Result<std::unique_ptr<StubPool>> adopt(Zygote zygote);
   ~StubPool();
   // Where the vDSO is in every stub; 0: nowhere.
-  uint64_t vdso() const { return vdso_; }
+  uint64_t vdso() const { return zygote_.vdso; }
   // A fresh stub with nothing mapped but the blob and the vDSO, stopped in its first trap.
   Result<std::unique_ptr<StubThread>> take();
+  // Ends the zygote and the stub that it has made ahead, and reaps them; take() fails with ESRCH from now on. In a container that is paused
+  // that takes until it goes on. Any thread.
+  void end();
 
  private:
   StubPool() = default;
   Result<void> ask_locked();
+  Result<std::shared_ptr<AddressSpace>> asked_locked();
   std::mutex lock_;
-  UniqueFd socket_;
-  pid_t zygote_ = 0;
-  uint64_t vdso_ = 0;
-  bool zygote_ends_ = false;
+  Zygote zygote_;
+  bool ended_ = false;
   std::shared_ptr<AddressSpace> asked_;  // the zygote has been asked for a stub with this memory; null: it has not
 };
 

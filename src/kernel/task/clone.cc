@@ -115,6 +115,7 @@ Result<void> enter_tree(Task& parent, Task& child, const CloneRequest& request) 
     list_group_locked(child.group);
   }
   child.group->tasks.push_back(&child);
+  if (child.group->container != nullptr) ++child.group->container->live_tasks;
   list_task_locked(child);
   if (ours.stopped || parent.pending.set() != 0) child.attention = true;
   return {};
@@ -138,9 +139,8 @@ Result<long> clone_task(Task& parent, const CloneRequest& request) {
   const ChangedNamespaces spaces = TRY(make_namespaces(parent, request.flags));
   {
     std::lock_guard guard(parent.kernel.tasks);
-    const PidNamespace* all = parent.group->pids.get();
-    while (all->parent) all = all->parent.get();
-    if (all->tasks.size() >= parent.kernel.most_tasks) return Errno(EAGAIN);
+    const Container* container = parent.group->container;
+    if (container != nullptr && container->live_tasks >= container->most_tasks) return Errno(EAGAIN);
   }
   const bool traps = parent.stub->process()->traps_everything();  // before: the copy surely has what was there then
   std::unique_ptr<StubThread> stub = TRY(make_stub(parent, request));

@@ -165,7 +165,7 @@ std::vector<char> build_stack(Task& task, const ExecRequest& request, const ElfI
     auxv.push_back(key);
     auxv.push_back(value);
   };
-  if (task.kernel.stubs().vdso() != 0) add(AT_SYSINFO_EHDR, task.kernel.stubs().vdso());
+  if (const uint64_t vdso = task.kernel.stubs_of(task).vdso(); vdso != 0) add(AT_SYSINFO_EHDR, vdso);
   if (const uint64_t least = getauxval(51 /* AT_MINSIGSTKSZ */); least != 0) add(51, least);
   add(AT_HWCAP, getauxval(AT_HWCAP));
   add(AT_PAGESZ, kPage);
@@ -265,7 +265,7 @@ Result<LoadedProgram> load_program(Task& task, ExecRequest request) {
                    {places.stack_top - places.stack_size, places.stack_size, static_cast<uint64_t>(stack_prot),
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, ~0ULL, 0}});
 
-  program.stub = TRY(task.kernel.stubs().take());
+  program.stub = TRY(task.kernel.stubs_of(task).take());
   StubThread& stub = *program.stub;
   TRY(run_all(stub, calls));
   const pid_t tid = stub.host_tid();

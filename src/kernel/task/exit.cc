@@ -193,6 +193,7 @@ void finish_task(Task& task) {
     std::lock_guard guard(kernel.tasks);
     tracee_ended_locked(task);
     std::erase(group.tasks, &task);
+    if (group.container != nullptr) --group.container->live_tasks;
     if (group.leader == &task) group.leader = nullptr;
     unlist_task_locked(task);
     last = group.tasks.empty();

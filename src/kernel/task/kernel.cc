@@ -26,6 +26,21 @@ Result<std::unique_ptr<Kernel>> Kernel::create() {
 
 Kernel::~Kernel() = default;
 
+StubPool& Kernel::stubs_of(const Task& task) {
+  const Container* container = task.group->container;
+  return container != nullptr && container->stubs ? *container->stubs : *stubs_;
+}
+
+CgroupLimits Container::limits() const {
+  std::lock_guard guard(limits_lock_);
+  return limits_;
+}
+
+void Container::set_limits(const CgroupLimits& limits) {
+  std::lock_guard guard(limits_lock_);
+  limits_ = limits;
+}
+
 void Kernel::thread_began() {
   std::lock_guard guard(threads_lock_);
   ++threads_;
@@ -184,9 +199,10 @@ Result<Kernel::Started> Kernel::start(Container& container, StartProcess process
     list_group_locked(task->group);
     list_task_locked(*task);
     group.tasks.push_back(task.get());
+    ++container.live_tasks;
     if (process.terminal) process.terminal->attach_locked(group);
-    if (group.pids->init.expired()) {
-      group.pids->init = task->group;
+    if (group.pids->init.expired()) group.pids->init = task->group;
+    if (!container.init) {
       container.init = task->group;
       container.console = process.terminal;
     }

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 
+#include "kernel/limits.h"
 #include "kernel/task/task.h"
 
 namespace caisson::kernel {
@@ -19,7 +20,8 @@ class StubPool;
 class HostWatcher;
 class StubProcess;
 
-// A container: a root file system, names, and the processes that started here.
+// A container: a root file system, names, and the processes that started here. One object for the life of the kernel process: processes
+// refer to it, also those that have ended.
 class Container {
  public:
   std::string id;
@@ -34,6 +36,19 @@ class Container {
   // What its first processes live in; makes those that are missing.
   NamespacesRef namespaces();
   std::shared_ptr<Terminal> console;  // /dev/console: the terminal of its first process, or none
+  // Where its processes' stubs come from; null: Kernel::stubs(). Set before the first start().
+  std::shared_ptr<StubPool> stubs;
+  // Under Kernel::tasks: the tasks that it has and may have.
+  static constexpr size_t kMostTasks = 32768;
+  size_t live_tasks = 0, most_tasks = kMostTasks;
+
+  // Own lock, a leaf.
+  CgroupLimits limits() const;
+  void set_limits(const CgroupLimits& limits);
+
+ private:
+  mutable std::mutex limits_lock_;
+  CgroupLimits limits_;
 };
 
 // A process to be started from outside (create, exec).
@@ -61,6 +76,8 @@ class Kernel {
   Kernel(const Kernel&) = delete;
   Kernel& operator=(const Kernel&) = delete;
   StubPool& stubs() { return *stubs_; }
+  // That of the task's container.
+  StubPool& stubs_of(const Task& task);
   HostWatcher& watcher() { return *watcher_; }
 
   // Starts a process in a container: its first (which becomes `init`, pid 1), or one more. Returns when its program has been loaded, with
@@ -74,9 +91,6 @@ class Kernel {
 
   // Notices when a stub's process ends by itself, and has its tasks end.
   void watch(const std::shared_ptr<StubProcess>& process);
-  // Tasks that one container may have; under `tasks`.
-  static constexpr size_t kMostTasks = 32768;
-  size_t most_tasks = kMostTasks;
   // Host threads of tasks; shutdown() waits until there are none.
   void thread_began();
   void thread_ended();

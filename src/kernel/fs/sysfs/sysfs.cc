@@ -162,9 +162,10 @@ TextInode::Read count_tasks(bool processes) {
     const PidNamespace& pids = *task.group->pids;
     if (processes) {
       for (const auto& [pid, group] : pids.groups)
-        if (!group->zombie) append_format(text, "%d\n", pid);
+        if (!group->zombie && group->container == task.group->container) append_format(text, "%d\n", pid);
     } else {
-      for (const auto& [tid, each] : pids.tasks) append_format(text, "%d\n", tid);
+      for (const auto& [tid, each] : pids.tasks)
+        if (each->group->container == task.group->container) append_format(text, "%d\n", tid);
     }
     return text;
   };
@@ -221,7 +222,7 @@ void build_cgroup(TreeBuilder& tree) {
   limit("pids.max", [](const CgroupLimits& l) { return or_max(l.pids); });
   tree.file("pids.current", [](Task& task) -> Result<std::string> {
     std::lock_guard guard(task.kernel.tasks);
-    return std::to_string(task.group->pids->tasks.size()) + "\n";
+    return std::to_string(task.group->container->live_tasks) + "\n";
   });
 }
 
