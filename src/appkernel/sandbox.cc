@@ -11,8 +11,11 @@
 
 #include "appkernel/answer.h"
 #include "appkernel/limits.h"
+#include "appkernel/neighbours.h"
+#include "appkernel/pod.h"
 #include "appkernel/translate.h"
 #include "base/log.h"
+#include "container/credentials.h"
 #include "kernel/control/descriptors.h"
 #include "kernel/control/kernel_main.h"
 #include "kernel/control/messages.h"
@@ -68,34 +71,52 @@ bool has_own_network(const oci::Spec& spec) {
 
 class Keeper : public sandbox::ProcessKeeper {
  public:
-  explicit Keeper(bool debug) : debug_(debug) {}
+  // dir: the folder where other sandbox processes find this one's kernel process; "": nowhere.
+  Keeper(host::EventLoop& loop, const std::string& dir, bool debug) : debug_(debug), neighbours_(loop, dir) {}
 
   Result<void> prepare_create(oci::Spec& spec, container::Stdio& stdio, container::CreateOptions& options) override {
     auto stand_in = std::make_shared<container::StandIn>();
     stand_in->program = kernel::kProgramFd - kernel::kChannelFd;
     stand_in->process = spec.process;
     kernel::v1::Start start;
+    const Company company = TRY(company_of(options.id, spec));
+    const bool joins = company.any();
     start.set_container_id(options.id);
     start.set_debug(debug_);
     const auto strace = spec.annotations.find(std::string(oci::kStraceAnnotation));
     start.set_strace(std::getenv("CAISSON_STRACE") != nullptr || (strace != spec.annotations.end() && strace->second == "true"));
     const auto patch = spec.annotations.find(std::string(oci::kPatchAnnotation));
     start.set_patch(patch != spec.annotations.end() && patch->second == "true");
-    TRY(divide(spec, start));
-    start.set_own_network(has_own_network(spec));
     Kept kept;
+    kept.resident.bounding = container::capability_sets(spec.process).bounding;
+    kept.resident.user_namespace = spec.find_namespace("user") != nullptr;
+    kept.resident.kernel_of = joins ? company.sharing.kernel_of : options.id;
+    TRY(divide(spec, start, company.sharing, company.first.pid));
+    start.set_own_network(has_own_network(spec));
     if (spec.linux_.resources) kept.limits.apply(*spec.linux_.resources);
     *start.mutable_limits() = kept.limits.described();
     start.mutable_process()->set_preserved(static_cast<uint32_t>(stdio.preserved.size()));
-    become_stand_in(spec.process, "caisson-kernel " + options.id, kernel::kKernelCommand);
     auto [ours, theirs] = TRY(make_channel());
-    TRY(add_own_descriptors(stdio, std::move(theirs), TRY(memory_file("kernel-start", start.SerializeAsString()))));
-    // A kernel process that does not read, since it has been taken, must not hold this process up.
-    if (fcntl(ours.get(), F_SETFL, O_NONBLOCK) != 0) return errno_error("cannot set up the channel to the application kernel");
     kept.channel = std::move(ours);
+    if (joins) theirs = TRY(join(options.id, company, std::move(theirs)));
+    become_stand_in(spec.process, (joins ? "caisson-init " : "caisson-kernel ") + options.id,
+                    joins ? kernel::kJoinCommand : kernel::kKernelCommand);
+    TRY(add_own_descriptors(stdio, std::move(theirs), TRY(memory_file("kernel-start", start.SerializeAsString()))));
     kernels_.insert_or_assign(options.id, std::move(kept));
     options.stand_in = std::move(stand_in);
     return {};
+  }
+
+  void created(const std::string& id, pid_t pid) override {
+    const auto kept = kernels_.find(id);
+    if (kept == kernels_.end()) return;
+    Resident& resident = kept->second.resident;
+    resident.pid = pid;
+    if (resident.kernel_of != id) return;
+    auto offered = neighbours_.offer(resident, [this, id](const std::vector<int>& fds) { return pass_on(id, fds); });
+    if (!offered)
+      log::warning("no container of another sandbox process can join the application kernel of container {}: {}", id,
+                   offered.error().message());
   }
 
   Result<void> prepare_exec(const std::string& id, const std::string& exec_id, oci::Process& process, container::Stdio& stdio,
@@ -141,14 +162,81 @@ class Keeper : public sandbox::ProcessKeeper {
   std::string kernel_version() const override { return kernel::kKernelVersion; }
 
  private:
-  // The kernel process of one container.
+  // A container, and the channel to its kernel process.
   struct Kept {
     UniqueFd channel;
+    Resident resident;
     Limits limits;
     std::map<int, std::string> execs;  // number to exec_id, the last ones
     int next_exec = 1;                 // 0 is the container's first process
   };
   static constexpr size_t kMostExecs = 4096;
+
+  // Whom a container shares a kernel process with.
+  struct Company {
+    Sharing sharing;
+    Resident first;                              // whose kernel process it is
+    std::optional<Neighbours::Joining> joining;  // where another sandbox process keeps that
+    bool any() const { return !sharing.kernel_of.empty(); }
+  };
+
+  Result<Company> company_of(const std::string& id, const oci::Spec& spec) {
+    Residents residents;
+    for (const auto& [other, kept] : kernels_) residents[other] = kept.resident;
+    Company company{.sharing = find_sharing(spec, residents)};
+    Result<void> found;
+    if (company.any()) {
+      const auto first = residents.find(company.sharing.kernel_of);
+      if (first != residents.end())
+        company.first = first->second;
+      else
+        found = make_error(ESRCH, "that container has gone");
+    } else {
+      residents = neighbours_.look();
+      company.sharing = find_sharing(spec, residents);
+      if (!company.any()) return company;
+      found = approach(residents.at(company.sharing.kernel_of), company);
+    }
+    if (!company.any()) return company;
+    std::optional<std::string> why;
+    if (!found)
+      why = found.error().message();
+    else
+      why = obstacle(spec, container::capability_sets(spec.process).bounding, company.first);
+    if (!why) return company;
+    const Sharing& sharing = company.sharing;
+    if (!sharing.pid_of.empty())
+      return make_error(ENOTSUP,
+                        "linux.namespaces: the pid namespace of container {} cannot be shared with the isolation \"appkernel\": {}",
+                        sharing.pid_of, *why);
+    log::warning("container {} has an application kernel of its own, not that of container {}: {}", id, sharing.kernel_of, *why);
+    return Company();
+  }
+
+  Result<void> approach(const Resident& resident, Company& company) {
+    company.joining = TRY(neighbours_.approach(company.sharing.kernel_of, resident.pid));
+    company.first = company.joining->first;
+    return {};
+  }
+
+  // Announces a container to the kernel process of another, which gets `control`: the end of a channel for its stand-in.
+  Result<UniqueFd> join(const std::string& id, const Company& company, UniqueFd control) {
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+      return errno_error("cannot make a socket pair for the application kernel");
+    const UniqueFd theirs(pair[0]);
+    UniqueFd stand_in(pair[1]);
+    const std::vector<int> fds = {control.get(), theirs.get()};
+    const Result<void> done = company.joining ? Neighbours::join(*company.joining, fds) : pass_on(company.sharing.kernel_of, fds);
+    if (!done)
+      return make_error(done.error().code(), "container {}: the application kernel of container {} does not take it: {}", id,
+                        company.sharing.kernel_of, done.error().message());
+    return stand_in;
+  }
+
+  Result<void> pass_on(const std::string& kernel_of, const std::vector<int>& fds) {
+    return tell(kernel_of, kernel::MessageKind::Join, 0, fds);
+  }
 
   Result<Kept*> find(const std::string& id) {
     const auto kept = kernels_.find(id);
@@ -177,6 +265,7 @@ class Keeper : public sandbox::ProcessKeeper {
 
   bool debug_;
   std::map<std::string, Kept> kernels_;
+  Neighbours neighbours_;
 };
 
 }  // namespace
@@ -187,7 +276,7 @@ Result<std::unique_ptr<sandbox::Sandbox>> make_appkernel_sandbox(host::EventLoop
   options.dir = context.dir;
   options.isolation = context.isolation;
   options.keep = context.keep;
-  options.keeper = std::make_shared<Keeper>(context.debug);
+  options.keeper = std::make_shared<Keeper>(loop, context.keep ? std::string() : context.dir, context.debug);
   return sandbox::make_local_sandbox(loop, std::move(options), std::move(ended));
 }
 
@@ -196,6 +285,7 @@ std::optional<int> run_hidden_command(int argc, char** argv) {
   const std::string_view command = argv[1];
   if (command == kernel::kKernelCommand) return kernel::kernel_process_main();
   if (command == kernel::kExecCommand) return kernel::kernel_exec_main();
+  if (command == kernel::kJoinCommand) return kernel::kernel_join_main();
   return std::nullopt;
 }
 

@@ -61,15 +61,14 @@ Result<void> take_seccomp(const oci::Seccomp& seccomp, kernel::v1::Start& start)
   return {};
 }
 
-// Each container has a kernel of its own: what containers of a pod share is what the node's kernel has for them.
-Result<void> check_sharing(const oci::Spec& spec) {
-  if (const oci::Namespace* pid = spec.find_namespace("pid"); pid != nullptr && !pid->path.empty())
-    return make_error(
-        ENOTSUP,
-        "linux.namespaces: the pid namespace {} cannot be joined with the isolation \"appkernel\": each container has a kernel, "
-        "and so processes, of its own (in a pod: leave out shareProcessNamespace, or give it another RuntimeClass)",
-        pid->path);
-  if (const oci::Namespace* ipc = spec.find_namespace("ipc"); ipc != nullptr && !ipc->path.empty())
+// What is another kernel's cannot be shared: the node's, or that of a container with a kernel process of its own.
+Result<void> check_sharing(const oci::Spec& spec, const Sharing& sharing) {
+  if (const oci::Namespace* pid = spec.find_namespace("pid"); pid != nullptr && !pid->path.empty() && sharing.pid_of.empty())
+    return make_error(ENOTSUP,
+                      "linux.namespaces: the pid namespace {} cannot be joined with the isolation \"appkernel\": it is not that of a "
+                      "container of this pod that runs with it, and an application kernel has processes of its own",
+                      pid->path);
+  if (const oci::Namespace* ipc = spec.find_namespace("ipc"); ipc != nullptr && !ipc->path.empty() && sharing.ipc_of.empty())
     log::warning(
         "linux.namespaces: of the ipc namespace {} the container shares nothing with the isolation \"appkernel\": System V IPC and POSIX "
         "message queues are its own (a shared /dev/shm is shared)",
@@ -135,8 +134,11 @@ void become_stand_in(oci::Process& process, const std::string& name, const char*
   process.selinux_label.clear();
 }
 
-Result<void> divide(oci::Spec& spec, kernel::v1::Start& start) {
-  TRY(check_sharing(spec));
+Result<void> divide(oci::Spec& spec, kernel::v1::Start& start, const Sharing& sharing, pid_t kernel) {
+  TRY(check_sharing(spec, sharing));
+  start.set_pid_of(sharing.pid_of);
+  start.set_ipc_of(sharing.ipc_of);
+  start.set_uts_of(sharing.uts_of);
   *start.mutable_process() = TRY(describe_process(spec.process));
   start.set_hostname(spec.hostname);
   start.set_domainname(spec.domainname);
@@ -145,10 +147,10 @@ Result<void> divide(oci::Spec& spec, kernel::v1::Start& start) {
   take_paths(spec.linux_.readonly_paths, start.mutable_readonly_paths());
   if (spec.linux_.seccomp) TRY(take_seccomp(*spec.linux_.seccomp, start));
   spec.linux_.seccomp.reset();
-  // The kernel is the first process of a PID namespace of its own, and ends all that is in it.
+  // The kernel is the first process of a PID namespace of its own, and ends all that is in it. Further containers of a pod join that.
   auto& namespaces = spec.linux_.namespaces;
   std::erase_if(namespaces, [](const oci::Namespace& ns) { return ns.type == "pid" || ns.type == "time"; });
-  namespaces.push_back({.type = "pid", .path = ""});
+  namespaces.push_back({.type = "pid", .path = kernel == 0 ? "" : fmt::format("/proc/{}/ns/pid", kernel)});
   if (spec.find_namespace("mount") == nullptr) namespaces.push_back({.type = "mount", .path = ""});
   return {};
 }

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "appkernel/pod.h"
 #include "base/result.h"
 #include "kernel.pb.h"
 #include "oci/spec.h"
@@ -15,7 +16,8 @@ Result<kernel::v1::Process> describe_process(const oci::Process& process);
 // Changes the process into that of the kernel (or of what stands for an exec): its name and command, and what it needs to be.
 void become_stand_in(oci::Process& process, const std::string& name, const char* command);
 
-// Takes out of the specification what the kernel does itself, into `start`; what is left is for the host. The process becomes the kernel.
-Result<void> divide(oci::Spec& spec, kernel::v1::Start& start);
+// Takes out of the specification what the kernel does itself, into `start`; what is left is for the host. sharing: of a container that will
+// live in a kernel process that is there, whose process on the node is `kernel`.
+Result<void> divide(oci::Spec& spec, kernel::v1::Start& start, const Sharing& sharing = {}, pid_t kernel = 0);
 
 }  // namespace caisson::appkernel

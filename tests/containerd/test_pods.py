@@ -111,16 +111,7 @@ def test_statistics(network, make_pod, crictl, runtime_name):
     assert wait_for(used, "statistics of a busy container")
 
 
-@pytest.mark.runtimes("appkernel")
-def test_a_shared_process_namespace_is_refused_by_name(network, make_pod, runtime_name):
-    """Each container has a kernel, and so processes, of its own; the pod and what else is in it live on."""
-    pod = make_pod(namespaces={"pid": 0})
-    container = pod.create(["sleep", "1000"])
-    outcome = pod.crictl.call("start", container, check=False)
-    assert not outcome.ok and "appkernel" in outcome.stderr and "shareProcessNamespace" in outcome.stderr
-
-
-@pytest.mark.runtimes("runc", "namespace", "microvm")
+@ALL
 def test_shared_process_namespace(network, make_pod, runtime_name):
     pod = make_pod(namespaces={"pid": 0})
     first = pod.start(["sleep", "12345"])
@@ -137,7 +128,7 @@ def test_exec_on_a_terminal(network, make_pod, runtime_name):
 
 @pytest.mark.runtimes("appkernel")
 def test_handler_by_runtime_options(network, make_pod, runtime_name):
-    """A RuntimeClass whose options' configuration says isolation = "appkernel"; a kernel process that is killed ends its container only."""
+    """A RuntimeClass whose options' configuration says isolation = "appkernel"; what stands for a container ends that container only."""
     pod = make_pod(handler="caisson-appkernel")
     first, second = pod.start(["sleep", "1000"]), pod.start(["sleep", "1000"])
     assert pod.exec(first, "uname", "-r").stdout.strip().endswith("-caisson")

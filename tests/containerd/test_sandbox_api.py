@@ -8,7 +8,7 @@ import ttrpc
 from harness.waiting import wait_for
 from shim import POD, Shim, container_bundle, pod_config
 
-RUNTIMES = pytest.mark.runtimes("namespace", "microvm")
+RUNTIMES = pytest.mark.runtimes("namespace", "appkernel", "microvm")
 NOT_FOUND, UNIMPLEMENTED = 5, 12
 
 
@@ -20,7 +20,7 @@ def shim(runtime_name, folder, marker, leftovers):
 
 
 @RUNTIMES
-def test_a_pod_from_creation_to_shutdown(shim, netns, folder, marker):
+def test_a_pod_from_creation_to_shutdown(shim, netns, folder, marker, runtime_name):
     shim.pod("CreateSandbox", {2: str(shim.bundle), 4: pod_config(f"{marker}host"), 5: f"/run/netns/{netns}"})
     with pytest.raises(ttrpc.TtrpcError) as twice:
         shim.pod("CreateSandbox", {2: str(shim.bundle)})
@@ -33,7 +33,7 @@ def test_a_pod_from_creation_to_shutdown(shim, netns, folder, marker):
     status = shim.pod("SandboxStatus", {2: True})
     assert (ttrpc.text(status, 3), status[2][0]) == ("SANDBOX_READY", pid)
     info = {ttrpc.text(row, 1): ttrpc.text(row, 2) for row in map(ttrpc.parse, status[4])}
-    assert info["isolation"] in ("namespace", "microvm") and info["kernel"]
+    assert info["isolation"] == runtime_name and info["kernel"]
     shim.pod("PingSandbox")
     assert 3 in ttrpc.parse(shim.pod("SandboxMetrics")[1][0])
 
@@ -124,3 +124,47 @@ def test_host_network_is_refused_unless_configured(folder, marker, leftovers, ru
             shim.pod("ShutdownSandbox")
         finally:
             shim.remove()
+
+
+@pytest.mark.runtimes("namespace", "appkernel")
+def test_containers_of_a_pod_come_and_go_in_any_order(shim, netns, folder, marker):
+    """Created and never started, started in another order, killed, failed: each is its own, whatever they share."""
+    created, running, stopped = 1, 2, 3
+    shim.pod("CreateSandbox", {2: str(shim.bundle), 4: pod_config("x"), 5: f"/run/netns/{netns}"})
+    pid = shim.pod("StartSandbox")[1][0]
+
+    def create(name, command=("/bin/sh", "-c", "exec sleep 1000")):
+        container = f"{marker}{name}"
+        bundle = container_bundle(folder / name, shim.id, pid, netns, list(command))
+        shim.task("Create", {1: container, 2: str(bundle.path)})
+        return container
+
+    start = lambda container: shim.task("Start", {1: container})
+    kill = lambda container: shim.task("Kill", {1: container, 3: 9})
+    delete = lambda container: shim.task("Delete", {1: container})
+    status = lambda container: shim.task("State", {1: container})[4][0]
+    first, second, third = create("a"), create("b"), create("c")
+    assert [status(each) for each in (first, second, third)] == [created] * 3
+    start(third)
+    start(first)
+    kill(third)
+    assert shim.task("Wait", {1: third})[1][0] == 137
+    delete(third)
+    assert [status(first), status(second)] == [running, created]
+    kill(second)  # never started
+    wait_for(lambda: status(second) == stopped, "the one that was never started to end")
+    delete(second)
+    with pytest.raises(ttrpc.TtrpcError):
+        start(create("d", ["/no/such/program"]))
+    fourth = create("e")
+    start(fourth)
+    assert [status(first), status(fourth)] == [running, running]
+    kill(first)
+    assert shim.task("Wait", {1: first})[1][0] == 137
+    delete(first)
+    assert status(fourth) == running
+    shim.pod("StopSandbox", {2: 20})
+    assert shim.task("Wait", {1: fourth})[1][0] == 137
+    delete(fourth)
+    shim.pod("ShutdownSandbox")
+    wait_for(lambda: not is_served(shim.socket), "the shim to end")

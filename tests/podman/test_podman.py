@@ -252,13 +252,28 @@ def test_pod(podman, marker, name):
         first, name_of_first = json.loads(podman("exec", name, "/testinit", "ask", *questions).stdout)
         second, name_of_second = json.loads(podman("run", "--rm", "--pod", pod, "busybox", "/testinit", "ask", *questions).stdout)
         assert name_of_first["nodename"] == name_of_second["nodename"]
-        if podman.name == "appkernel":  # its /proc has no namespaces of the node
-            assert first["net"] is None
-        else:
-            assert (first["net"], first["ipc"], first["uts"]) == (second["net"], second["ipc"], second["uts"])
-            assert first["mnt"] != second["mnt"]
+        assert (first["net"], first["ipc"], first["uts"]) == (second["net"], second["ipc"], second["uts"])
+        assert first["mnt"] != second["mnt"]
         assert "Running" in podman("pod", "ps").stdout
         podman("pod", "stop", "--time", "1", pod)
+    finally:
+        podman("pod", "rm", "--force", "--time", "0", pod)
+
+
+@pytest.mark.runtimes("runc", "namespace", "appkernel")
+def test_pod_with_shared_processes(podman, marker, name):
+    """One of several containers ends, another is killed, and the pod goes on; with isolation appkernel all of them live in one kernel process."""
+    pod = f"{marker}shared"
+    podman("pod", "create", "--name", pod, "--network", "none", "--share", "net,ipc,uts,pid", timeout=180)
+    try:
+        podman("run", "--detach", "--pod", pod, "--name", name, "busybox", "sleep", "12345")
+        podman("run", "--detach", "--pod", pod, "--name", f"{name}b", "busybox", "sleep", "54321")
+        assert "sleep 12345" in podman("run", "--rm", "--pod", pod, "busybox", "ps").stdout
+        assert podman("run", "--rm", "--pod", pod, "busybox", "sh", "-c", "exit 7", check=False).status == 7
+        podman("kill", name)
+        assert podman("wait", name).stdout.strip() == "137"
+        processes = podman("exec", f"{name}b", "ps").stdout
+        assert "sleep 54321" in processes and "sleep 12345" not in processes
     finally:
         podman("pod", "rm", "--force", "--time", "0", pod)
 

@@ -152,6 +152,17 @@ Result<void> enter_empty_root(bool own_user_namespace, bool raw_sockets) {
   return {};
 }
 
+Result<void> join_empty_root(int user_namespace) {
+  const UniqueFd root = TRY(make_mount("tmpfs", {{"mode", "0555"}, {"size", "4k"}, {"nr_inodes", "1"}}));
+  TRY(seal_whole_proc());
+  if (user_namespace >= 0) TRY(host_result(setns(user_namespace, CLONE_NEWUSER)));
+  TRY(host_result(fchdir(root.get())));
+  TRY(host_result(chroot(".")));
+  TRY(host_result(chdir("/")));
+  g_whole_proc.reset();
+  return {};
+}
+
 bool can_have_user_namespace(uint64_t guests, bool own_network) {
   constexpr uint64_t kConfigures = 1ULL << CAP_NET_ADMIN, kLowPorts = 1ULL << CAP_NET_BIND_SERVICE;
   if ((guests & kConfigures) != 0 || ((guests & kLowPorts) != 0 && !own_network)) return false;

@@ -22,6 +22,8 @@ Result<void> open_own_proc();
 // count in it only (so not in a network namespace that was made outside). With raw_sockets a network broker (net/broker.h) stays where this
 // process was. Before the first thread. EPERM: no user namespace can be had.
 Result<void> enter_empty_root(bool own_user_namespace, bool raw_sockets);
+// The same for who joins a kernel process: with its user namespace, -1 for none of its own.
+Result<void> join_empty_root(int user_namespace);
 // Whether a user namespace may be tried for a kernel whose guests may have those capabilities. A network namespace belongs to the user
 // namespace that made it, so no capability about the network would count: raw sockets come from the broker, low ports can be had without
 // any (open_low_ports), but nobody else can configure it.

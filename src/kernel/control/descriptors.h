@@ -1,12 +1,14 @@
-// The descriptors that the kernel process and the processes that stand for execs begin with; agreed with src/appkernel.
+// The descriptors that the kernel process and the processes that stand for execs and further containers begin with; agreed with
+// src/appkernel.
 #pragma once
 
 namespace caisson::kernel {
 
 inline constexpr const char* kKernelCommand = "kernel-process";  // hidden subcommands
 inline constexpr const char* kExecCommand = "kernel-exec";
+inline constexpr const char* kJoinCommand = "kernel-container";
 
-inline constexpr int kChannelFd = 3;      // kernel: to the sandbox process; exec: to the kernel
+inline constexpr int kChannelFd = 3;      // kernel: to the sandbox process; exec, further container: to the kernel
 inline constexpr int kDescriptionFd = 4;  // v1::Start or v1::Process
 inline constexpr int kProgramFd = 5;      // the program itself
 inline constexpr int kLogFd = 6;          // /dev/null where there is none

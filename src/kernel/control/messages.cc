@@ -8,7 +8,6 @@
 namespace caisson::kernel {
 namespace {
 
-constexpr size_t kMostDescriptors = 128;
 constexpr off_t kMostDescription = 16 << 20;
 
 struct Wire {

@@ -25,6 +25,12 @@ enum class MessageKind : uint32_t {
   SignalAll = 9,  // number is the signal, for every process
   Strace = 10,    // number: 1 on, 0 off
   Answer = 11,    // kernel to who asks, with one descriptor: v1::Processes
+  // A further container of a pod, which lives in the kernel process of the first one:
+  Join = 12,       // sandbox to kernel, with two descriptors: what is to it as this channel is to the first one, and one to its stand-in
+  Welcome = 13,    // kernel to stand-in, with one descriptor where the kernel has a user namespace of its own
+  Mounts = 14,     // stand-in to kernel, with descriptors: the next ones of Start::host_mounts
+  Container = 15,  // stand-in to kernel, with descriptors: v1::Start, the zygote's socket and pidfd, standard streams, preserved ones.
+                   // Answered as Process is; Signal as there
 };
 
 enum class Question : int32_t {
@@ -38,6 +44,10 @@ struct Message {
   int32_t number = 0;
   std::vector<UniqueFd> fds;
 };
+
+inline constexpr size_t kMostDescriptors = 128;     // of a message
+inline constexpr size_t kMostMounts = 4096;         // that a stand-in hands over
+inline constexpr size_t kContainerDescriptors = 3;  // of Container, before the streams
 
 Result<void> send_message(int socket, MessageKind kind, int32_t number, const std::vector<int>& fds = {});
 // ECONNRESET: the other end has gone.

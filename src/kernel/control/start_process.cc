@@ -38,7 +38,9 @@ std::string home_folder(Kernel& kernel, Container& container, uid_t uid) {
   const std::unique_ptr<Task> setup = make_setup_task(kernel, container);
   Result<FileRef> file = open_path(*setup, AT_FDCWD, "/etc/passwd", O_RDONLY | O_NONBLOCK, 0);
   if (!file || ((*file)->path().inode()->type() & S_IFMT) != S_IFREG) return "/";
-  std::string text(1 << 20, '\0');
+  constexpr uint64_t kMost = 1 << 20;
+  const Result<struct statx> status = (*file)->path().inode()->stat();
+  std::string text(status ? std::min<uint64_t>(status->stx_size, kMost) : 0, '\0');
   IoBuffer buffer(text.data(), text.size());
   Result<size_t> got = (*file)->read(*setup, buffer, 0);
   if (!got) return "/";

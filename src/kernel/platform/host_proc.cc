@@ -72,6 +72,14 @@ Result<std::string> read_host_proc(const char* path, size_t most) {
   return text;
 }
 
+Result<UniqueFd> open_host_proc(const char* path) {
+  const int folder = host_proc();
+  if (folder < 0) return Errno(ENOENT);
+  UniqueFd fd = open_for_reading(folder, path);
+  if (!fd) return host_errno();
+  return fd;
+}
+
 Result<std::vector<HostProcEntry>> list_host_proc(const char* path) {
   const int folder = host_proc();
   if (folder < 0) return Errno(ENOENT);

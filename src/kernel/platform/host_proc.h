@@ -21,6 +21,8 @@ void keep_host_proc_files(int whole);
 
 // The content of a file below it, such as "12/maps", no more than `most` bytes.
 Result<std::string> read_host_proc(const char* path, size_t most = 16 << 20);
+// A file below it, for reading or to be handed on.
+Result<UniqueFd> open_host_proc(const char* path);
 // What lies in a folder below it: files and folders only, sorted.
 struct HostProcEntry {
   std::string name;

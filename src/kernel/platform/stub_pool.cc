@@ -225,6 +225,8 @@ void StubPool::end() {
   syscall(SYS_pidfd_send_signal, zygote_.process.get(), SIGKILL, nullptr, 0);
   siginfo_t info{};
   while (syscall(SYS_waitid, P_PIDFD, zygote_.process.get(), &info, WEXITED | __WALL, nullptr) != 0 && errno == EINTR) continue;
+  zygote_.socket.reset();
+  zygote_.process.reset();
 }
 
 Result<void> StubPool::ask_locked() {

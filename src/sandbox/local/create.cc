@@ -126,6 +126,7 @@ Result<void> LocalContainer::adopt(const Creation& creation, host::WorkerOutput 
   TRY(creation.sibling ? watch_sibling_exit(core_->loop, init_.pidfd.get(), init_.pid, ended)
                        : watch_child_exit(core_->loop, init_.pid, ended));
   if (output.fds.size() > 2) watch_oom(std::move(output.fds[2]));
+  if (core_->options.keeper) core_->options.keeper->created(id_, init_.pid);
   return step(state_, Created{std::move(output.fds[1])}, id_);
 }
 

@@ -1,0 +1,90 @@
+#include "kernel/control/container_setup.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "kernel.pb.h"
+#include "kernel/control/cover.h"
+#include "kernel/control/start_process.h"
+#include "kernel/fs/host/host_fs.h"
+#include "kernel/fs/registry.h"
+#include "kernel/klog.h"
+
+namespace caisson::kernel {
+namespace {
+
+Result<void> cover_paths(Task& setup, const v1::Start& start) {
+  for (const std::string& path : start.masked_paths()) TRY(mask_path(setup, path));
+  for (const std::string& path : start.readonly_paths()) TRY(make_path_readonly(setup, path));
+  return {};
+}
+
+Result<void> mount_all(Kernel& kernel, Container& container, const v1::Start& start, std::vector<OpenMount> mounts) {
+  const std::unique_ptr<Task> setup = make_setup_task(kernel, container);
+  import_host_mounts(*setup, container, std::move(mounts));
+  for (const v1::Start::Mount& mount : start.mounts()) {
+    Result<MountRef> mounted = mount_in_container(*setup, mount.destination(), mount.type(), mount.source(), mount.options());
+    if (mounted) continue;
+    klog(LogLevel::Warning, "%s cannot be mounted on %s: %s", mount.type().c_str(), mount.destination().c_str(),
+         strerrordesc_np(mounted.error().value));
+  }
+  return cover_paths(*setup, start);
+}
+
+}  // namespace
+
+bool is_ours(const v1::Start& start, std::string_view point) {
+  for (const v1::Start::Mount& mount : start.mounts())
+    if (point == mount.destination() || (point.starts_with(mount.destination()) && point[mount.destination().size()] == '/')) return true;
+  return false;
+}
+
+// Of the namespace that a pod's containers share.
+std::string own_hostname() {
+  char name[65] = {};
+  return gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+}
+
+void apply_limits(Kernel& kernel, Container& container, const v1::Limits& limits) {
+  CgroupLimits to;
+  if (limits.has_memory()) to.memory = limits.memory();
+  if (limits.has_memory_low()) to.memory_low = limits.memory_low();
+  if (limits.has_swap()) to.swap = limits.swap();
+  if (limits.has_cpu_quota()) to.cpu_quota = limits.cpu_quota();
+  if (limits.has_cpu_period()) to.cpu_period = limits.cpu_period();
+  if (limits.has_cpu_weight()) to.cpu_weight = limits.cpu_weight();
+  if (limits.has_pids()) to.pids = limits.pids();
+  container.set_limits(to);
+  std::lock_guard guard(kernel.tasks);
+  container.most_tasks = to.pids > 0 ? std::min(Container::kMostTasks, static_cast<size_t>(to.pids)) : Container::kMostTasks;
+}
+
+Result<std::unique_ptr<Container>> make_container(Kernel& kernel, const v1::Start& start, std::vector<OpenMount> mounts,
+                                                  const SharedNamespaces& shared) {
+  auto container = std::make_unique<Container>();
+  container->id = start.container_id();
+  container->pids = shared.pids ? shared.pids : std::make_shared<PidNamespace>();
+  container->ipc = shared.ipc;
+  container->uts = shared.uts ? shared.uts : std::make_shared<UtsNames>();
+  container->mounts = std::make_shared<MountTable>();
+  container->seccomp = TRY(configured_seccomp(start));
+  if (!shared.uts && !start.hostname().empty()) container->uts->set_host(start.hostname());
+  if (!shared.uts && !start.domainname().empty()) container->uts->set_domain(start.domainname());
+  // The last one is what "/" means.
+  const auto root = std::find_if(mounts.rbegin(), mounts.rend(), [](const OpenMount& each) { return each.mount.point == "/"; });
+  if (root == mounts.rend()) return Errno(ENOENT);
+  const auto fs = TRY(HostFileSystem::create(std::move(root->fd)));
+  const auto dentry = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
+  // The root's own flags (root.readonly).
+  std::string rest;
+  const unsigned long flags = split_mount_options(root->mount.options, &rest);
+  const MountRef mount = TRY(container->mounts->add(fs, dentry, Path(), flags, "rootfs", ""));
+  container->root = {mount, dentry};
+  apply_limits(kernel, *container, start.limits());
+  TRY(mount_all(kernel, *container, start, std::move(mounts)));
+  return container;
+}
+
+}  // namespace caisson::kernel

@@ -1,0 +1,93 @@
+// kernel_join_main: what the host knows as the first process of a further container of a pod. All that needs the container's own
+// namespaces, cgroup and privileges is done here, before a guest runs in it; what the kernel process gets are descriptors.
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "kernel.pb.h"
+#include "kernel/control/confine.h"
+#include "kernel/control/container_setup.h"
+#include "kernel/control/descriptors.h"
+#include "kernel/control/host_mounts.h"
+#include "kernel/control/kernel_main.h"
+#include "kernel/control/messages.h"
+#include "kernel/control/relay.h"
+#include "kernel/klog.h"
+#include "kernel/platform/host_proc.h"
+#include "kernel/platform/host_rows.h"
+#include "kernel/platform/stub_thread.h"
+
+namespace caisson::kernel {
+namespace {
+
+// The kernel process's user namespace, without which it could not look into the stubs of this container; none where it has none of its own.
+Result<UniqueFd> wait_for_welcome() {
+  Message message = TRY(receive_message(kChannelFd));
+  if (message.kind != MessageKind::Welcome || message.fds.size() > 1) return Errno(EPROTO);
+  return message.fds.empty() ? UniqueFd() : std::move(message.fds[0]);
+}
+
+Result<void> send_mounts(const std::vector<OpenMount>& mounts) {
+  for (size_t at = 0; at < mounts.size(); at += kMostDescriptors) {
+    std::vector<int> fds;
+    for (size_t i = at; i < std::min(mounts.size(), at + kMostDescriptors); ++i) fds.push_back(mounts[i].fd.get());
+    TRY(send_message(kChannelFd, MessageKind::Mounts, 0, fds));
+  }
+  return {};
+}
+
+Result<void> hand_over(v1::Start& start, const std::vector<OpenMount>& mounts, const Zygote& zygote) {
+  for (const OpenMount& open : mounts) {
+    auto* mount = start.add_host_mounts();
+    mount->set_point(open.mount.point);
+    mount->set_type(open.mount.type);
+    mount->set_source(open.mount.source);
+    mount->set_options(open.mount.options);
+    mount->set_tags(open.mount.tags);
+  }
+  start.set_vdso(zygote.vdso);
+  TRY(send_mounts(mounts));
+  const UniqueFd description = TRY(make_description("kernel-container", start.SerializeAsString()));
+  std::vector<int> fds = {description.get(), zygote.socket.get(), zygote.process.get(), 0, 1, 2};
+  for (unsigned i = 0; i < start.process().preserved(); ++i) fds.push_back(kFirstPreservedFd + static_cast<int>(i));
+  TRY(send_message(kChannelFd, MessageKind::Container, 0, fds));
+  for (size_t i = kContainerDescriptors; i < fds.size(); ++i)
+    if (fds[i] != 2) close(fds[i]);
+  return {};
+}
+
+Result<int> stand_in() {
+  v1::Start start;
+  if (!start.ParseFromString(TRY(read_description(kDescriptionFd)))) return Errno(EPROTO);
+  close(kDescriptionFd);
+  close(kProgramFd);
+  if (start.hostname().empty()) start.set_hostname(own_hostname());
+  klog_configure(kLogFd, start.debug() ? LogLevel::Debug : LogLevel::Info);
+  TRY(open_own_proc());
+  const UniqueFd signals = take_signals();
+  {
+    const std::vector<OpenMount> mounts =
+        open_host_mounts(TRY(read_host_proc("self/mountinfo")), [&](std::string_view point) { return is_ours(start, point); });
+    if (mounts.size() > kMostMounts) return Errno(E2BIG);
+    if (start.process().terminal()) leave_terminal(0);
+    const UniqueFd user_namespace = TRY(wait_for_welcome());
+    TRY(join_empty_root(user_namespace ? user_namespace.get() : -1));
+    const Zygote zygote = TRY(make_zygote(true));
+    TRY(hand_over(start, mounts, zygote));
+  }
+  TRY(drop_everything(make_exec_filter()));
+  return relay(kChannelFd, signals.get());
+}
+
+}  // namespace
+
+int kernel_join_main() {
+  prctl(PR_SET_NAME, "caisson-init");
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  umask(0);
+  end_as(stand_in(), "the container cannot start");
+}
+
+}  // namespace caisson::kernel
