@@ -1,5 +1,6 @@
 // Lengths of x86-64 instructions, and what a moved copy of one must not be. Small on purpose: it reads bytes that a hostile guest chose.
-// (Debian's Zydis comes as a shared library only, our programs are static; the unit test compares this with Zydis over whole programs.)
+// (Debian's Zydis comes as a shared library only, our programs are static. Compared with it at every byte of the C library's text, this
+// differs on encodings of Knights Corner alone.)
 #pragma once
 
 #include <cstddef>
