@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "kernel/fs/proc/facts.h"
 #include "kernel/patch/call_sites.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/stub/layout.h"
@@ -136,7 +137,8 @@ Result<long> sys_munlockall(Task&) { return 0L; }
 
 Result<long> sys_mincore(Task& task, unsigned long address, unsigned long length, UserPtr<unsigned char> to) {
   if (address % kPage != 0) return Errno(EINVAL);
-  if (length > (1ULL << 40)) return Errno(ENOMEM);
+  // Who walks its memory with it (grep, where maps cannot be read) goes on until something is not mapped.
+  if (length > (1ULL << 40) || address + length < address || !TRY(is_mapped(task, address, address + length))) return Errno(ENOMEM);
   // "All there": which pages of shared files are in memory is nobody's business here.
   std::array<unsigned char, kPage> all;
   all.fill(1);
@@ -155,7 +157,7 @@ std::span<const SyscallRow> memory_syscalls() {
       SYSCALL(munmap, 11, Full, ""),
       SYSCALL(brk, 12, Full, ""),
       SYSCALL(mremap, 25, Full, ""),
-      SYSCALL(mincore, 27, Partial, "says that every page is in memory"),
+      SYSCALL(mincore, 27, Partial, "says that every page that is mapped is in memory"),
       SYSCALL(msync, 26, Full, ""),
       SYSCALL(madvise, 28, Full, ""),
       SYSCALL(mlock, 149, Full, ""),

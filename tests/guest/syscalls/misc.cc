@@ -44,6 +44,21 @@ TEST(sched, figures) {
   OK(getcpu(&cpu, nullptr));
 }
 
+TEST(memory, mincore_of_what_is_not_mapped) {
+  char* memory = static_cast<char*>(mmap(nullptr, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  CHECK(memory != MAP_FAILED);
+  memset(memory, 1, 3 * 4096);
+  unsigned char pages[3] = {0, 0, 0};
+  OK(mincore(memory, 3 * 4096, pages));
+  EQ(pages[0] & pages[1] & pages[2] & 1, 1);
+  OK(munmap(memory + 4096, 4096));
+  OK(mincore(memory, 4096, pages));
+  OK(mincore(memory + 2 * 4096, 4096, pages));
+  FAILS(mincore(memory, 3 * 4096, pages), ENOMEM);
+  FAILS(mincore(memory + 4096, 4096, pages), ENOMEM);
+  FAILS(mincore(memory + 1, 4096, pages), EINVAL);
+}
+
 TEST(pidfd, polls_and_signals) {
   const pid_t child = start_child([] { pause(); });
   const int fd = OK(static_cast<int>(syscall(SYS_pidfd_open, child, 0)));

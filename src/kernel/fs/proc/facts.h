@@ -58,6 +58,8 @@ Result<std::string> proc_stat(Task& reader, const ProcSubject& subject);
 Result<std::string> proc_status(Task& reader, const ProcSubject& subject);
 Result<std::string> proc_statm(Task& reader, const ProcSubject& subject);
 Result<std::string> proc_limits(Task& reader, const ProcSubject& subject);
+// Every page of [start, end) of the task's memory is mapped.
+Result<bool> is_mapped(const Task& task, uint64_t start, uint64_t end);
 Result<std::string> proc_maps(Task& reader, const ProcSubject& subject);
 Result<std::string> proc_smaps(Task& reader, const ProcSubject& subject);
 Result<std::string> proc_smaps_rollup(Task& reader, const ProcSubject& subject);

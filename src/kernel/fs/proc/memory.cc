@@ -7,6 +7,7 @@
 #include "kernel/fs/proc/facts.h"
 #include "kernel/patch/call_sites.h"
 #include "kernel/platform/host_proc.h"
+#include "kernel/platform/stub_thread.h"
 #include "kernel/stub/layout.h"
 
 namespace caisson::kernel {
@@ -99,6 +100,18 @@ AddressSpace::Layout copy_layout(const ProcFacts& facts) {
 }
 
 }  // namespace
+
+Result<bool> is_mapped(const Task& task, uint64_t start, uint64_t end) {
+  const std::string host = TRY(read_host_proc((std::to_string(task.stub->process()->pid()) + "/maps").c_str(), 64 << 20));
+  for (size_t at = 0; at < host.size() && start < end;) {
+    const size_t line_end = std::min(host.find('\n', at), host.size());
+    Range range;
+    if (parse_range(std::string_view(host).substr(at, line_end - at), range) && range.start <= start && start < range.end)
+      start = range.end;
+    at = line_end + 1;
+  }
+  return start >= end;
+}
 
 Result<std::string> proc_maps(Task& reader, const ProcSubject& subject) { return host_text(reader, subject, "maps"); }
 Result<std::string> proc_smaps(Task& reader, const ProcSubject& subject) { return host_text(reader, subject, "smaps"); }
