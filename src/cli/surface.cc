@@ -32,10 +32,11 @@ struct Surface {
 };
 
 std::string capability_names(uint64_t set) {
-  std::string names;
-  for (const kernel::CapabilityRow& row : kernel::host_capabilities())
-    if ((set >> row.number & 1) != 0) names += (names.empty() ? "" : " or ") + std::string(row.name);
-  return names;
+  std::set<std::string> names;
+  for (const auto* rows : {&kernel::host_capabilities(), &kernel::broker_capabilities()})
+    for (const kernel::CapabilityRow& row : *rows)
+      if ((set >> row.number & 1) != 0) names.insert(row.name);
+  return fmt::format("{}", fmt::join(names, " or "));
 }
 
 std::vector<SurfaceRow> rows_of(const std::vector<kernel::CallRow>& calls) {
@@ -80,8 +81,7 @@ std::vector<Surface> all_surfaces() {
        ""},
       {"appkernel-kernel", "appkernel: the kernel process", "fails with EPERM, logged once for each call", rows_of(kernel::host_calls()),
        kernel::host_capabilities(), "in a user namespace of its own where that can be had"},
-      {"appkernel-broker",
-       "appkernel: the network broker, which opens raw sockets for the kernel process (only if the guest has CAP_NET_RAW)", "ends it",
+      {"appkernel-broker", "appkernel: the network broker, which opens raw sockets and binds low ports for the kernel process", "ends it",
        rows_of(kernel::broker_calls()), kernel::broker_capabilities(), "in the user namespace that owns the pod's network"},
       {"appkernel-exec", "appkernel: the process that stands for an exec", "fails with EPERM", rows_of(kernel::exec_calls()), {}, ""},
       {"appkernel-answer",

@@ -330,17 +330,20 @@ DOCKER = "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP S
 
 @pytest.mark.runtimes("appkernel")
 @pytest.mark.parametrize(
-    "guest, kept, own_user_namespace, broker",
+    "guest, kept, own_network, own_user_namespace, broker",
     [
-        ("CHOWN NET_BIND_SERVICE", FILE_CAPABILITIES | NET_BIND_SERVICE, True, False),
-        (DOCKER, FILE_CAPABILITIES | NET_BIND_SERVICE | SETFCAP, True, True),
-        ("NET_RAW NET_ADMIN", FILE_CAPABILITIES | NET_ADMIN, False, True),
+        ("CHOWN NET_BIND_SERVICE", FILE_CAPABILITIES | NET_BIND_SERVICE, True, True, 0),
+        (DOCKER, FILE_CAPABILITIES | NET_BIND_SERVICE | SETFCAP, True, True, NET_RAW),
+        (DOCKER, FILE_CAPABILITIES | NET_BIND_SERVICE | SETFCAP, False, True, NET_RAW | NET_BIND_SERVICE),
+        ("NET_RAW NET_ADMIN", FILE_CAPABILITIES | NET_ADMIN, True, False, NET_RAW),
     ],
-    ids=["few", "docker", "network"],
+    ids=["few", "docker", "docker-host-network", "network"],
 )
-def test_the_kernel_process_is_walled_in(container, guest, kept, own_user_namespace, broker):
+def test_the_kernel_process_is_walled_in(container, guest, kept, own_network, own_user_namespace, broker):
     """What the host shows of the kernel process, of its network broker and of a stub of a running container."""
     container.bundle.set_capabilities(["CAP_" + name for name in guest.split()])
+    if not own_network:
+        container.bundle.without_namespace("network")
     container.spawn_sleeping()
     kernel = pathlib.Path("/proc") / str(container.state()["pid"])
 
@@ -361,7 +364,7 @@ def test_the_kernel_process_is_walled_in(container, guest, kept, own_user_namesp
     assert len(brokers) == (1 if broker else 0)
     for process in brokers:
         assert os.readlink(process / "ns/user") == os.readlink("/proc/self/ns/user") and os.readlink(process / "ns/net") == os.readlink(kernel / "ns/net")
-        assert int(field(process, "CapPrm"), 16) == NET_RAW and int(field(process, "CapBnd"), 16) == 0
+        assert int(field(process, "CapPrm"), 16) == broker and int(field(process, "CapBnd"), 16) == 0
         assert field(process, "NoNewPrivs") == "1" and field(process, "Seccomp") == "2"
         assert os.listdir(process / "root") == [] and os.listdir(process / "cwd") == [] and len(os.listdir(process / "fd")) == 1
     stubs = children("caisson-guest")

@@ -86,15 +86,15 @@ int map_ids(pid_t process) {
 }
 
 // The helper that stays in the namespace above: it maps ids once this process has left, and then is the broker, or ends.
-[[noreturn]] void help_from_above(UniqueFd channel, pid_t process, int root, bool broker) {
+[[noreturn]] void help_from_above(UniqueFd channel, pid_t process, int root, uint64_t brokered) {
   char go;
   if (read(channel.get(), &go, 1) != 1) _exit(1);
   const int error = map_ids(process);
-  if (write(channel.get(), &error, sizeof error) != sizeof error || error != 0 || !broker) _exit(0);
-  become_network_broker(std::move(channel), root, process);
+  if (write(channel.get(), &error, sizeof error) != sizeof error || error != 0 || brokered == 0) _exit(0);
+  become_network_broker(std::move(channel), root, process, brokered);
 }
 
-Result<void> enter_user_namespace(int root, bool broker) {
+Result<void> enter_user_namespace(int root, uint64_t brokered) {
   int ends[2];
   TRY(host_result(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)));
   UniqueFd ours(ends[0]), theirs(ends[1]);
@@ -102,13 +102,13 @@ Result<void> enter_user_namespace(int root, bool broker) {
   if (child < 0) return host_errno();
   if (child == 0) {
     ours.reset();
-    help_from_above(std::move(theirs), self, root, broker);
+    help_from_above(std::move(theirs), self, root, brokered);
   }
   theirs.reset();
   const Result<long> entered = host_result(unshare(CLONE_NEWUSER));
   int error = EPERM;
   if (entered && write(ours.get(), "", 1) == 1 && read(ours.get(), &error, sizeof error) != sizeof error) error = EPERM;
-  const bool stays = entered && error == 0 && broker;
+  const bool stays = entered && error == 0 && brokered != 0;
   if (stays) {
     set_network_broker(std::move(ours));
     return {};
@@ -136,14 +136,14 @@ Result<void> open_own_proc() {
   return {};
 }
 
-Result<void> enter_empty_root(bool own_user_namespace, bool raw_sockets) {
+Result<void> enter_empty_root(bool own_user_namespace, uint64_t brokered) {
   const UniqueFd root = TRY(make_mount("tmpfs", {{"mode", "0555"}, {"size", "4k"}, {"nr_inodes", "1"}}));
   // In this order: who has changed its root may not make user namespaces, and who is in one may not make mounts.
   if (own_user_namespace) {
-    TRY(enter_user_namespace(root.get(), raw_sockets));
+    TRY(enter_user_namespace(root.get(), brokered));
   } else {
     TRY(seal_whole_proc());
-    if (raw_sockets) TRY(start_network_broker(root.get()));
+    if (brokered != 0) TRY(start_network_broker(root.get(), brokered));
   }
   TRY(host_result(fchdir(root.get())));
   TRY(host_result(chroot(".")));
@@ -163,9 +163,8 @@ Result<void> join_empty_root(int user_namespace) {
   return {};
 }
 
-bool can_have_user_namespace(uint64_t guests, bool own_network) {
-  constexpr uint64_t kConfigures = 1ULL << CAP_NET_ADMIN, kLowPorts = 1ULL << CAP_NET_BIND_SERVICE;
-  if ((guests & kConfigures) != 0 || ((guests & kLowPorts) != 0 && !own_network)) return false;
+bool can_have_user_namespace(uint64_t guests) {
+  if ((guests >> CAP_NET_ADMIN & 1) != 0) return false;
   // A container that has one by its config.json is in it by now.
   const Result<std::string> map = read_host_proc("self/uid_map");
   unsigned inside = 1, outside = 1, count = 0;

@@ -59,7 +59,7 @@ Result<World> make_world(const std::string& folder, bool confined, uint64_t gues
     if (each.mount.point == folder) world.root = std::move(each.fd);
   if (!world.folder || !world.root) return Errno(ENOENT);
   if (!confined) return world;
-  TRY(enter_empty_root((guests >> CAP_NET_ADMIN & 1) == 0, (guests >> CAP_NET_RAW & 1) != 0));
+  TRY(enter_empty_root((guests >> CAP_NET_ADMIN & 1) == 0, guests & (1ULL << CAP_NET_RAW | 1ULL << CAP_NET_BIND_SERVICE)));
   TRY(drop_privileges(guests));
   TRY(load_host_filter(guests));
   return world;

@@ -30,9 +30,17 @@
 namespace caisson::kernel {
 namespace {
 
+constexpr uint64_t kBoth = 1ULL << CAP_NET_RAW | 1ULL << CAP_NET_BIND_SERVICE;
+
 // As the broker reads it; nobody else sends any.
 struct Wire {
   int32_t family, type, protocol;
+  uint32_t length = 0;
+  sockaddr_in6 address{};
+};
+struct Sent {
+  int32_t operation;  // 0: open; 1: bind
+  Wire wire;
 };
 
 // In a network namespace of its own, whose loopback is up.
@@ -58,7 +66,7 @@ struct Broker : testing::Test {
       strcpy(up.ifr_name, "lo");
       up.ifr_flags = IFF_UP;
       if (ioctl(any.get(), SIOCSIFFLAGS, &up) != 0) _exit(8);
-      become_network_broker(std::move(theirs), root.get(), self);
+      become_network_broker(std::move(theirs), root.get(), self, kBoth);
     }
   }
   void TearDown() override {
@@ -98,7 +106,38 @@ struct Broker : testing::Test {
     }
     return error;
   }
-  int ask(Wire wire, std::vector<UniqueFd>* got = nullptr) { return ask(&wire, sizeof wire, got); }
+  int ask(Wire wire, std::vector<UniqueFd>* got = nullptr) {
+    const Sent sent{0, wire};
+    return ask(&sent, sizeof sent, got);
+  }
+  // With a descriptor; the error.
+  int ask_with(const Sent& sent, int fd) {
+    iovec iov{const_cast<Sent*>(&sent), sizeof sent};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
+    msghdr message{};
+    message.msg_iov = &iov;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    if (sendmsg(channel.get(), &message, MSG_NOSIGNAL) < 0) return -1;
+    return take(nullptr);
+  }
+  // To the loopback address.
+  static Sent bind_to(uint16_t port) {
+    Sent sent{1, {}};
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    memcpy(&sent.wire.address, &address, sizeof address);
+    sent.wire.length = sizeof address;
+    return sent;
+  }
   std::string status_of(const char* field) {
     std::ifstream status("/proc/" + std::to_string(pid) + "/status");
     for (std::string line; std::getline(status, line);)
@@ -158,6 +197,38 @@ TEST_F(Broker, OpensNothingElse) {
   EXPECT_EQ(ask({AF_PACKET, SOCK_RAW, 0x10000}), EPERM);
 }
 
+TEST_F(Broker, BindsToLowPortsOfTheSocketsNetwork) {
+  // In a network namespace of this test's own, so that no port of the machine is taken.
+  const pid_t child = fork();
+  if (child == 0) {
+    if (unshare(CLONE_NEWNET) != 0) _exit(1);
+    const UniqueFd any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ifreq up{};
+    strcpy(up.ifr_name, "lo");
+    up.ifr_flags = IFF_UP;
+    if (ioctl(any.get(), SIOCSIFFLAGS, &up) != 0) _exit(2);
+    const UniqueFd tcp(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (ask_with(bind_to(80), tcp.get()) != 0 || listen(tcp.get(), 1) != 0) _exit(3);
+    const UniqueFd second(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (ask_with(bind_to(80), second.get()) != EADDRINUSE) _exit(4);
+    // Sockets of other families, and what is no socket.
+    const UniqueFd local(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), null(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (ask_with(bind_to(81), local.get()) != EINVAL || ask_with(bind_to(81), null.get()) != ENOTSOCK) _exit(5);
+    Sent named = bind_to(81);
+    named.wire.address.sin6_family = AF_UNIX;
+    if (ask_with(named, local.get()) != EPERM) _exit(6);
+    Sent long_one = bind_to(81);
+    long_one.wire.length = sizeof(sockaddr_in6) + 1;
+    if (ask_with(long_one, second.get()) != EPERM) _exit(7);
+    Sent without = bind_to(82);
+    if (ask(&without, sizeof without) != EPERM) _exit(8);
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
 TEST_F(Broker, NonsenseIsAnsweredOrEndsIt) {
   std::mt19937 random(4711);
   for (int i = 0; i < 2000; ++i) {
@@ -168,31 +239,15 @@ TEST_F(Broker, NonsenseIsAnsweredOrEndsIt) {
   }
   // Descriptors that come along do not stay.
   const UniqueFd null(open("/dev/null", O_RDONLY | O_CLOEXEC));
-  for (int i = 0; i < 100; ++i) {
-    Wire wire{AF_UNIX, SOCK_STREAM, 0};
-    iovec iov{&wire, sizeof wire};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &iov;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    const int fd = null.get();
-    memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    ASSERT_EQ(sendmsg(channel.get(), &message, MSG_NOSIGNAL), static_cast<ssize_t>(sizeof wire));
-    EXPECT_EQ(take(nullptr), EPERM);
-  }
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(ask_with({i % 3, {AF_UNIX, SOCK_STREAM, 0}}, null.get()), EPERM);
+  EXPECT_EQ(ask({AF_UNIX, SOCK_STREAM, 0}), EPERM);  // it has closed the last one by then
   const std::string folder_of_fds = "/proc/" + std::to_string(pid) + "/fd";
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_of_fds), {}), 1);
 }
 
 TEST_F(Broker, AFloodWaits) {
   // Nobody reads the answers: the broker waits, and holds no more than what lies in two sockets' buffers.
-  const Wire wire{AF_INET, SOCK_RAW, IPPROTO_ICMP};
+  const Sent wire{0, {AF_INET, SOCK_RAW, IPPROTO_ICMP}};
   ASSERT_EQ(fcntl(channel.get(), F_SETFL, O_NONBLOCK), 0);
   int sent = 0;
   for (int quiet = 0; quiet < 20;) {
@@ -213,8 +268,8 @@ TEST_F(Broker, AFloodWaits) {
 TEST_F(Broker, HasNothingToTake) {
   ASSERT_EQ(ask({AF_INET, SOCK_RAW, 1}), 0);      // it has been confined by now
   ASSERT_EQ(ask({AF_UNIX, SOCK_RAW, 1}), EPERM);  // and has closed its copy
-  EXPECT_EQ(std::stoull(status_of("CapPrm"), nullptr, 16), 1ULL << CAP_NET_RAW);
-  EXPECT_EQ(std::stoull(status_of("CapEff"), nullptr, 16), 1ULL << CAP_NET_RAW);
+  EXPECT_EQ(std::stoull(status_of("CapPrm"), nullptr, 16), kBoth);
+  EXPECT_EQ(std::stoull(status_of("CapEff"), nullptr, 16), kBoth);
   EXPECT_EQ(std::stoull(status_of("CapBnd"), nullptr, 16), 0u);
   EXPECT_EQ(status_of("NoNewPrivs"), "1");
   EXPECT_EQ(status_of("Seccomp"), "2");
@@ -238,7 +293,8 @@ TEST_F(Broker, HasNothingToTake) {
 }
 
 TEST(BrokerRows, EveryRowHasAReason) {
-  EXPECT_LE(broker_calls().size(), brokered_sockets().size() + 5);
+  EXPECT_LE(broker_calls().size(), brokered_sockets().size() + 6);
+  EXPECT_LT(make_broker_filter(1ULL << CAP_NET_RAW).size(), make_broker_filter(kBoth).size());
   for (const CallRow& row : broker_calls()) EXPECT_GT(std::string_view(row.reason).size(), 5u) << row.name;
   EXPECT_EQ(kept_capabilities(~0ULL) & 1ULL << CAP_NET_RAW, 0u) << "the kernel process has none of it";
 }

@@ -97,15 +97,19 @@ Events HostSocket::poll() {
 }
 
 Result<void> HostSocket::bind(Task& task, const SocketAddress& address) {
+  bool low = false;
   if (family() == AF_INET || family() == AF_INET6) {
     uint16_t port = 0;
     // The port lies at the same place in both.
     if (address.length >= 4) memcpy(&port, reinterpret_cast<const char*>(&address.storage) + 2, 2);
     port = ntohs(port);
-    if (port > 0 && port < 1024 && type() != SOCK_RAW && !task.creds->has(kCapNetBindService)) return Errno(EACCES);
+    low = port > 0 && port < 1024 && type() != SOCK_RAW;
+    if (low && !task.creds->has(kCapNetBindService)) return Errno(EACCES);
   }
-  TRY(host_result(::bind(fd_.get(), address.get(), address.length)));
-  return {};
+  if (::bind(fd_.get(), address.get(), address.length) == 0) return {};
+  // A low port of a network that is not this process's to give: the task may have it, as has been checked.
+  if (errno == EACCES && low) return bind_by_broker(fd_.get(), address.get(), address.length);
+  return host_errno();
 }
 
 Result<void> HostSocket::connect(Task& task, const SocketAddress& address) {

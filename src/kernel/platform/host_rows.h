@@ -34,7 +34,7 @@ uint64_t kept_capabilities(uint64_t guest);
 // The calls of the network broker (net/broker.h), any other ends it; and what it keeps.
 const std::vector<CallRow>& broker_calls();
 const std::vector<CapabilityRow>& broker_capabilities();
-std::vector<sock_filter> make_broker_filter();
+std::vector<sock_filter> make_broker_filter(uint64_t capabilities);
 
 std::vector<sock_filter> make_host_filter(uint64_t guest_capabilities);
 

@@ -4,6 +4,7 @@
 // --no-patch: every call traps (kernel/patch). --terminal: standard input is a terminal (of no session) that becomes the program's. Mounts
 // proc, dev, devpts, sysfs and so on over the folders of the root, but with --bare. Exits like the program does.
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -90,7 +91,7 @@ Result<int> run(const Options& options) {
   set_proc_folder(proc);
   set_host_proc(UniqueFd(fcntl(proc, F_DUPFD_CLOEXEC, 3)));
   umask(0);
-  TRY(start_network_broker(-1));
+  TRY(start_network_broker(-1, 1ULL << CAP_NET_RAW));
   CallSites::allow(options.patch);
   const std::unique_ptr<Kernel> kernel = TRY(Kernel::create());
   strace_configure(options.strace);
