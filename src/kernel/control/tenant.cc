@@ -21,6 +21,7 @@ namespace {
 
 constexpr int64_t kPatience = 2'000'000'000;  // nanoseconds for what has been killed to end
 constexpr uint64_t kHighest = 1ULL << 47;
+constexpr size_t kMostEarlySignals = 64;
 
 // EAGAIN: the host gives no thread.
 Result<void> run_in_thread(std::function<void()> body) {
@@ -115,7 +116,11 @@ void Tenant::take_request() {
 void Tenant::take_limits(int fd) {
   v1::Limits limits;
   const Result<std::string> text = read_description(fd);
-  if (container_ && text && limits.ParseFromString(*text)) apply_limits(house_.kernel, *container_, limits);
+  if (!text || !limits.ParseFromString(*text)) return;
+  if (container_)
+    apply_limits(house_.kernel, *container_, limits);
+  else if (begins())
+    early_limits_ = *text;
 }
 
 void Tenant::answer(int socket, Question question) {
@@ -140,7 +145,10 @@ void Tenant::signal_all(int signal) {
 }
 
 void Tenant::deliver(int signal) {
-  if (!init_) return;
+  if (!init_) {
+    if (begins() && early_signals_.size() < kMostEarlySignals) early_signals_.push_back(signal);
+    return;
+  }
   std::lock_guard guard(house_.kernel.tasks);
   send_to_group_locked(init_->group(), user_signal(signal, nullptr));
 }
@@ -251,6 +259,9 @@ void Tenant::settle_start() {
   }
   state_ = State::Running;
   init_ = std::make_unique<EndWatch>(**result, house_.event);
+  v1::Limits limits;
+  if (!early_limits_.empty() && limits.ParseFromString(early_limits_)) apply_limits(house_.kernel, *container_, limits);
+  for (const int signal : std::exchange(early_signals_, {})) deliver(signal);
   if (stand_in_)
     (void)send_message(stand_in_.get(), MessageKind::Started, (*result)->group->pid);
   else
@@ -259,6 +270,10 @@ void Tenant::settle_start() {
 }
 
 void Tenant::begin_exec(Exec& exec, std::vector<UniqueFd> fds) {
+  if (begins()) {
+    exec.described = std::move(fds);
+    return;
+  }
   if (!container()) {
     (void)send_message(exec.socket.get(), MessageKind::Failed, ESRCH);
     return;
@@ -290,12 +305,14 @@ void Tenant::take_exec(int fd) {
     return;
   }
   if (message->kind == MessageKind::Signal) deliver_to(message->number);
-  if (message->kind == MessageKind::Process && !exec.process && !exec.starting) begin_exec(exec, std::move(message->fds));
+  if (message->kind == MessageKind::Process && !exec.process && !exec.starting && exec.described.empty())
+    begin_exec(exec, std::move(message->fds));
 }
 
 void Tenant::settle_execs() {
   for (auto it = execs_.begin(); it != execs_.end();) {
     Exec& exec = it->second;
+    if (!begins() && !exec.described.empty()) begin_exec(exec, std::exchange(exec.described, {}));
     if (std::optional<Result<Kernel::Started>> result = take_result(house_, exec.starting)) {
       exec.starting.reset();
       if (*result) {

@@ -71,10 +71,12 @@ class Tenant {
   struct Exec {
     UniqueFd socket;
     int number = 0;                      // the sandbox's name for it
+    std::vector<UniqueFd> described;     // waits until the container has begun
     std::shared_ptr<Starting> starting;  // null: not described yet, or started
     std::unique_ptr<EndWatch> process;
   };
 
+  bool begins() const { return state_ == State::Awaited || state_ == State::Starting; }
   void take_request();
   void take_limits(int fd);
   void take_exec(int fd);
@@ -98,6 +100,8 @@ class Tenant {
   std::shared_ptr<Starting> starting_;
   std::unique_ptr<EndWatch> init_;
   int status_ = 0;
+  std::vector<int> early_signals_;  // that came before there was a process
+  std::string early_limits_;        // v1::Limits that came before there was a container
   Deadline patience_;
   std::map<int, Exec> execs_;  // by their sockets
 };
