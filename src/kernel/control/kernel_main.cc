@@ -55,14 +55,15 @@ int give_up(const char* what, Errno error, int errors) {
 // From here on there is no way back to what lies outside the container. own: set to whether it has a user namespace of its own.
 Result<void> confine(const v1::Start& start, bool& own) {
   const uint64_t guests = start.process().bounding();
-  const bool raw_sockets = (guests >> CAP_NET_RAW & 1) != 0;
-  own = can_have_user_namespace(guests, start.own_network());
-  if (own && (guests >> CAP_NET_BIND_SERVICE & 1) != 0) own = open_low_ports().ok();
-  Result<void> entered = enter_empty_root(own, raw_sockets);
+  constexpr uint64_t kLowPorts = 1ULL << CAP_NET_BIND_SERVICE;
+  uint64_t brokered = guests & 1ULL << CAP_NET_RAW;
+  own = can_have_user_namespace(guests);
+  if (own && (guests & kLowPorts) != 0 && !(start.own_network() && open_low_ports())) brokered |= kLowPorts;
+  Result<void> entered = enter_empty_root(own, brokered);
   if (!entered && own) {
     klog(LogLevel::Info, "no user namespace for the kernel process: %s", strerrordesc_np(entered.error().value));
     own = false;
-    entered = enter_empty_root(false, raw_sockets);
+    entered = enter_empty_root(false, brokered);
   }
   TRY(std::move(entered));
   return drop_privileges(guests);  // before the first thread: capabilities are each thread's own
