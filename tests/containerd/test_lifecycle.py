@@ -181,7 +181,7 @@ def test_shim_delete_of_what_is_not_there_leaves_the_pod_alone(network, make_pod
 
 
 @pytest.mark.runtimes("namespace", "appkernel", "microvm")
-def test_shim_delete_of_one_container_of_a_pod(make_pod, clean, runtime_name):
+def test_shim_delete_of_one_container_of_a_pod(network, make_pod, clean, runtime_name):
     """It is killed and freed by the pod's shim; the pod and its other containers live on."""
     pod = make_pod()
     first, second = pod.start(["sleep", "1000"]), pod.start(["sleep", "1000"])

@@ -131,45 +131,6 @@ Result<void> MountTable::bind(const Path& source, const Path& target, bool recur
   return attached;
 }
 
-Result<std::shared_ptr<MountTable>> MountTable::detached_copy(const Path& source, bool recursive) {
-  const auto table = std::make_shared<MountTable>(owner);
-  std::vector<Path> gone;
-  std::lock_guard guard(mount_lock());
-  TRY(may_be_bound_locked(source, recursive));
-  const MountTree tree = MountTree::copy(*source.mount, source.dentry, recursive, {});
-  if (tree.mounts.size() > kMostMounts || MountTree::count() + tree.mounts.size() > kMostOfAll) {
-    dissolve(tree, gone);
-    return Errno(ENOSPC);
-  }
-  for (const MountRef& each : tree.mounts) MountTree::link(*each, *table, each->point_);
-  return table;
-}
-
-Result<std::shared_ptr<MountTable>> MountTable::detached(std::shared_ptr<FileSystem> fs, unsigned long flags, std::string source,
-                                                         std::string options) {
-  const auto table = std::make_shared<MountTable>();
-  const auto root = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
-  (void)TRY(table->add(std::move(fs), root, Path(), flags, std::move(source), std::move(options)));
-  return table;
-}
-
-Result<void> MountTable::attach(MountTable& from, const Path& target) {
-  std::vector<Path> gone;
-  MountTree tree;
-  std::lock_guard guard(mount_lock());
-  TRY(check_target_locked(target));
-  if (from.mounts_.empty()) return Errno(EINVAL);
-  tree = MountTree::of(*from.mounts_.front());
-  // From one table to the other: places and groups stay.
-  std::vector<Path> points;
-  for (const MountRef& each : tree.mounts) points.push_back(each->point_);
-  for (const MountRef& each : tree.mounts) MountTree::lift(*each, gone);
-  for (size_t i = 0; i < tree.mounts.size(); ++i) tree.mounts[i]->point_ = points[i];
-  Result<void> attached = tree.attach(*this, target);
-  for (size_t i = 0; i < tree.mounts.size() && !attached; ++i) MountTree::link(*tree.mounts[i], from, points[i]);
-  return attached;
-}
-
 Result<void> MountTable::remove(const MountRef& mount, bool lazily) {
   std::vector<Path> gone;  // freed outside the lock
   std::lock_guard guard(mount_lock());

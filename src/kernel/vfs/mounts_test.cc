@@ -95,25 +95,6 @@ TEST_F(MountsTest, ThereIsAnEndToThem) {
   EXPECT_EQ(mounts().all().size(), 1u);
 }
 
-TEST_F(MountsTest, DetachedTreesAreAttachedWhole) {
-  const size_t before = count();
-  for (const char* name : {"a", "b"}) folder(name);
-  mount("/a");
-  ASSERT_TRUE(at("/a").inode()->make(*task, "x", S_IFDIR | 0755, 0));
-  ASSERT_TRUE(mount("/a/x")->root->inode()->make(*task, "inside", S_IFDIR | 0755, 0));
-  auto tree = *mounts().detached_copy(at("/a"), true);
-  EXPECT_EQ(tree->all().size(), 2u);
-  EXPECT_EQ(mounts().attach(*tree, Path{tree->all()[0], tree->all()[0]->root}).error(), Errno(EINVAL)) << "not into itself";
-  ASSERT_TRUE(mounts().attach(*tree, at("/b")));
-  EXPECT_EQ(mounts().attach(*tree, at("/b")).error(), Errno(EINVAL)) << "once only";
-  EXPECT_TRUE(walk(*task, AT_FDCWD, "/b/x/inside"));
-  tree.reset();
-  EXPECT_TRUE(walk(*task, AT_FDCWD, "/b/x/inside"));
-  EXPECT_EQ(count(), before + 4);
-  (void)*mounts().detached_copy(at("/b"), true);
-  EXPECT_EQ(count(), before + 4) << "what is attached nowhere goes with its table";
-}
-
 TEST_F(MountsTest, AnEndOfATableGivesAllBack) {
   const size_t before = count();
   folder("a");

@@ -221,13 +221,6 @@ class MountTable : public Namespace {
                        std::string options);
   // A copy of what is seen at `source`, at `target`; recursively with what is mounted below it. EINVAL: not bindable.
   Result<void> bind(const Path& source, const Path& target, bool recursive);
-  // The same, attached nowhere yet: a table of its own. clone: else the very mounts (open_tree without OPEN_TREE_CLONE has none of this).
-  Result<std::shared_ptr<MountTable>> detached_copy(const Path& source, bool recursive);
-  // A new mount in a table of its own (fsmount).
-  static Result<std::shared_ptr<MountTable>> detached(std::shared_ptr<FileSystem> fs, unsigned long flags, std::string source,
-                                                      std::string options);
-  // Moves everything of a detached table to a place. EINVAL.
-  Result<void> attach(MountTable& detached, const Path& target);
   // EBUSY: something is mounted on it, or in use in it; lazily: it goes with all that is mounted on it, and lives on for those who use it.
   // The caller has one reference to it. EINVAL: not here, or locked.
   Result<void> remove(const MountRef& mount, bool lazily = false);
