@@ -12,9 +12,9 @@ TEST(MountInfoTest, Fields) {
       "22 27 0:21 / /a\\040b\\134 rw,relatime shared:1 master:2 - proc proc rw\n"
       "41 22 0:9 /sub /c ro - cgroup my\\011source rw,memory\n"
       "43 22 0:9 / /no-source ro - tmpfs  rw,size=4k");
-  const std::vector<MountInfo> wanted = {{22, "/", "/a b\\", "rw,relatime", "proc", "proc", "rw"},
-                                         {41, "/sub", "/c", "ro", "cgroup", "my\tsource", "rw,memory"},
-                                         {43, "/", "/no-source", "ro", "tmpfs", "", "rw,size=4k"}};
+  const std::vector<MountInfo> wanted = {{22, "/", "/a b\\", "rw,relatime", "proc", "proc", "rw", "shared:1 master:2"},
+                                         {41, "/sub", "/c", "ro", "cgroup", "my\tsource", "rw,memory", ""},
+                                         {43, "/", "/no-source", "ro", "tmpfs", "", "rw,size=4k", ""}};
   EXPECT_EQ(mounts, wanted);
 }
 

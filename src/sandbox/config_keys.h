@@ -38,7 +38,7 @@ inline constexpr uint64_t kMaxTimeoutSeconds = 3600;
 // clang-format off
 inline constexpr ConfigKey kConfigKeys[] = {
     {.section = "", .name = "isolation", .member = &RuntimeConfig::isolation, .values = oci::kIsolationValues,
-     .meaning = "The isolation of sandboxes where neither --isolation nor the annotation io.caisson.isolation says. `auto` is `microvm` where a guest has booted under KVM (`caisson check`), else `namespace`, with a warning."},
+     .meaning = "The isolation of sandboxes where neither --isolation nor the annotation io.caisson.isolation says. `auto` is `microvm` where a guest has booted under KVM (`caisson check`), else `appkernel`, and an error where neither works."},
     {.section = "", .name = "host_network", .member = &RuntimeConfig::host_network, .values = kHostNetworkValues,
      .meaning = "What becomes of a pod on the node's own network (hostNetwork) where the isolation is `microvm`, which cannot have it: it is refused, or runs with isolation `namespace`."},
     {.section = "microvm", .name = "hypervisor", .member = &MicrovmConfig::hypervisor, .values = kHypervisorValues,

@@ -144,13 +144,6 @@ void MountTree::unlink(Mount& mount, std::vector<Path>& gone) {
   mount.table_ = nullptr;
 }
 
-void MountTree::lift(Mount& mount, std::vector<Path>& gone) {
-  take_off(mount, gone);
-  take_out(mount.table_->mounts_, mount.shared_from_this());
-  mount.table_ = nullptr;
-  --g_count;
-}
-
 // ---- Spreading
 
 std::vector<Mount*> MountTree::receivers(const Mount& mount) {

@@ -41,8 +41,6 @@ struct MountTree {
   static void link(Mount& mount, MountTable& table, Path point);
   // Takes it out of its place, its table and its groups. What it held is put into `gone`, for the caller to drop without the lock.
   static void unlink(Mount& mount, std::vector<Path>& gone);
-  // Out of its place and its table, but not out of its groups: it is on its way to another.
-  static void lift(Mount& mount, std::vector<Path>& gone);
   // Takes it from its place only.
   static void take_off(Mount& mount, std::vector<Path>& gone);
   static void put(Mount& mount, Path point);
