@@ -31,15 +31,23 @@ bool below(std::string_view path, std::string_view folder) {
 }
 
 // File systems whose content is the kernel's own. The host makes an empty folder in their place, so that there is something to mount on.
+bool is_cgroup(const oci::Mount& mount) { return mount.type == "cgroup" || mount.type == "cgroup2"; }
+
+bool is_the_hosts(const oci::Mount& mount) {
+  return mount.type != "proc" && mount.type != "sysfs" && mount.type != "devpts" && mount.type != "mqueue" && !is_cgroup(mount);
+}
+
 void take_mounts(oci::Spec& spec, kernel::v1::Start& start) {
-  for (oci::Mount& mount : spec.mounts) {
-    const bool cgroup = mount.type == "cgroup" || mount.type == "cgroup2";
-    if (mount.type != "proc" && mount.type != "sysfs" && mount.type != "devpts" && mount.type != "mqueue" && !cgroup) continue;
+  for (auto each = spec.mounts.begin(); each != spec.mounts.end(); ++each) {
+    oci::Mount& mount = *each;
+    if (is_the_hosts(mount)) continue;
     auto* taken = start.add_mounts();
     taken->set_destination(mount.destination);
-    taken->set_type(cgroup ? "cgroup2" : mount.type);
+    taken->set_type(is_cgroup(mount) ? "cgroup2" : mount.type);
     taken->set_source(mount.source);
     taken->set_options(joined(mount.options));
+    if (const auto next = std::find_if(each, spec.mounts.end(), is_the_hosts); next != spec.mounts.end())
+      taken->set_followed_by(next->destination);
     // The engine's terminals are ptys of the host's devpts.
     if (mount.type == "devpts" || mount.type == "proc") continue;
     mount.type = "tmpfs";

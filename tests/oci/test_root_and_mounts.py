@@ -300,3 +300,18 @@ def test_idmapped_mount(container, folder):
     container.bundle.mount("/volume", "bind", source, ["bind"], uidMappings=mapping, gidMappings=mapping)
     (status,) = container.ask("stat /volume/file")
     assert (status["uid"], status["gid"]) == (5000, 5000)
+
+
+def test_mountinfo_has_the_order_of_the_configuration(container, folder):
+    for name in ("first", "last"):
+        (folder / name).mkdir(exist_ok=True)
+    container.bundle.mount("/mnt/first", "bind", folder / "first", ["bind"])
+    container.bundle.mount("/mnt/last", "bind", folder / "last", ["bind"])
+    # A bind mount comes before what the application kernel mounts itself, and one after it.
+    mounts = container.bundle.spec["mounts"]
+    mounts.insert(0, mounts.pop(-2))
+    wanted = [mount["destination"] for mount in mounts]
+    (inside,) = container.ask("mounts")
+    shown = [mount["target"] for mount in inside]
+    assert [target for target in shown if target in wanted] == [target for target in wanted if target in shown]
+    assert {"/proc", "/mnt/first", "/mnt/last"} <= set(shown)

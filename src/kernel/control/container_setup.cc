@@ -21,15 +21,27 @@ Result<void> cover_paths(Task& setup, const v1::Start& start) {
   return {};
 }
 
+void mount_own(Task& setup, const v1::Start::Mount& mount) {
+  Result<MountRef> mounted = mount_in_container(setup, mount.destination(), mount.type(), mount.source(), mount.options());
+  if (mounted) return;
+  klog(LogLevel::Warning, "%s cannot be mounted on %s: %s", mount.type().c_str(), mount.destination().c_str(),
+       strerrordesc_np(mounted.error().value));
+}
+
+// The host's mounts and this kernel's own, in the order of config.json.
 Result<void> mount_all(Kernel& kernel, Container& container, const v1::Start& start, std::vector<OpenMount> mounts) {
   const std::unique_ptr<Task> setup = make_setup_task(kernel, container);
-  import_host_mounts(*setup, container, std::move(mounts));
-  for (const v1::Start::Mount& mount : start.mounts()) {
-    Result<MountRef> mounted = mount_in_container(*setup, mount.destination(), mount.type(), mount.source(), mount.options());
-    if (mounted) continue;
-    klog(LogLevel::Warning, "%s cannot be mounted on %s: %s", mount.type().c_str(), mount.destination().c_str(),
-         strerrordesc_np(mounted.error().value));
-  }
+  std::vector<const v1::Start::Mount*> own;
+  for (const v1::Start::Mount& mount : start.mounts()) own.push_back(&mount);
+  const auto mount_before = [&](std::string_view point) {
+    std::erase_if(own, [&](const v1::Start::Mount* mount) {
+      if (mount->followed_by() != point) return false;
+      mount_own(*setup, *mount);
+      return true;
+    });
+  };
+  import_host_mounts(*setup, container, std::move(mounts), mount_before);
+  for (const v1::Start::Mount* mount : own) mount_own(*setup, *mount);
   return cover_paths(*setup, start);
 }
 

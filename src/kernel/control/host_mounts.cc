@@ -59,13 +59,15 @@ std::vector<OpenMount> open_host_mounts(std::string_view mountinfo, const std::f
   return opened;
 }
 
-void import_host_mounts(Task& setup, Container& container, std::vector<OpenMount> mounts) {
+void import_host_mounts(Task& setup, Container& container, std::vector<OpenMount> mounts,
+                        const std::function<void(std::string_view point)>& before) {
   std::string root_tags;
   for (OpenMount& open : mounts) {
     if (open.mount.point == "/") {
       root_tags = open.mount.tags;
       continue;
     }
+    before(open.mount.point);
     if (auto imported = import_one(setup, container, open); !imported) tell(open.mount, imported.error());
   }
   spread_like(container, container.root.mount, root_tags);

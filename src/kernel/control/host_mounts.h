@@ -22,7 +22,8 @@ struct OpenMount {
 // left out.
 std::vector<OpenMount> open_host_mounts(std::string_view mountinfo, const std::function<bool(std::string_view)>& skip);
 
-// Adds them, but the root, to the container's table.
-void import_host_mounts(Task& setup, Container& container, std::vector<OpenMount> mounts);
+// Adds them, but the root, to the container's table; before each, calls before(its point).
+void import_host_mounts(Task& setup, Container& container, std::vector<OpenMount> mounts,
+                        const std::function<void(std::string_view point)>& before);
 
 }  // namespace caisson::kernel
