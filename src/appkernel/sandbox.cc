@@ -86,7 +86,7 @@ class Keeper : public sandbox::ProcessKeeper {
     const auto strace = spec.annotations.find(std::string(oci::kStraceAnnotation));
     start.set_strace(std::getenv("CAISSON_STRACE") != nullptr || (strace != spec.annotations.end() && strace->second == "true"));
     const auto patch = spec.annotations.find(std::string(oci::kPatchAnnotation));
-    start.set_patch(patch != spec.annotations.end() && patch->second == "true");
+    start.set_patch(patch == spec.annotations.end() || patch->second != "false");
     Kept kept;
     kept.resident.bounding = container::capability_sets(spec.process).bounding;
     kept.resident.user_namespace = spec.find_namespace("user") != nullptr;
