@@ -9,6 +9,7 @@
 #include "container/seccomp.h"
 #include "kernel/control/descriptors.h"
 #include "oci/names.h"
+#include "oci/support.h"
 
 namespace caisson::appkernel {
 namespace {
@@ -143,6 +144,8 @@ void become_stand_in(oci::Process& process, const std::string& name, const char*
 }
 
 Result<void> divide(oci::Spec& spec, kernel::v1::Start& start, const Sharing& sharing, pid_t kernel) {
+  // What the command line has taken out and told of is no longer there; the shim's configurations come as they are.
+  for (const std::string& warning : TRY(oci::check_support(spec, "appkernel"))) log::warning("{}", warning);
   TRY(check_sharing(spec, sharing));
   start.set_pid_of(sharing.pid_of);
   start.set_ipc_of(sharing.ipc_of);

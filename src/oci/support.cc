@@ -1,6 +1,7 @@
 #include "oci/support.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "oci/document.h"
 #include "oci/mount_options.h"
@@ -30,6 +31,8 @@ struct Row {
   Answer in_microvm;
   Used used = nullptr;         // needed where an answer is not Yes
   std::string_view drop = "";  // JSON pointer of what is taken out where it is ignored; * stands for every element. "": nothing has to be
+  std::optional<Answer> in_appkernel = {};  // empty: as in a namespace
+  Used used_in_appkernel = nullptr;         // where that is something else
 };
 
 constexpr const char* kUsed = "yes";
@@ -74,6 +77,18 @@ std::string nodes_devices(const Spec& spec) {
   return count > 5 ? fmt::format("{} and {} more", list, count - 5) : list;
 }
 
+// What the application kernel has itself: null, zero, full, random, urandom, tty, console and ptmx.
+std::string devices_but_the_usual(const Spec& spec) {
+  constexpr std::pair<int64_t, int64_t> kUsual[] = {{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 1}, {5, 2}};
+  std::string list;
+  for (const Device& device : spec.linux_.devices) {
+    const bool character = device.type == "c" || device.type == "u";
+    const bool usual = character && std::count(std::begin(kUsual), std::end(kUsual), std::pair(device.major, device.minor)) > 0;
+    if (device.type != "p" && !usual) add_name(list, excerpt(device.path));
+  }
+  return list;
+}
+
 std::string outgoing_mounts(const Spec& spec) {
   std::string list;
   for (const Mount& mount : spec.mounts)
@@ -101,6 +116,14 @@ std::string of_memory(const Spec& spec) {
   return spec.linux_.resources && (spec.linux_.resources->memory.*Member) ? kUsed : "";
 }
 
+std::string ipc_sysctls(const Spec& spec) {
+  std::string list;
+  for (const auto& [name, value] : spec.linux_.sysctl)
+    if ((name.starts_with("kernel.") && name != "kernel.domainname") || name.starts_with("fs.mqueue.")) add_name(list, excerpt(name));
+  return list;
+}
+std::string time_namespace(const Spec& spec) { return spec.find_namespace("time") ? kUsed : ""; }
+std::string personality(const Spec& spec) { return spec.linux_.personality ? kUsed : ""; }
 std::string intel_rdt(const Spec& spec) { return spec.linux_.intel_rdt ? kUsed : ""; }
 std::string create_container_hooks(const Spec& spec) { return spec.hooks.create_container.empty() ? "" : kUsed; }
 std::string seccomp_listener(const Spec& spec) {
@@ -128,6 +151,7 @@ std::string network_class(const Spec& spec) {
 }
 
 constexpr std::string_view kOnlyV1 = "the guest has cgroup v2, which has no such thing";
+constexpr std::string_view kOwnKernel = "the container's processes have a kernel of their own, which has no such thing";
 constexpr std::string_view kV1Here = "on nodes with cgroup v1; else a warning";
 
 // clang-format off
@@ -144,9 +168,9 @@ constexpr Row kRows[] = {
     {"process.rlimits", yes("raised hard limits need CAP_SYS_RESOURCE"), kYes},
     {"process.noNewPrivileges", kYes, kYes},
     {"process.oomScoreAdj", yes("below the runtime's own value: needs CAP_SYS_RESOURCE, else a warning"), kYes},
-    {"process.scheduler, ioPriority, execCPUAffinity", kYes, yes("among the guest's processes and CPUs")},
-    {"process.apparmorProfile", yes("fails where the kernel has no AppArmor"), ignored("the guest's kernel has no AppArmor; the guest itself is the wall"), of_process<&Process::apparmor_profile>, "/process/apparmorProfile"},
-    {"process.selinuxLabel", yes("fails where the kernel has no SELinux"), ignored("the guest's kernel has no SELinux; the guest itself is the wall"), of_process<&Process::selinux_label>, "/process/selinuxLabel"},
+    {"process.scheduler, ioPriority, execCPUAffinity", kYes, yes("among the guest's processes and CPUs"), nullptr, "", yes("on the node; what is asked inside does not tell")},
+    {"process.apparmorProfile", yes("fails where the kernel has no AppArmor"), ignored("the guest's kernel has no AppArmor; the guest itself is the wall"), of_process<&Process::apparmor_profile>, "/process/apparmorProfile", ignored(kOwnKernel)},
+    {"process.selinuxLabel", yes("fails where the kernel has no SELinux"), ignored("the guest's kernel has no SELinux; the guest itself is the wall"), of_process<&Process::selinux_label>, "/process/selinuxLabel", ignored(kOwnKernel)},
     {"process.commandLine", ignored("it is for Windows"), ignored("it is for Windows"), of_process<&Process::command_line>, "/process/commandLine"},
     {"mounts (type, source, options)", kYes, yes("bind sources are shared with the guest")},
     {"mounts[].options: shared, rshared", kYes, ignored("what is mounted in the guest is not seen on the node"), outgoing_mounts},
@@ -154,24 +178,25 @@ constexpr Row kRows[] = {
     {"hooks.prestart, createRuntime, poststart, poststop", kYes, yes("on the node")},
     {"hooks.createContainer", kYes, refused("its programs are the node's and its namespaces are the guest's"), create_container_hooks},
     {"hooks.startContainer", kYes, yes("in the guest")},
-    {"linux.namespaces", kYes, yes("in the guest")},
+    {"linux.namespaces", kYes, yes("in the guest"), nullptr, "", yes("its own kernel's, and the node's around it; a PID namespace in any case, with a warning")},
+    {"linux.namespaces: time; linux.timeOffsets", kYes, kYes, time_namespace, "/linux/timeOffsets", ignored(kOwnKernel)},
     {"linux.namespaces: a type that is not there (the node's own namespace)", kYes, ignored("the container gets the guest's, as the node's is another kernel's"), shared_with_the_node},
     {"linux.namespaces[].path of network", kYes, yes("its interfaces, addresses, routes and neighbours become the guest's")},
     {"linux.namespaces[].path of ipc, uts, pid in a pod's container", kYes, yes("those of the pod's first container")},
     {"linux.namespaces[].path of ipc, uts", kYes, ignored("a namespace of the node cannot be entered from the guest; the container gets one of its own"), [](const Spec& spec) { return in_pod(spec) ? "" : joined(spec, {"ipc", "uts"}); }},
     {"linux.namespaces[].path of other types", kYes, refused("a namespace of the node cannot be entered from the guest"), other_joined},
     {"linux.uidMappings, gidMappings", kYes, yes("in the guest")},
-    {"linux.timeOffsets", kYes, kYes},
-    {"linux.devices", kYes, ignored("block devices of the node become disks of the machine (containerd.md); of other devices nodes are made, and lead to the guest's own devices of those numbers, if any"), nodes_devices},
+    {"linux.devices", kYes, ignored("block devices of the node become disks of the machine (containerd.md); of other devices nodes are made, and lead to the guest's own devices of those numbers, if any"), nodes_devices, "", ignored("the application kernel has the usual devices only: others cannot be opened"), devices_but_the_usual},
     {"linux.netDevices", kYes, refused("an interface of the node cannot move into the guest's kernel"), of_linux<&Linux::net_devices>},
     {"linux.cgroupsPath", kYes, yes("for the hypervisor and its helpers on the node")},
-    {"linux.sysctl", yes("of the container's own namespaces"), yes("the same")},
-    {"linux.seccomp", kYes, yes("in the guest")},
-    {"linux.seccomp: SCMP_ACT_NOTIFY, listenerPath, listenerMetadata", kYes, refused("the agent that listens on the node cannot be given a descriptor of the guest's kernel"), seccomp_listener},
+    {"linux.sysctl", yes("of the container's own namespaces"), yes("the same"), nullptr, "", yes("of the network; `kernel.domainname`")},
+    {"linux.sysctl: kernel.*, fs.mqueue.*", yes("of the container's own IPC namespace"), yes("the same"), ipc_sysctls, "", ignored("the IPC of the application kernel has its own limits, which cannot be set")},
+    {"linux.seccomp", kYes, yes("in the guest"), nullptr, "", yes("by its own kernel")},
+    {"linux.seccomp: SCMP_ACT_NOTIFY, listenerPath, listenerMetadata", kYes, refused("the agent that listens on the node cannot be given a descriptor of the guest's kernel"), seccomp_listener, "", refused("the agent that listens on the node cannot be given a descriptor of the application kernel")},
     {"linux.rootfsPropagation", kYes, yes("in the guest")},
     {"linux.maskedPaths, readonlyPaths", kYes, kYes},
     {"linux.mountLabel", yes("fails where the kernel has no SELinux"), ignored("the guest's kernel has no SELinux"), of_linux<&Linux::mount_label>, "/linux/mountLabel"},
-    {"linux.personality", kYes, kYes},
+    {"linux.personality", kYes, kYes, personality, "/linux/personality", ignored(kOwnKernel)},
     {"linux.memoryPolicy", kYes, yes("of the guest's memory nodes")},
     {"linux.intelRdt", refused("Caisson does not manage resctrl"), refused("Caisson does not manage resctrl"), intel_rdt},
     {"linux.resources.devices", kYes, yes("in the guest")},
@@ -196,7 +221,14 @@ constexpr Row kRows[] = {
 };
 // clang-format on
 
-const Answer& answer_of(const Row& row, std::string_view isolation) { return isolation == "microvm" ? row.in_microvm : row.in_namespace; }
+const Answer& answer_of(const Row& row, std::string_view isolation) {
+  if (isolation == "appkernel" && row.in_appkernel) return *row.in_appkernel;
+  return isolation == "microvm" ? row.in_microvm : row.in_namespace;
+}
+
+std::string used_of(const Row& row, const Spec& spec, std::string_view isolation) {
+  return isolation == "appkernel" && row.used_in_appkernel != nullptr ? row.used_in_appkernel(spec) : row.used(spec);
+}
 
 std::string sentence(const Row& row, std::string_view what, std::string_view isolation, std::string_view used) {
   return fmt::format("config.json: {}{}: {} with {} isolation: {}", row.member, used == kUsed ? "" : fmt::format(" ({})", used), what,
@@ -222,7 +254,7 @@ void erase(Json& json, std::string_view pointer) {
 
 void drop_ignored(Json& json, const Spec& spec, std::string_view isolation) {
   for (const Row& row : kRows) {
-    if (answer_of(row, isolation).verdict != Verdict::Ignored || row.used(spec).empty()) continue;
+    if (answer_of(row, isolation).verdict != Verdict::Ignored || used_of(row, spec, isolation).empty()) continue;
     for (std::string_view rest = row.drop; !rest.empty();) {
       size_t comma = std::min(rest.find(','), rest.size());
       erase(json, rest.substr(0, comma));
@@ -240,7 +272,7 @@ Result<std::vector<std::string>> check_support(const Spec& spec, std::string_vie
   for (const Row& row : kRows) {
     Verdict verdict = answer_of(row, isolation).verdict;
     if (verdict == Verdict::Yes) continue;
-    std::string used = row.used(spec);
+    std::string used = used_of(row, spec, isolation);
     if (used.empty()) continue;
     if (verdict == Verdict::Refused) return make_error(ENOTSUP, "{}", sentence(row, "not possible", isolation, used));
     warnings.push_back(sentence(row, "ignored", isolation, used));
@@ -278,8 +310,10 @@ std::string support_markdown() {
                                                             : "**refused**";
     return answer.note.empty() ? std::string(word) : fmt::format("{}{} {}", word, answer.verdict == Verdict::Yes ? ";" : ":", answer.note);
   };
-  std::string text = "| member | `namespace` | `microvm` |\n| --- | --- | --- |\n";
-  for (const Row& row : kRows) text += fmt::format("| {} | {} | {} |\n", row.member, cell(row.in_namespace), cell(row.in_microvm));
+  std::string text = "| member | `namespace` | `appkernel` | `microvm` |\n| --- | --- | --- | --- |\n";
+  for (const Row& row : kRows)
+    text +=
+        fmt::format("| {} | {} | {} | {} |\n", row.member, cell(row.in_namespace), cell(answer_of(row, "appkernel")), cell(row.in_microvm));
   return text;
 }
 

@@ -11,7 +11,7 @@
 
 namespace caisson::oci {
 
-// One sentence for each member that the document uses and the isolation ("namespace", "microvm") ignores. Where it uses one that the
+// One sentence for each member that the document uses and the isolation ("namespace", "appkernel", "microvm") ignores. Where it uses one that the
 // isolation refuses: ENOTSUP, with its name and the reason.
 Result<std::vector<std::string>> check_support(const Spec& spec, std::string_view isolation);
 

@@ -72,6 +72,35 @@ TEST(Support, RefusedMembersAreNamed) {
   }
 }
 
+// They were once ignored in silence.
+TEST(Support, WhatTheApplicationKernelLacksIsNamed) {
+  Json json = base();
+  json["process"]["apparmorProfile"] = "confined";
+  json["process"]["selinuxLabel"] = "system_u:system_r:container_t:s0";
+  json["linux"]["personality"] = {{"domain", "LINUX32"}};
+  json["linux"]["sysctl"] = {{"kernel.shmmax", "65536"}, {"net.ipv4.ip_forward", "1"}};
+  json["linux"]["namespaces"].push_back({{"type", "time"}});
+  json["linux"]["timeOffsets"] = {{"monotonic", {{"secs", 5}, {"nanosecs", 0}}}};
+  json["linux"]["devices"] = Json::parse(
+      R"([{"path":"/dev/null","type":"c","major":1,"minor":3},{"path":"/dev/fuse","type":"c","major":10,"minor":229},
+        {"path":"/dev/sda","type":"b","major":8,"minor":0},{"path":"/pipe","type":"p"}])");
+  Result<Adapted> adapted = adapt_config(json.dump(), "appkernel");
+  ASSERT_TRUE(adapted.ok()) << adapted.error().message();
+  std::string all;
+  for (const std::string& warning : adapted->warnings) all += warning + "\n";
+  for (const char* start :
+       {"config.json: process.apparmorProfile: ignored with appkernel isolation: ", "config.json: process.selinuxLabel: ignored",
+        "config.json: linux.personality: ignored", "config.json: linux.namespaces: time; linux.timeOffsets: ignored",
+        "config.json: linux.devices (/dev/fuse, /dev/sda): ignored",
+        "config.json: linux.sysctl: kernel.*, fs.mqueue.* (kernel.shmmax): ignored"})
+    EXPECT_NE(all.find(start), std::string::npos) << start << "\n" << all;
+  const Json left = Json::parse(adapted->json);
+  EXPECT_FALSE(left["process"].contains("apparmorProfile"));
+  EXPECT_FALSE(left["linux"].contains("personality"));
+  EXPECT_FALSE(left["linux"].contains("timeOffsets"));
+  EXPECT_TRUE(adapt_config(json.dump(), "namespace")->warnings.empty());
+}
+
 TEST(Support, DevicesOfTheNodeAreNamed) {
   Json json = base();
   json["linux"]["devices"] =
