@@ -27,6 +27,7 @@ const std::vector<CallRow>& answer_calls() {
       {"exit_group", SYS_exit_group, {}, "ends itself"},
 #ifdef __SANITIZE_ADDRESS__
       {"sigaltstack", SYS_sigaltstack, {}, "the sanitizer, before it ends; nothing in a build for users"},
+      {"pipe2", SYS_pipe2, {}, "the sanitizer, which asks whether memory is readable; nothing in a build for users"},
 #endif
   };
   return rows;

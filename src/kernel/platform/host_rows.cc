@@ -319,6 +319,7 @@ Rows sanitizer_rows() {
           {"rt_sigaction", SYS_rt_sigaction, {}, "sanitizers"},
           {"nanosleep", SYS_nanosleep, {}, "sanitizers"},
           {"clock_nanosleep", SYS_clock_nanosleep, {}, "sanitizers"},
+          {"pipe2", SYS_pipe2, {}, "sanitizers: is memory readable?"},
           {"mincore", SYS_mincore, {}, "sanitizers"}};
 #else
   return {};
