@@ -11,8 +11,8 @@
 
 namespace caisson::oci {
 
-// One sentence for each member that the document uses and the isolation ("namespace", "appkernel", "microvm") ignores. Where it uses one that the
-// isolation refuses: ENOTSUP, with its name and the reason.
+// One sentence for each member that the document uses and the isolation ("namespace", "appkernel", "microvm") ignores. Where it uses one
+// that the isolation refuses: ENOTSUP, with its name and the reason.
 Result<std::vector<std::string>> check_support(const Spec& spec, std::string_view isolation);
 
 // A config.json for an isolation: without the members that it ignores, so that what makes the container does not meet them.
