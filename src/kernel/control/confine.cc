@@ -23,6 +23,7 @@
 #include "kernel/fs/host/identity.h"
 #include "kernel/klog.h"
 #include "kernel/net/broker.h"
+#include "kernel/platform/host_calls.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/host_rows.h"
 
@@ -175,21 +176,7 @@ Result<void> open_low_ports() { return write_proc("sys/net/ipv4/ip_unprivileged_
 
 Result<void> drop_privileges(uint64_t guests) {
   const uint64_t keep = kept_capabilities(guests);
-  for (int capability = 0; capability < 64; ++capability) {
-    const int present = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
-    if (present < 0) break;
-    if (present == 1 && (keep >> capability & 1) == 0) TRY(host_result(prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)));
-  }
-  TRY(host_result(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)));
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct data[2] = {};
-  TRY(host_result(syscall(SYS_capget, &header, data)));
-  for (int i = 0; i < 2; ++i) {
-    data[i].permitted &= static_cast<uint32_t>(keep >> 32 * i);
-    data[i].effective = data[i].permitted;
-    data[i].inheritable = 0;
-  }
-  TRY(host_result(syscall(SYS_capset, &header, data)));
+  TRY(limit_capabilities(keep, keep));
   TRY(host_result(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)));
   TRY(host_result(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)));
   return {};

@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "kernel/platform/host_calls.h"
+
 namespace caisson::kernel {
 namespace {
 
@@ -25,15 +27,7 @@ Result<void> send_message(int socket, MessageKind kind, int32_t number, const st
   msghdr message{};
   message.msg_iov = &iov;
   message.msg_iovlen = 1;
-  if (!fds.empty()) {
-    message.msg_control = control;
-    message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
-    memcpy(CMSG_DATA(header), fds.data(), sizeof(int) * fds.size());
-  }
+  attach_descriptors(message, control, fds);
   TRY(host_result(sendmsg(socket, &message, MSG_NOSIGNAL)));
   return {};
 }

@@ -15,6 +15,7 @@
 #include <mutex>
 
 #include "kernel/klog.h"
+#include "kernel/platform/host_calls.h"
 #include "kernel/platform/host_rows.h"
 
 namespace caisson::kernel {
@@ -77,15 +78,7 @@ bool answer(int channel, int error, int fd) {
   msghdr message{};
   message.msg_iov = &iov;
   message.msg_iovlen = 1;
-  if (fd >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  }
+  if (fd >= 0) attach_descriptors(message, control, {&fd, 1});
   return sendmsg(channel, &message, MSG_NOSIGNAL) >= 0;
 }
 
@@ -131,20 +124,6 @@ bool bind_for(int channel, const Request& request, int fd) {
   }
 }
 
-Result<void> keep_alone(uint64_t capabilities) {
-  for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability)
-    if (prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == 1) TRY(host_result(prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)));
-  TRY(host_result(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)));
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct data[2] = {};
-  TRY(host_result(syscall(SYS_capget, &header, data)));
-  const uint32_t kept = data[0].permitted & static_cast<uint32_t>(capabilities);  // both have low numbers
-  data[0] = {kept, kept, 0};
-  data[1] = {};
-  TRY(host_result(syscall(SYS_capset, &header, data)));
-  return {};
-}
-
 // What is left: the channel as descriptor 0, and nothing to look at.
 Result<void> confine_broker(int channel, int root, pid_t kernel, uint64_t capabilities) {
   TRY(host_result(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)));
@@ -156,7 +135,7 @@ Result<void> confine_broker(int channel, int root, pid_t kernel, uint64_t capabi
     TRY(host_result(chroot(".")));
     TRY(host_result(chdir("/")));
   }
-  TRY(keep_alone(capabilities));
+  TRY(limit_capabilities(capabilities, 0));
   TRY(host_result(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)));
   const std::vector<sock_filter> code = make_broker_filter(capabilities);
   const sock_fprog program{static_cast<unsigned short>(code.size()), const_cast<sock_filter*>(code.data())};
@@ -209,15 +188,7 @@ Result<UniqueFd> ask(int channel, Request& request, int with) {
   msghdr message{};
   message.msg_iov = &iov;
   message.msg_iovlen = 1;
-  if (with >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof with);
-    memcpy(CMSG_DATA(header), &with, sizeof with);
-  }
+  if (with >= 0) attach_descriptors(message, control, {&with, 1});
   if (sendmsg(channel, &message, MSG_NOSIGNAL) != sizeof request) return Errno(EIO);
   Reply reply{EIO};
   iov = {&reply, sizeof reply};
