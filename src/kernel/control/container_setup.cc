@@ -7,10 +7,13 @@
 
 #include "kernel.pb.h"
 #include "kernel/control/cover.h"
+#include "kernel/control/descriptors.h"
+#include "kernel/control/messages.h"
 #include "kernel/control/start_process.h"
 #include "kernel/fs/host/host_fs.h"
 #include "kernel/fs/registry.h"
 #include "kernel/klog.h"
+#include "kernel/platform/host_proc.h"
 
 namespace caisson::kernel {
 namespace {
@@ -45,8 +48,7 @@ Result<void> mount_all(Kernel& kernel, Container& container, const v1::Start& st
   return cover_paths(*setup, start);
 }
 
-}  // namespace
-
+// Whether the kernel mounts something of its own on that place, or above it.
 bool is_ours(const v1::Start& start, std::string_view point) {
   for (const v1::Start::Mount& mount : start.mounts())
     if (point == mount.destination() || (point.starts_with(mount.destination()) && point[mount.destination().size()] == '/')) return true;
@@ -57,6 +59,22 @@ bool is_ours(const v1::Start& start, std::string_view point) {
 std::string own_hostname() {
   char name[65] = {};
   return gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+}
+
+}  // namespace
+
+Result<v1::Start> take_start() {
+  v1::Start start;
+  if (!start.ParseFromString(TRY(read_description(kDescriptionFd)))) return Errno(EPROTO);
+  close(kDescriptionFd);
+  close(kProgramFd);
+  if (start.hostname().empty()) start.set_hostname(own_hostname());
+  klog_configure(kLogFd, start.debug() ? LogLevel::Debug : LogLevel::Info);
+  return start;
+}
+
+Result<std::vector<OpenMount>> open_mounts(const v1::Start& start) {
+  return open_host_mounts(TRY(read_host_proc("self/mountinfo")), [&](std::string_view point) { return is_ours(start, point); });
 }
 
 void apply_limits(Kernel& kernel, Container& container, const v1::Limits& limits) {

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
-#include <string_view>
 #include <vector>
 
 #include "kernel/control/host_mounts.h"
@@ -16,10 +14,10 @@ class Limits;
 class Start;
 }  // namespace v1
 
-// Whether the kernel mounts something of its own on that place, or above it.
-bool is_ours(const v1::Start& start, std::string_view point);
-// The host's name for this process's machine.
-std::string own_hostname();
+// What a process of ours that begins a container has been started with, and the log where it says; closes what it was read from. EPROTO.
+Result<v1::Start> take_start();
+// The mounts of this process's namespace that the container's kernel does not make itself.
+Result<std::vector<OpenMount>> open_mounts(const v1::Start& start);
 
 // What a container shares with others of its pod; null: nothing.
 struct SharedNamespaces {

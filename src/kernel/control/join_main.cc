@@ -59,17 +59,11 @@ Result<void> hand_over(v1::Start& start, const std::vector<OpenMount>& mounts, c
 }
 
 Result<int> stand_in() {
-  v1::Start start;
-  if (!start.ParseFromString(TRY(read_description(kDescriptionFd)))) return Errno(EPROTO);
-  close(kDescriptionFd);
-  close(kProgramFd);
-  if (start.hostname().empty()) start.set_hostname(own_hostname());
-  klog_configure(kLogFd, start.debug() ? LogLevel::Debug : LogLevel::Info);
+  v1::Start start = TRY(take_start());
   TRY(open_own_proc());
   const UniqueFd signals = take_signals();
   {
-    const std::vector<OpenMount> mounts =
-        open_host_mounts(TRY(read_host_proc("self/mountinfo")), [&](std::string_view point) { return is_ours(start, point); });
+    const std::vector<OpenMount> mounts = TRY(open_mounts(start));
     if (mounts.size() > kMostMounts) return Errno(E2BIG);
     if (start.process().terminal()) leave_terminal(0);
     const UniqueFd user_namespace = TRY(wait_for_welcome());

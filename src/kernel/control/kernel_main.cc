@@ -70,17 +70,11 @@ Result<void> confine(const v1::Start& start, bool& own) {
 }
 
 Result<int> run() {
-  v1::Start start;
-  if (!start.ParseFromString(TRY(read_description(kDescriptionFd)))) return Errno(EPROTO);
-  close(kDescriptionFd);
-  close(kProgramFd);
-  if (start.hostname().empty()) start.set_hostname(own_hostname());
-  klog_configure(kLogFd, start.debug() ? LogLevel::Debug : LogLevel::Info);
+  v1::Start start = TRY(take_start());
   strace_configure(start.strace());
   CallSites::allow(start.patch());
   TRY(open_own_proc());
-  std::vector<OpenMount> mounts =
-      open_host_mounts(TRY(read_host_proc("self/mountinfo")), [&](std::string_view point) { return is_ours(start, point); });
+  std::vector<OpenMount> mounts = TRY(open_mounts(start));
   UniqueFd signals = block_signals();
   leave_terminal(0);
   UniqueFd errors(fcntl(2, F_DUPFD_CLOEXEC, 16));

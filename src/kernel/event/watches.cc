@@ -66,32 +66,37 @@ Result<Watch*> Watches::make_locked(Inotify& instance, uint32_t mask) {
   return watch;
 }
 
-Result<int> Watches::change_locked(Watch& watch, uint32_t mask) {
+Result<void> Watches::change_locked(Watch& watch, uint32_t mask) {
   if ((mask & IN_MASK_CREATE) != 0) return Errno(EEXIST);
   const uint32_t kept = (mask & IN_MASK_ADD) != 0 ? watch.mask : 0;
   watch.mask = kept | (mask & (IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK));
-  return watch.number;
+  return {};
+}
+
+Result<Watch*> Watches::find_or_make_locked(std::vector<Watch*>& watches, Inotify& instance, uint32_t mask) {
+  const auto found = std::find_if(watches.begin(), watches.end(), [&](const Watch* each) { return each->owner == &instance; });
+  if (found != watches.end()) {
+    TRY(change_locked(**found, mask));
+    return *found;
+  }
+  Watch* made = TRY(make_locked(instance, mask));
+  watches.push_back(made);
+  return made;
 }
 
 Result<int> Watches::add_own_locked(Inotify& instance, const InodeRef& inode, uint32_t mask) {
   std::vector<Watch*>& watches = own_[inode.get()];
-  const auto found = std::find_if(watches.begin(), watches.end(), [&](const Watch* each) { return each->owner == &instance; });
-  int number = 0;
-  if (found != watches.end()) {
-    number = TRY(change_locked(**found, mask));
-  } else {
-    Result<Watch*> made = make_locked(instance, mask);
-    if (!made) {
-      if (watches.empty()) own_.erase(inode.get());
-      return made.error();
-    }
-    (*made)->inode = inode;
-    watches.push_back(*made);
+  const Result<Watch*> watch = find_or_make_locked(watches, instance, mask);
+  if (!watch) {
+    if (watches.empty()) own_.erase(inode.get());
+    return watch.error();
+  }
+  if (!(*watch)->inode) {
+    (*watch)->inode = inode;
     ++g_own_watches;
-    number = (*made)->number;
   }
   set_interest(*inode, watches);
-  return number;
+  return (*watch)->number;
 }
 
 Result<void> Watches::open_host_locked(Task& task) {
@@ -121,23 +126,15 @@ Result<int> Watches::add_host_locked(Inotify& instance, Inode& inode, uint32_t m
   // The host says by its number whether this file is watched already; what others want of it stays.
   const int host = TRY(host_watch_locked(inode.host_fd(), (mask & IN_ALL_EVENTS) | IN_DELETE_SELF | IN_MASK_ADD));
   std::vector<Watch*>& watches = by_host_[host];
-  const auto found = std::find_if(watches.begin(), watches.end(), [&](const Watch* each) { return each->owner == &instance; });
-  int number = 0;
-  if (found != watches.end()) {
-    number = TRY(change_locked(**found, mask));
-  } else {
-    Result<Watch*> made = make_locked(instance, mask);
-    if (!made) {
-      if (watches.empty()) {
-        inotify_rm_watch(host_->fd.get(), host);
-        by_host_.erase(host);
-      }
-      return made.error();
+  const Result<Watch*> watch = find_or_make_locked(watches, instance, mask);
+  if (!watch) {
+    if (watches.empty()) {
+      inotify_rm_watch(host_->fd.get(), host);
+      by_host_.erase(host);
     }
-    (*made)->host = host;
-    watches.push_back(*made);
-    number = (*made)->number;
+    return watch.error();
   }
+  (*watch)->host = host;
   // Exactly what all of them want. A file that has no name any more is left out only if everybody wants it so.
   uint32_t events = IN_DELETE_SELF, flags = IN_EXCL_UNLINK;
   for (const Watch* each : watches) {
@@ -145,7 +142,7 @@ Result<int> Watches::add_host_locked(Inotify& instance, Inode& inode, uint32_t m
     flags &= each->mask;
   }
   TRY(host_watch_locked(inode.host_fd(), events | flags));
-  return number;
+  return (*watch)->number;
 }
 
 Result<int> Watches::add(Task& task, Inotify& instance, const Path& place, uint32_t mask) {

@@ -90,7 +90,9 @@ class Watches {
   Result<void> open_host_locked(Task& task);
   Result<int> host_watch_locked(int path_fd, uint32_t mask);
   Result<Watch*> make_locked(Inotify& instance, uint32_t mask);
-  Result<int> change_locked(Watch& watch, uint32_t mask);
+  Result<void> change_locked(Watch& watch, uint32_t mask);
+  // The instance's watch among those of one file, with that mask from now on; a new one is put among them.
+  Result<Watch*> find_or_make_locked(std::vector<Watch*>& watches, Inotify& instance, uint32_t mask);
   // Takes a watch out of everything; what is left of it is released by the caller, without the lock.
   void drop_locked(Watch& watch, Dropped& dropped);
   void tell_locked(Watch& watch, uint32_t events, uint32_t cookie, std::string_view name, bool unlinked, Dropped& dropped);

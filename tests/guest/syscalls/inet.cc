@@ -274,6 +274,18 @@ TEST(inet, interrupted) {
   FAILS(accept(listening, nullptr, nullptr), EINTR);
 }
 
+// Netlink's next answer is an error (or an acknowledgement, 0): its number.
+static int error_answer(int fd) {
+  struct {
+    nlmsghdr header;
+    nlmsgerr error;
+    char rest[512];
+  } answer{};
+  CHECK(recv(fd, &answer, sizeof answer, 0) >= static_cast<ssize_t>(NLMSG_LENGTH(sizeof answer.error)));
+  EQ(answer.header.nlmsg_type, NLMSG_ERROR);
+  return answer.error.error;
+}
+
 // Requests that name a network namespace which is not there.
 TEST(inet, netlink_names_nobody) {
   constexpr uint16_t kPid = 2, kFd = 3;  // NETNSA_PID, NETNSA_FD
@@ -291,14 +303,7 @@ TEST(inet, netlink_names_nobody) {
     request.attribute = {sizeof(nlattr) + sizeof(uint32_t), type};
     request.value = value;
     EQ(send(fd, &request, sizeof request, 0), sizeof request);
-    struct {
-      nlmsghdr header;
-      nlmsgerr error;
-      char rest[512];
-    } answer{};
-    CHECK(recv(fd, &answer, sizeof answer, 0) >= static_cast<ssize_t>(NLMSG_LENGTH(sizeof answer.error)));
-    EQ(answer.header.nlmsg_type, NLMSG_ERROR);
-    EQ(answer.error.error, -error);
+    EQ(error_answer(fd), -error);
   }
 }
 
@@ -317,13 +322,6 @@ TEST(inet, netlink_refuses_by_an_answer) {
   request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
   for (const size_t size : {size_t{request.header.nlmsg_len}, sizeof request}) {  // with a rest that is no message, too
     EQ(send(fd, &request, size, 0), size);
-    struct {
-      nlmsghdr header;
-      nlmsgerr error;
-      char rest[512];
-    } answer{};
-    CHECK(recv(fd, &answer, sizeof answer, 0) >= static_cast<ssize_t>(NLMSG_LENGTH(sizeof answer.error)));
-    EQ(answer.header.nlmsg_type, NLMSG_ERROR);
-    EQ(answer.error.error, -EPERM);
+    EQ(error_answer(fd), -EPERM);
   }
 }
