@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -107,7 +108,24 @@ class Native:
             return subprocess.run(["sh", "-c", enter, "sh", self.workload, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True,
                                   timeout=300).stdout
         finally:
-            os.rmdir(self.cgroup)
+            self.free_cgroup()
+
+    def free_cgroup(self, patience=10):
+        """What a command has left behind goes with it."""
+        until = time.monotonic() + patience
+        while True:
+            memory.reap()
+            try:
+                return os.rmdir(self.cgroup)
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+            with open(os.path.join(self.cgroup, "cgroup.procs"), encoding="ascii") as file:
+                for pid in file.read().split():
+                    try:
+                        os.kill(int(pid), signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
 
 
 class InContainer:

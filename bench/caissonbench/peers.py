@@ -94,7 +94,7 @@ def all_peers(binaries, work, settings):
         find("caisson namespace", caisson, f"{work}/state/namespace", ["--isolation", "namespace"], build),
         find("caisson appkernel", caisson, f"{work}/state/appkernel", ["--isolation", "appkernel"], build),
         find("runsc", "runsc", f"{work}/state/runsc", ["--platform=systrap", "--network=none", "--ignore-cgroups"],
-             " (GOBIN=/usr/local/bin go install gvisor.dev/gvisor/runsc@go)"),
+             " (CGO_ENABLED=0 GOBIN=/usr/local/bin go install gvisor.dev/gvisor/runsc@go)"),
     ]
     for guest in ("stock", "tuned"):
         options = ["--isolation", "microvm", "--config", guest_config(work, guest, settings)]
