@@ -56,6 +56,13 @@ bool same_user_namespace(const oci::Spec& spec, const Resident& first) {
   return wanted && identity(namespace_of(first.pid, "user")) == wanted;
 }
 
+// Clocks are the host's of the kernel process and the zygotes, whose vDSO answers.
+bool same_time(const oci::Spec& spec, const Resident& first) {
+  const oci::Namespace* time = spec.find_namespace("time");
+  if (time != nullptr && time->path.empty()) return false;
+  return identity(time != nullptr ? time->path : "/proc/self/ns/time") == identity(namespace_of(first.pid, "time"));
+}
+
 }  // namespace
 
 Sharing find_sharing(const oci::Spec& spec, const Residents& residents) {
@@ -77,6 +84,7 @@ Sharing find_sharing(const oci::Spec& spec, const Residents& residents) {
 std::optional<std::string> obstacle(const oci::Spec& spec, uint64_t bounding, const Resident& first) {
   if (!same_network(spec, first)) return "its network namespace is another one";
   if (!same_user_namespace(spec, first)) return "its user namespace is another one";
+  if (!same_time(spec, first)) return "its time namespace is another one";
   // What the host lets the kernel process do, or a broker of its own making, or the settings that it has made for its network.
   const auto counts = [](uint64_t capabilities) {
     return kernel::kept_capabilities(capabilities) | (capabilities & (1ULL << CAP_NET_RAW | 1ULL << CAP_NET_BIND_SERVICE));

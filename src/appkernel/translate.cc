@@ -1,6 +1,8 @@
 #include "appkernel/translate.h"
 
+#include <linux/ioprio.h>
 #include <linux/seccomp.h>
+#include <sys/personality.h>
 
 #include <algorithm>
 
@@ -98,6 +100,23 @@ void take_paths(std::vector<std::string>& paths, Taken* taken) {
   });
 }
 
+// What the stand-in is given on the node (container::apply_process_limits), for its stubs' sake, and the guest is told.
+Result<void> describe_scheduling(const oci::Process& process, kernel::v1::Process& to) {
+  if (process.scheduler) {
+    const oci::NamedValue* policy = oci::find_name(oci::kSchedulerPolicies, process.scheduler->policy);
+    if (policy == nullptr) return make_error(EINVAL, "process.scheduler.policy: \"{}\" is not a policy", process.scheduler->policy);
+    to.set_scheduling_policy(static_cast<int32_t>(policy->value));
+    to.set_scheduling_priority(process.scheduler->priority);
+    to.set_nice(process.scheduler->nice);
+  }
+  if (process.io_priority) {
+    const oci::NamedValue* row = oci::find_name(oci::kIoPriorityClasses, process.io_priority->class_name);
+    if (row == nullptr) return make_error(EINVAL, "process.ioPriority.class: \"{}\" is not a class", process.io_priority->class_name);
+    to.set_io_priority(static_cast<int32_t>(IOPRIO_PRIO_VALUE(row->value, process.io_priority->priority)));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<kernel::v1::Process> describe_process(const oci::Process& process) {
@@ -127,6 +146,7 @@ Result<kernel::v1::Process> describe_process(const oci::Process& process) {
   }
   to.set_terminal(process.terminal);
   to.set_oom_score_adj(process.oom_score_adj.value_or(0));
+  TRY(describe_scheduling(process, to));
   return to;
 }
 
@@ -158,9 +178,11 @@ Result<void> divide(oci::Spec& spec, kernel::v1::Start& start, const Sharing& sh
   take_paths(spec.linux_.readonly_paths, start.mutable_readonly_paths());
   if (spec.linux_.seccomp) TRY(take_seccomp(*spec.linux_.seccomp, start));
   spec.linux_.seccomp.reset();
+  if (spec.linux_.personality && spec.linux_.personality->domain == "LINUX32") start.set_personality(PER_LINUX32);
+  spec.linux_.personality.reset();
   // The kernel is the first process of a PID namespace of its own, and ends all that is in it. Further containers of a pod join that.
   auto& namespaces = spec.linux_.namespaces;
-  std::erase_if(namespaces, [](const oci::Namespace& ns) { return ns.type == "pid" || ns.type == "time"; });
+  std::erase_if(namespaces, [](const oci::Namespace& ns) { return ns.type == "pid"; });
   namespaces.push_back({.type = "pid", .path = kernel == 0 ? "" : fmt::format("/proc/{}/ns/pid", kernel)});
   if (spec.find_namespace("mount") == nullptr) namespaces.push_back({.type = "mount", .path = ""});
   return {};

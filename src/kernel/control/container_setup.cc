@@ -100,6 +100,10 @@ Result<std::unique_ptr<Container>> make_container(Kernel& kernel, const v1::Star
   container->uts = shared.uts ? shared.uts : std::make_shared<UtsNames>();
   container->mounts = std::make_shared<MountTable>();
   container->seccomp = TRY(configured_seccomp(start));
+  container->personality = start.personality();
+  // The zygote has come from the stand-in of the container's first process, which the host has made so.
+  container->scheduling = scheduling_of(start.process());
+  container->nice = std::clamp(start.process().nice(), -20, 19);
   if (!shared.uts && !start.hostname().empty()) container->uts->set_host(start.hostname());
   if (!shared.uts && !start.domainname().empty()) container->uts->set_domain(start.domainname());
   // The last one is what "/" means.

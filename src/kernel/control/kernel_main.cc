@@ -20,6 +20,7 @@
 #include "kernel/control/server.h"
 #include "kernel/control/start_process.h"
 #include "kernel/fs/host/identity.h"
+#include "kernel/fs/proc/proc.h"
 #include "kernel/klog.h"
 #include "kernel/patch/call_sites.h"
 #include "kernel/platform/host_proc.h"
@@ -74,6 +75,7 @@ Result<int> run() {
   strace_configure(start.strace());
   CallSites::allow(start.patch());
   TRY(open_own_proc());
+  TRY(adopt_host_id_maps());
   std::vector<OpenMount> mounts = TRY(open_mounts(start));
   UniqueFd signals = block_signals();
   leave_terminal(0);

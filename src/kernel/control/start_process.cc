@@ -131,6 +131,10 @@ Result<std::shared_ptr<const SeccompState>> configured_seccomp(const v1::Start& 
   return SeccompState::with(nullptr, std::move(filter));
 }
 
+Scheduling scheduling_of(const v1::Process& process) {
+  return {process.scheduling_policy(), process.scheduling_priority(), false, process.io_priority()};
+}
+
 Result<Kernel::Started> start_with(Kernel& kernel, Container& container, const v1::Process& description, std::vector<UniqueFd> fds) {
   StartProcess process;
   process.arguments.assign(description.arguments().begin(), description.arguments().end());
@@ -139,6 +143,8 @@ Result<Kernel::Started> start_with(Kernel& kernel, Container& container, const v
   process.creds = credentials_of(description);
   process.umask = description.umask() & 0777;
   process.oom_score_adj = description.oom_score_adj();
+  process.scheduling = scheduling_of(description);
+  process.nice = std::clamp(description.nice(), -20, 19);
   for (const v1::Process::Limit& limit : description.limits()) process.limits.push_back({limit.resource(), {limit.soft(), limit.hard()}});
   TRY(make_cwd(kernel, container, process.cwd));
   add_home(kernel, container, process);

@@ -20,6 +20,9 @@ Result<Kernel::Started> start_with(Kernel& kernel, Container& container, const v
 // fds: the description first.
 Result<Kernel::Started> start_described(Kernel& kernel, Container& container, std::vector<UniqueFd> fds);
 
+// How the host has made the process's stand-in.
+Scheduling scheduling_of(const v1::Process& process);
+
 // linux.seccomp as Start carries it; null: none. EINVAL.
 Result<std::shared_ptr<const SeccompState>> configured_seccomp(const v1::Start& start);
 

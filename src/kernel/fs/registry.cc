@@ -174,11 +174,16 @@ std::string file_system_types() {
 Result<MountRef> mount_file_system(Task& task, const Path& point, std::string_view type, std::string source, unsigned long flags,
                                    std::string options) {
   const std::shared_ptr<FileSystem> fs = TRY(make_file_system(task, type, options));
+  return mount_made(task, *task.spaces->mounts, fs, point, std::move(source), flags, std::move(options));
+}
+
+Result<MountRef> mount_made(Task& task, MountTable& table, const std::shared_ptr<FileSystem>& fs, const Path& point, std::string source,
+                            unsigned long flags, std::string options) {
   const auto root = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
   if (const auto* overlay = dynamic_cast<const OverlayFileSystem*>(fs.get()); overlay != nullptr && overlay->read_only())
     flags |= MS_RDONLY;
   if (!task.creds->user->is_initial()) flags |= MS_NODEV;  // device nodes are made by who administers all
-  return task.spaces->mounts->add(fs, root, point, flags, std::move(source), std::move(options));
+  return table.add(fs, root, point, flags, std::move(source), std::move(options));
 }
 
 std::unique_ptr<Task> make_setup_task(Kernel& kernel, Container& container) {

@@ -18,6 +18,9 @@ Result<std::shared_ptr<FileSystem>> make_file_system(Task& task, std::string_vie
 // The same, mounted at a place. flags: MS_*.
 Result<MountRef> mount_file_system(Task& task, const Path& point, std::string_view type, std::string source, unsigned long flags,
                                    std::string options);
+// A file system as one hangs it up in a table, with what is true of all mounts of it; point: none for the root of a table.
+Result<MountRef> mount_made(Task& task, MountTable& table, const std::shared_ptr<FileSystem>& fs, const Path& point, std::string source,
+                            unsigned long flags, std::string options);
 // All types, for /proc/filesystems.
 std::string file_system_types();
 

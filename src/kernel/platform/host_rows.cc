@@ -117,6 +117,20 @@ Rows process_rows() {
   };
 }
 
+Rows scheduling_rows() {
+  constexpr uint32_t kOneThread = 1;  // IOPRIO_WHO_PROCESS
+  return {
+      {"sched_setscheduler",
+       SYS_sched_setscheduler,
+       {one_of(1, {SCHED_OTHER, SCHED_BATCH, SCHED_IDLE}, "SCHED_OTHER, SCHED_BATCH, SCHED_IDLE", SCHED_RESET_ON_FORK)},
+       "a stub's policy, as the guest sets it: nothing real-time"},
+      {"ioprio_set",
+       SYS_ioprio_set,
+       {one_of(0, {kOneThread}, "one thread")},
+       "a stub's priority for input and output, as the guest sets it; real-time only with the node's CAP_SYS_ADMIN or CAP_SYS_NICE"},
+  };
+}
+
 Rows ioctl_rows() {
   Rows rows = {
       {"ioctl",
@@ -357,8 +371,8 @@ Rows intruder_rows() {
 const std::vector<CallRow>& host_calls() {
   static const std::vector<CallRow> rows = [] {
     Rows all;
-    for (Rows part :
-         {memory_rows(), file_rows(), process_rows(), ioctl_rows(), socket_rows(), plain_rows(), sanitizer_rows(), intruder_rows()})
+    for (Rows part : {memory_rows(), file_rows(), process_rows(), scheduling_rows(), ioctl_rows(), socket_rows(), plain_rows(),
+                      sanitizer_rows(), intruder_rows()})
       append(all, std::move(part));
     return all;
   }();

@@ -8,6 +8,7 @@
 #include "kernel/signal/send.h"
 #include "kernel/task/exit.h"
 #include "kernel/task/kernel.h"
+#include "kernel/trace/exit_stop.h"
 #include "kernel/trace/trace.h"
 
 namespace caisson::kernel {
@@ -107,7 +108,7 @@ void wait_while_stopped(Task& task, std::unique_lock<std::mutex>& lock) {
 }
 
 // What SIG_DFL does. False: the task must end.
-bool default_locked(Task& task, const abi::SigInfo& info) {
+bool default_locked(Task& task, std::unique_lock<std::mutex>& lock, const abi::SigInfo& info) {
   ThreadGroup& group = *task.group;
   const bool fault = (sig_bit(info.signo) & kFaultSignals) != 0;
   switch (default_action(info.signo)) {
@@ -123,6 +124,7 @@ bool default_locked(Task& task, const abi::SigInfo& info) {
         klog(LogLevel::Debug, "%d (%s): signal %d at %#lx, address %#lx", task.tid, task.name.c_str(), info.signo,
              static_cast<unsigned long>(task.regs.rip), static_cast<unsigned long>(info.fault.address));
       // No dumps are written: the code says "killed", as it does on a system with RLIMIT_CORE 0.
+      trace_exit_locked(task, lock, info.signo);
       end_group_locked(group, CLD_KILLED, info.signo);
       return false;
   }
@@ -161,7 +163,7 @@ bool handle_signals(Task& task) {
     if (action.handler == 1 && !fatal) continue;
     if (action.handler == 0 || fatal) {
       task.forced_fatal = false;
-      if (!default_locked(task, info)) return false;
+      if (!default_locked(task, lock, info)) return false;
       continue;
     }
     settle_restart(task, &action);

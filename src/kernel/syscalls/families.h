@@ -25,6 +25,7 @@ struct SyscallRow;
   X(seccomp)                        \
   X(pidfd)                          \
   X(ptrace)                         \
+  X(remote)                         \
   X(shm)                            \
   X(sem)                            \
   X(msg)                            \
@@ -33,6 +34,8 @@ struct SyscallRow;
   X(descriptor)                     \
   X(path)                           \
   X(mount)                          \
+  X(mount_tree)                     \
+  X(mount_context)                  \
   X(namespace)                      \
   X(xattr)                          \
   X(system)

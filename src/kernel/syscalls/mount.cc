@@ -8,6 +8,7 @@
 #include "kernel/fs/registry.h"
 #include "kernel/fs/tmpfs/tmpfs.h"
 #include "kernel/syscalls/families.h"
+#include "kernel/syscalls/mounting.h"
 #include "kernel/syscalls/table.h"
 #include "kernel/task/kernel.h"
 #include "kernel/vfs/walk.h"
@@ -16,20 +17,6 @@ namespace caisson::kernel {
 namespace {
 
 constexpr unsigned long kMagicMask = 0xffff0000, kMagic = 0xc0ed0000;
-// What can be changed of a mount, and stays with it.
-constexpr unsigned long kMountFlags =
-    MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_MANDLOCK | MS_DIRSYNC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME;
-constexpr unsigned long kPropagation = MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE;
-
-// Mounts are changed by who administers the user namespace that they belong to.
-Result<void> may_mount(const Task& task) {
-  if (!task.creds->has_in(*task.spaces->mounts->owner, kCapSysAdmin)) return Errno(EPERM);
-  return {};
-}
-
-bool is_folder(const Path& path) { return S_ISDIR(path.inode()->type()); }
-bool is_mount_root(const Path& path) { return path.dentry == path.mount->root; }
-
 // A text that may be missing.
 Result<std::string> optional_text(Task& task, UserPtr<const char> from) {
   if (!from) return std::string();

@@ -47,12 +47,33 @@ struct stat to_stat(const struct statx& from) {
 }
 
 // Of a path, or, with AT_EMPTY_PATH and no text, of a descriptor.
-Result<struct statx> stat_at(Task& task, int dirfd, Text path, int flags) {
+// What a call that tells of a file is about: a place, or an open file, which may have none (a pipe).
+struct Told {
+  Path place;
+  FileRef file;
+  Result<struct statx> stat() const { return file ? file->stat() : place.inode()->stat(); }
+};
+Result<Told> told_at(Task& task, int dirfd, Text path, int flags) {
   const std::string text = !path && (flags & AT_EMPTY_PATH) != 0 ? std::string() : TRY(task.read_string(path));
-  if (text.empty() && (flags & AT_EMPTY_PATH) != 0 && dirfd != AT_FDCWD) return TRY(task.fds->get(dirfd))->stat();
+  if (text.empty() && (flags & AT_EMPTY_PATH) != 0 && dirfd != AT_FDCWD) {
+    FileRef file = TRY(task.fds->get(dirfd));
+    return Told{file->path(), std::move(file)};
+  }
   const unsigned walk_flags =
       ((flags & AT_SYMLINK_NOFOLLOW) != 0 ? kWalkNoFollow : 0) | ((flags & AT_EMPTY_PATH) != 0 ? kWalkEmptyPath : 0);
-  return TRY(walk(task, dirfd, text, walk_flags)).inode()->stat();
+  return Told{TRY(walk(task, dirfd, text, walk_flags)), nullptr};
+}
+Result<struct statx> stat_at(Task& task, int dirfd, Text path, int flags) { return TRY(told_at(task, dirfd, path, flags)).stat(); }
+
+// Which mount it is in, and whether it is that mount's root: what mountpoint(1) and systemd ask.
+void add_mount(struct statx& stat, const Path& place, unsigned mask) {
+  constexpr unsigned kUniqueId = 0x4000;  // STATX_MNT_ID_UNIQUE; numbers of mounts are never used again here
+  if (!place || !place.mount) return;
+  stat.stx_mnt_id = place.mount->id;
+  stat.stx_mask |= (mask & kUniqueId) != 0 ? kUniqueId : STATX_MNT_ID;
+  stat.stx_attributes_mask |= STATX_ATTR_MOUNT_ROOT;
+  stat.stx_attributes &= ~static_cast<uint64_t>(STATX_ATTR_MOUNT_ROOT);
+  if (place.dentry == place.mount->root) stat.stx_attributes |= STATX_ATTR_MOUNT_ROOT;
 }
 
 Result<long> stat_to(Task& task, int dirfd, Text path, UserPtr<struct stat> to, int flags) {
@@ -73,7 +94,10 @@ Result<long> sys_newfstatat(Task& task, Fd dirfd, Text path, UserPtr<struct stat
 Result<long> sys_statx(Task& task, Fd dirfd, Text path, int flags, unsigned mask, UserPtr<struct statx> to) {
   if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_SYNC_TYPE)) != 0 || (mask & STATX__RESERVED) != 0)
     return Errno(EINVAL);
-  TRY(task.write(to, shown_to(task, TRY(stat_at(task, number(dirfd), path, flags)))));
+  const Told told = TRY(told_at(task, number(dirfd), path, flags));
+  struct statx stat = shown_to(task, TRY(told.stat()));
+  add_mount(stat, told.place, mask);
+  TRY(task.write(to, stat));
   return 0L;
 }
 
@@ -351,6 +375,14 @@ Result<long> sys_fchmodat(Task& task, Fd dirfd, Text path, unsigned mode) {
   return change(task, TRY(walk(task, number(dirfd), TRY(task.read_string(path)))), mode_change(mode));
 }
 
+Result<long> sys_fchmodat2(Task& task, Fd dirfd, Text path, unsigned mode, unsigned flags) {
+  if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0) return Errno(EINVAL);
+  const unsigned how = ((flags & AT_SYMLINK_NOFOLLOW) != 0 ? kWalkNoFollow : 0) | ((flags & AT_EMPTY_PATH) != 0 ? kWalkEmptyPath : 0);
+  const Path place = TRY(walk(task, number(dirfd), TRY(task.read_string(path)), how));
+  if (S_ISLNK(place.inode()->type())) return Errno(EOPNOTSUPP);
+  return change(task, place, mode_change(mode));
+}
+
 // EINVAL: the task's user namespace has no such user or group.
 Result<Attributes> owner_change(const Task& task, unsigned uid, unsigned gid) {
   const UserNamespace& user = *task.creds->user;
@@ -475,8 +507,9 @@ std::span<const SyscallRow> path_syscalls() {
       SYSCALL(mknodat, 259, Full, ""),    SYSCALL(fchownat, 260, Full, ""),  SYSCALL(futimesat, 261, Full, ""),
       SYSCALL(newfstatat, 262, Full, ""), SYSCALL(unlinkat, 263, Full, ""),  SYSCALL(renameat, 264, Full, ""),
       SYSCALL(linkat, 265, Full, ""),     SYSCALL(symlinkat, 266, Full, ""), SYSCALL(readlinkat, 267, Full, ""),
-      SYSCALL(fchmodat, 268, Full, ""),   SYSCALL(faccessat, 269, Full, ""), SYSCALL(utimensat, 280, Full, ""),
-      SYSCALL(renameat2, 316, Full, ""),  SYSCALL(statx, 332, Full, ""),     SYSCALL(faccessat2, 439, Full, ""),
+      SYSCALL(fchmodat, 268, Full, ""),   SYSCALL(fchmodat2, 452, Full, ""), SYSCALL(faccessat, 269, Full, ""),
+      SYSCALL(utimensat, 280, Full, ""),  SYSCALL(renameat2, 316, Full, ""), SYSCALL(statx, 332, Full, ""),
+      SYSCALL(faccessat2, 439, Full, ""),
   };
   return rows;
 }

@@ -21,6 +21,7 @@
 #include "kernel/task/exec.h"
 #include "kernel/task/exit.h"
 #include "kernel/task/kernel.h"
+#include "kernel/trace/exit_stop.h"
 #include "kernel/trace/trace.h"
 #include "kernel/vfs/walk.h"
 
@@ -105,13 +106,18 @@ Result<long> sys_execveat(Task& task, Fd dirfd, UserPtr<const char> path, UserPt
 }
 
 Result<long> sys_exit(Task& task, int status) {
+  {
+    std::unique_lock lock(task.kernel.tasks);
+    trace_exit_locked(task, lock, (status & 0xff) << 8);
+  }
   task.exit_status = status & 0xff;
   task.leaving = true;
   return 0L;
 }
 
 Result<long> sys_exit_group(Task& task, int status) {
-  std::lock_guard guard(task.kernel.tasks);
+  std::unique_lock lock(task.kernel.tasks);
+  trace_exit_locked(task, lock, (status & 0xff) << 8);
   end_group_locked(*task.group, CLD_EXITED, status & 0xff);
   return 0L;
 }

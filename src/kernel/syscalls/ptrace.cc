@@ -1,4 +1,6 @@
 // ptrace(2).
+#include "kernel/syscalls/ptrace.h"
+
 #include <elf.h>
 #include <linux/ptrace.h>
 #include <signal.h>
@@ -50,12 +52,8 @@ struct Stopped {
 };
 
 Result<void> may_trace(const Task& task, const Task& other) {
-  if (task.group == other.group) return Errno(EPERM);
-  const Credentials &ours = *task.creds, &theirs = *other.creds;
-  const bool same = ours.uid == theirs.uid && ours.uid == theirs.euid && ours.uid == theirs.suid && ours.gid == theirs.gid &&
-                    ours.gid == theirs.egid && ours.gid == theirs.sgid && (theirs.permitted & ~ours.permitted) == 0;
-  if (ours.has_in(*theirs.user, kCapSysPtrace) || (same && other.group->dumpable)) return {};
-  return Errno(EPERM);
+  if (task.group == other.group || !may_look_into(task, other)) return Errno(EPERM);
+  return {};
 }
 
 Result<long> trace_me(Task& task) {
@@ -351,9 +349,17 @@ Result<long> sys_ptrace(Task& task, long request, int tid, unsigned long address
 
 }  // namespace
 
+bool may_look_into(const Task& task, const Task& other) {
+  if (task.group == other.group) return true;
+  const Credentials &ours = *task.creds, &theirs = *other.creds;
+  const bool same = ours.uid == theirs.uid && ours.uid == theirs.euid && ours.uid == theirs.suid && ours.gid == theirs.gid &&
+                    ours.gid == theirs.egid && ours.gid == theirs.sgid && (theirs.permitted & ~ours.permitted) == 0;
+  return ours.has_in(*theirs.user, kCapSysPtrace) || (same && other.group->dumpable);
+}
+
 std::span<const SyscallRow> ptrace_syscalls() {
   static const SyscallRow rows[] = {
-      SYSCALL(ptrace, 101, Partial, "no debug registers, no PTRACE_O_TRACEEXIT stops"),
+      SYSCALL(ptrace, 101, Partial, "no debug registers; of a process that ends only the thread that ends it stops for PTRACE_O_TRACEEXIT"),
   };
   return rows;
 }

@@ -4,8 +4,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
+
+#include <algorithm>
 
 #include "kernel/fs/host/host_file.h"
 #include "kernel/limits.h"
@@ -105,8 +108,9 @@ struct SchedParam {
   int priority;
 };
 
+// The policies that a guest can choose: the host's wall lets nothing real-time through.
 Result<void> check_policy(int policy, int priority) {
-  switch (policy & ~SCHED_RESET_ON_FORK) {
+  switch (policy) {
     case SCHED_OTHER:
     case SCHED_BATCH:
     case SCHED_IDLE:
@@ -119,36 +123,67 @@ Result<void> check_policy(int policy, int priority) {
   }
 }
 
+// The thread of that number of the caller's PID namespace, 0 being the caller; under Kernel::tasks. ESRCH, EINVAL.
+Result<Task*> scheduled_locked(Task& task, pid_t tid) {
+  if (tid < 0) return Errno(EINVAL);
+  if (tid == 0) return &task;
+  const auto found = task.group->pids->tasks.find(tid);
+  if (found == task.group->pids->tasks.end() || !found->second->creds) return Errno(ESRCH);
+  return found->second;
+}
+
+Result<Scheduling> scheduling_of(Task& task, pid_t tid, int* nice = nullptr) {
+  std::lock_guard guard(task.kernel.tasks);
+  const Task* found = TRY(scheduled_locked(task, tid));
+  if (nice != nullptr) *nice = found->group->nice;
+  return found->scheduling;
+}
+
+// policy: less than 0: as it is. nice: of the process, or none to leave it.
+Result<long> set_scheduling(Task& task, pid_t tid, int policy, int priority, bool reset_on_fork, std::optional<int> nice) {
+  std::lock_guard guard(task.kernel.tasks);
+  Task* found = TRY(scheduled_locked(task, tid));
+  if (policy < 0) policy = found->scheduling.policy;
+  if (policy != found->scheduling.policy || priority != found->scheduling.priority) TRY(check_policy(policy, priority));
+  const Credentials& theirs = *found->creds;
+  const bool may = task.creds->has(kCapSysNice);
+  if (!may && task.creds->euid != theirs.euid && task.creds->euid != theirs.uid) return Errno(EPERM);
+  // To give up a handicap takes the right to be better than others.
+  if (!may && found->scheduling.policy == SCHED_IDLE && policy != SCHED_IDLE) return Errno(EPERM);
+  if (!may && found->scheduling.reset_on_fork && !reset_on_fork) return Errno(EPERM);
+  if (!may && nice && *nice < found->group->nice) return Errno(EPERM);
+  found->scheduling.policy = policy;
+  found->scheduling.priority = priority;
+  found->scheduling.reset_on_fork = reset_on_fork;
+  if (nice) found->group->nice = *nice;
+  if (!found->stub) return 0L;
+  set_host_scheduling(found->host_tid(), found->scheduling);
+  if (nice) (void)setpriority(PRIO_PROCESS, static_cast<id_t>(found->host_tid()), *nice);
+  return 0L;
+}
+
 Result<long> sys_sched_setparam(Task& task, pid_t tid, UserPtr<const SchedParam> from) {
-  bool own = false;
   if (!from || tid < 0) return Errno(EINVAL);
   const SchedParam wanted = TRY(task.read(from));
-  TRY(host_thread_of(task, tid, &own));
-  if (wanted.priority != 0) return Errno(EINVAL);
-  return own ? Result<long>(0L) : Errno(EPERM);
+  const Scheduling before = TRY(scheduling_of(task, tid));
+  return set_scheduling(task, tid, -1, wanted.priority, before.reset_on_fork, std::nullopt);
 }
 
 Result<long> sys_sched_getparam(Task& task, pid_t tid, UserPtr<SchedParam> to) {
-  bool own = false;
   if (!to || tid < 0) return Errno(EINVAL);
-  TRY(host_thread_of(task, tid, &own));
-  TRY(task.write(to, SchedParam{0}));
+  TRY(task.write(to, SchedParam{TRY(scheduling_of(task, tid)).priority}));
   return 0L;
 }
 
 Result<long> sys_sched_setscheduler(Task& task, pid_t tid, int policy, UserPtr<const SchedParam> from) {
-  bool own = false;
   if (!from || tid < 0 || policy < 0) return Errno(EINVAL);
   const SchedParam wanted = TRY(task.read(from));
-  TRY(host_thread_of(task, tid, &own));
-  TRY(check_policy(policy, wanted.priority));
-  return own ? Result<long>(0L) : Errno(EPERM);
+  return set_scheduling(task, tid, policy & ~SCHED_RESET_ON_FORK, wanted.priority, (policy & SCHED_RESET_ON_FORK) != 0, std::nullopt);
 }
 
 Result<long> sys_sched_getscheduler(Task& task, pid_t tid) {
-  bool own = false;
-  TRY(host_thread_of(task, tid, &own));
-  return static_cast<long>(SCHED_OTHER);
+  const Scheduling found = TRY(scheduling_of(task, tid));
+  return static_cast<long>(found.policy | (found.reset_on_fork ? SCHED_RESET_ON_FORK : 0));
 }
 
 Result<long> priority_bound(int policy, long real_time) {
@@ -184,24 +219,31 @@ struct SchedAttributes {
 };
 static_assert(sizeof(SchedAttributes) == 48);
 
+constexpr uint64_t kResetOnFork = 1, kKeepPolicy = 8, kKeepParams = 16;  // SCHED_FLAG_*
+
 Result<long> sys_sched_setattr(Task& task, pid_t tid, UserPtr<const SchedAttributes> from, unsigned flags) {
-  bool own = false;
+  constexpr unsigned kDeadline = 6;
   if (!from || tid < 0 || flags != 0) return Errno(EINVAL);
-  const SchedAttributes wanted = TRY(task.read(from));
+  SchedAttributes wanted = TRY(task.read(from));
   if (wanted.size != 0 && wanted.size < sizeof wanted) return Errno(E2BIG);
-  TRY(host_thread_of(task, tid, &own));
-  if (wanted.policy == 6) return Errno(EPERM);
-  TRY(check_policy(static_cast<int>(wanted.policy), static_cast<int>(wanted.priority)));
-  return own ? Result<long>(0L) : Errno(EPERM);
+  if ((wanted.flags & ~(kResetOnFork | kKeepPolicy | kKeepParams)) != 0) return Errno(EINVAL);
+  if ((wanted.flags & kKeepPolicy) == 0 && wanted.policy >= kDeadline) return wanted.policy == kDeadline ? Errno(EPERM) : Errno(EINVAL);
+  int nice = 0;
+  const Scheduling before = TRY(scheduling_of(task, tid, &nice));
+  const int policy = (wanted.flags & kKeepPolicy) != 0 ? before.policy : static_cast<int>(wanted.policy);
+  const bool keep = (wanted.flags & kKeepParams) != 0;
+  return set_scheduling(task, tid, policy, keep ? before.priority : static_cast<int>(wanted.priority), (wanted.flags & kResetOnFork) != 0,
+                        keep ? nice : std::clamp(wanted.nice, -20, 19));
 }
 
 Result<long> sys_sched_getattr(Task& task, pid_t tid, UserPtr<SchedAttributes> to, unsigned size, unsigned flags) {
-  bool own = false;
   if (!to || tid < 0 || flags != 0 || size < sizeof(SchedAttributes) || size > 4096) return Errno(EINVAL);
-  TRY(host_thread_of(task, tid, &own));
   SchedAttributes answer{};
+  const Scheduling found = TRY(scheduling_of(task, tid, &answer.nice));
   answer.size = sizeof answer;
-  answer.nice = task.group->nice;
+  answer.policy = static_cast<uint32_t>(found.policy);
+  answer.priority = static_cast<uint32_t>(found.priority);
+  answer.flags = found.reset_on_fork ? kResetOnFork : 0;
   TRY(task.write(to, answer));
   return 0L;
 }
@@ -251,10 +293,10 @@ std::span<const SyscallRow> sched_syscalls() {
   static const SyscallRow rows[] = {
       SYSCALL(sched_yield, 24, Full, ""),
       SYSCALL(sysinfo, 99, Partial, "the node's figures"),
-      SYSCALL(sched_setparam, 142, Partial, "no real-time policies"),
+      SYSCALL(sched_setparam, 142, Partial, "no real-time policies: EPERM"),
       SYSCALL(sched_getparam, 143, Full, ""),
       SYSCALL(sched_setscheduler, 144, Partial, "no real-time policies: EPERM"),
-      SYSCALL(sched_getscheduler, 145, Partial, "always SCHED_OTHER"),
+      SYSCALL(sched_getscheduler, 145, Full, ""),
       SYSCALL(sched_get_priority_max, 146, Full, ""),
       SYSCALL(sched_get_priority_min, 147, Full, ""),
       SYSCALL(sched_rr_get_interval, 148, Full, ""),
@@ -262,7 +304,7 @@ std::span<const SyscallRow> sched_syscalls() {
       SYSCALL(sched_getaffinity, 204, Full, ""),
       SYSCALL(getcpu, 309, Full, ""),
       SYSCALL(sched_setattr, 314, Partial, "no real-time policies: EPERM"),
-      SYSCALL(sched_getattr, 315, Partial, "always SCHED_OTHER"),
+      SYSCALL(sched_getattr, 315, Full, ""),
       SYSCALL(getrandom, 318, Full, ""),
       SYSCALL(memfd_create, 319, Partial, "no huge pages"),
   };

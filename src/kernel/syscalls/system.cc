@@ -1,10 +1,14 @@
 // What concerns the machine as the guest sees it: names, limits, priorities.
+#include <linux/ioprio.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "kernel/platform/stub_thread.h"
 #include "kernel/stub/layout.h"
@@ -15,13 +19,22 @@
 namespace caisson::kernel {
 namespace {
 
+// For programs that cannot take a version above 2.6 (UNAME26): 6.1 is called 2.6.61, as Linux does it.
+std::string old_release() {
+  const std::string_view release = kKernelRelease;
+  unsigned minor = 0;
+  sscanf(kKernelRelease, "%*u.%u", &minor);
+  const size_t rest = release.find_first_not_of("0123456789.");
+  return "2.6." + std::to_string(minor + 60) + std::string(release.substr(std::min(rest, release.size())));
+}
+
 Result<long> sys_uname(Task& task, UserPtr<utsname> to) {
   utsname names{};
   strcpy(names.sysname, "Linux");
   strncpy(names.nodename, task.spaces->uts->host().c_str(), sizeof names.nodename - 1);
-  strcpy(names.release, kKernelRelease);
+  strcpy(names.release, (task.personality & UNAME26) != 0 ? old_release().c_str() : kKernelRelease);
   strcpy(names.version, kKernelVersion);
-  strcpy(names.machine, "x86_64");
+  strcpy(names.machine, (task.personality & PER_MASK) == PER_LINUX32 ? "i686" : "x86_64");
   strncpy(names.domainname, task.spaces->uts->domain().c_str(), sizeof names.domainname - 1);
   TRY(task.write(to, names));
   return 0L;
@@ -112,9 +125,15 @@ Result<long> sys_setpriority(Task& task, int which, int who, int nice) {
   return 0L;
 }
 
-Result<long> sys_personality(Task&, unsigned long persona) {
-  if (persona != 0xffffffff && persona != 0) return Errno(EINVAL);
-  return 0L;
+// What changes the memory of programs in ways that stubs do not offer is refused; the other flags change nothing for 64-bit programs.
+Result<long> sys_personality(Task& task, unsigned persona) {
+  constexpr unsigned kRefused = READ_IMPLIES_EXEC | MMAP_PAGE_ZERO | ADDR_LIMIT_32BIT | ADDR_LIMIT_3GB;
+  const uint32_t old = task.personality;
+  if (persona == 0xffffffff) return static_cast<long>(old);
+  if ((persona & kRefused) != 0) return Errno(EINVAL);
+  if ((persona & PER_MASK) != PER_LINUX && (persona & PER_MASK) != PER_LINUX32) return Errno(EINVAL);
+  task.personality = persona;
+  return static_cast<long>(old);
 }
 
 // A sandbox has no log of a kernel to read.
@@ -139,8 +158,67 @@ Result<long> sys_arch_prctl(Task& task, int code, unsigned long value) {
 
 Result<long> sys_vhangup(Task&) { return Errno(EPERM); }
 Result<long> sys_reboot(Task&, int, int, int, UserPtr<void>) { return Errno(EPERM); }
-Result<long> sys_ioprio_set(Task&, int, int, int) { return 0L; }
-Result<long> sys_ioprio_get(Task&, int, int) { return 4L << 13 | 4; }
+
+Result<void> check_io_priority(const Task& task, int priority) {
+  const int level = IOPRIO_PRIO_DATA(priority) & 7;
+  switch (priority >> IOPRIO_CLASS_SHIFT) {
+    case IOPRIO_CLASS_RT:
+      if (!task.creds->has(kCapSysAdmin) && !task.creds->has(kCapSysNice)) return Errno(EPERM);
+      return {};
+    case IOPRIO_CLASS_BE:
+    case IOPRIO_CLASS_IDLE:
+      return {};
+    case IOPRIO_CLASS_NONE:
+      return level == 0 ? Result<void>() : Result<void>(Errno(EINVAL));
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+// The threads that the call is about: one thread, a process group's, a user's. ESRCH: none.
+Result<void> for_each_of(Task& task, int which, int who, const std::function<Result<void>(Task&)>& body) {
+  if (which < IOPRIO_WHO_PROCESS || which > IOPRIO_WHO_USER) return Errno(EINVAL);
+  std::lock_guard guard(task.kernel.tasks);
+  const PidNamespace& pids = *task.group->pids;
+  const uid_t user =
+      who == 0 ? task.creds->uid : task.creds->user->to_kernel(UserNamespace::Ids::Users, static_cast<uint32_t>(who)).value_or(UINT32_MAX);
+  const pid_t group = who == 0 ? number_in(task.group->pgid, pids) : who;
+  bool any = false;
+  for (const auto& [tid, each] : pids.tasks) {
+    if (which == IOPRIO_WHO_PROCESS && tid != (who == 0 ? task.tid : who)) continue;
+    if (which == IOPRIO_WHO_PGRP && number_in(each->group->pgid, pids) != group) continue;
+    if (which == IOPRIO_WHO_USER && each->creds->uid != user) continue;
+    any = true;
+    TRY(body(*each));
+  }
+  return any ? Result<void>() : Result<void>(Errno(ESRCH));
+}
+
+Result<long> sys_ioprio_set(Task& task, int which, int who, int priority) {
+  TRY(check_io_priority(task, priority));
+  TRY(for_each_of(task, which, who, [&](Task& each) -> Result<void> {
+    const Credentials &ours = *task.creds, &theirs = *each.creds;
+    if (theirs.uid != ours.euid && theirs.uid != ours.uid && !ours.has(kCapSysNice)) return Errno(EPERM);
+    each.scheduling.io_priority = priority;
+    if (each.stub) set_host_io_priority(each.host_tid(), priority);
+    return {};
+  }));
+  return 0L;
+}
+
+// Of several the best one. What was never set goes by the nice value, and is told as none.
+Result<long> sys_ioprio_get(Task& task, int which, int who) {
+  std::optional<int> best;
+  TRY(for_each_of(task, which, who, [&](Task& each) -> Result<void> {
+    const int found = each.scheduling.io_priority;
+    const auto rank = [](int priority) {
+      return IOPRIO_PRIO_CLASS(priority) == IOPRIO_CLASS_NONE ? IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 4) : priority;
+    };
+    if (!best || rank(found) < rank(*best)) best = found;
+    return {};
+  }));
+  return static_cast<long>(*best);
+}
 
 }  // namespace
 
@@ -149,7 +227,7 @@ std::span<const SyscallRow> system_syscalls() {
       SYSCALL(uname, 63, Full, ""),
       SYSCALL(getrlimit, 97, Full, ""),
       SYSCALL(syslog, 103, Partial, "there is no kernel log"),
-      SYSCALL(personality, 135, Partial, "only PER_LINUX without flags"),
+      SYSCALL(personality, 135, Partial, "PER_LINUX and PER_LINUX32; no READ_IMPLIES_EXEC, MMAP_PAGE_ZERO, ADDR_LIMIT_*"),
       SYSCALL(getpriority, 140, Partial, "groups and users: the caller's own value"),
       SYSCALL(setpriority, 141, Partial, "groups and users: the caller only"),
       SYSCALL(vhangup, 153, Partial, "EPERM"),
@@ -158,8 +236,8 @@ std::span<const SyscallRow> system_syscalls() {
       SYSCALL(reboot, 169, Partial, "EPERM"),
       SYSCALL(sethostname, 170, Full, ""),
       SYSCALL(setdomainname, 171, Full, ""),
-      SYSCALL(ioprio_set, 251, Partial, "does nothing"),
-      SYSCALL(ioprio_get, 252, Partial, "says best effort"),
+      SYSCALL(ioprio_set, 251, Full, ""),
+      SYSCALL(ioprio_get, 252, Full, ""),
       SYSCALL(prlimit64, 302, Full, ""),
   };
   return rows;

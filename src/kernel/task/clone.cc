@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <string.h>
 
+#include <algorithm>
+
 #include "kernel/event/pidfd.h"
 #include "kernel/klog.h"
 #include "kernel/platform/stub_thread.h"
@@ -58,7 +60,8 @@ std::shared_ptr<ThreadGroup> make_group(Task& parent, const CloneRequest& reques
     group->limits = parent.group->limits;
   }
   group->start_time = monotonic_now();
-  group->nice = parent.group->nice;
+  // As Linux: with SCHED_RESET_ON_FORK no child is better than others.
+  group->nice = parent.scheduling.reset_on_fork ? std::max(parent.group->nice, 0) : parent.group->nice;
   group->oom_score_adj = parent.group->oom_score_adj;
   group->dumpable = parent.group->dumpable;
   return group;
@@ -74,6 +77,8 @@ std::unique_ptr<Task> make_task(Task& parent, const CloneRequest& request, const
   task->spaces = spaces.spaces;
   task->creds = spaces.creds;
   task->name = parent.name;
+  task->scheduling = parent.scheduling.inherited();
+  task->personality = parent.personality.load();
   task->blocked = parent.blocked;
   if (parent.saved_mask) task->blocked = *parent.saved_mask;
   if ((request.flags & CLONE_VM) == 0 || (request.flags & CLONE_VFORK) != 0) task->alternate_stack = parent.alternate_stack;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 
@@ -29,7 +30,7 @@ constexpr uint64_t up(uint64_t value) { return (value + kPage - 1) & ~(kPage - 1
 constexpr uint64_t kMostStack = 1ULL << 30;
 constexpr uint64_t kLeastStack = 1ULL << 17;
 
-uint64_t random_pages(unsigned bits) {
+uint64_t some_random_pages(unsigned bits) {
   uint64_t value = 0;
   if (getrandom(&value, sizeof value, GRND_NONBLOCK) != sizeof value) value = static_cast<uint64_t>(monotonic_now());
   return (value & ((1ULL << bits) - 1)) * kPage;
@@ -197,8 +198,14 @@ std::vector<char> build_stack(Task& task, const ExecRequest& request, const ElfI
   return stack.finish(words, sp);
 }
 
-Places choose_places(Task& task, const ElfImage& image, const ElfImage* interpreter) {
+// A program that changes its identity is not placed where its caller knows it to be (PER_CLEAR_ON_SETID in Linux).
+uint32_t new_personality(const Task& task, bool secure) {
+  return secure ? task.personality & ~static_cast<uint32_t>(ADDR_NO_RANDOMIZE) : task.personality.load();
+}
+
+Places choose_places(Task& task, const ElfImage& image, const ElfImage* interpreter, bool random) {
   Places places;
+  const auto random_pages = [random](unsigned bits) { return random ? some_random_pages(bits) : 0; };
   if (image.position_independent)
     places.bias = (image.interpreter.empty() ? 0x7d0000000000ULL : 0x555555554000ULL) + random_pages(26) - image.lowest;
   places.entry = image.header.e_entry + places.bias;
@@ -254,7 +261,9 @@ Result<LoadedProgram> load_program(Task& task, ExecRequest request) {
     if (!read) return read.error() == Errno(ENOEXEC) ? Errno(ELIBBAD) : read.error();
     interpreter = *std::move(read);
   }
-  const Places places = choose_places(task, image, dynamic ? &interpreter : nullptr);
+  program.personality = new_personality(task, secure);
+  const bool random = (program.personality & ADDR_NO_RANDOMIZE) == 0;
+  const Places places = choose_places(task, image, dynamic ? &interpreter : nullptr, random);
   std::vector<StubCall> calls;
   std::vector<UserSpan> zeros;
   if (places.bias + image.highest >= STUB_WINDOW || places.bias + image.lowest < kPage) return Errno(ENOEXEC);
@@ -288,7 +297,8 @@ Result<LoadedProgram> load_program(Task& task, ExecRequest request) {
     if ((segment.p_flags & PF_W) != 0 && layout.start_data == 0) layout.start_data = places.bias + segment.p_vaddr;
     layout.end_data = std::max(layout.end_data, end);
   }
-  layout.start_brk = layout.brk = layout.brk_mapped = places.bias + image.highest + (image.position_independent ? random_pages(8) : 0);
+  layout.start_brk = layout.brk = layout.brk_mapped =
+      places.bias + image.highest + (image.position_independent && random ? some_random_pages(8) : 0);
   stub.memory()->executable = std::make_shared<Path>(request.file->path());
   program.regs.rip = places.entry;
   program.regs.rsp = sp;
@@ -363,6 +373,8 @@ Result<void> exec_program(Task& task, ExecRequest request) {
     if (program.creds->euid != task.creds->euid && traced_by_weaker_locked(task)) end_tracing_locked(task, 0);
     task.creds = program.creds;
   }
+  task.personality = program.personality;
+  schedule_new_stub(task);
   task.kernel.watch(process);
   task.alternate_stack = abi::SigStack();
   task.regs = program.regs;

@@ -17,6 +17,7 @@ struct LoadedProgram {
   abi::Registers regs{};
   std::string name;  // comm
   CredentialsRef creds;
+  uint32_t personality = 0;
 };
 
 struct ExecRequest {

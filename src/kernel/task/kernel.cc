@@ -131,6 +131,7 @@ std::unique_ptr<Task> blank_task(Kernel& kernel, Container& container, StartProc
   group.start_time = monotonic_now();
   group.leader = task.get();
   group.oom_score_adj = process.oom_score_adj;
+  group.nice = process.nice;
   group.limits.fill({RLIM_INFINITY, RLIM_INFINITY});
   group.limits[RLIMIT_NOFILE] = {1024, 1048576};
   group.limits[RLIMIT_STACK] = {8 << 20, RLIM_INFINITY};
@@ -143,6 +144,8 @@ std::unique_ptr<Task> blank_task(Kernel& kernel, Container& container, StartProc
   task->spaces = container.namespaces();
   task->creds = process.creds;
   task->seccomp.set(container.seccomp);
+  task->scheduling = process.scheduling;
+  task->personality = container.personality;
   return task;
 }
 
@@ -189,6 +192,7 @@ Result<Kernel::Started> Kernel::start(Container& container, StartProcess process
   task->regs = program.regs;
   task->name = program.name;
   task->creds = program.creds;
+  schedule_new_stub(*task);
   {
     std::lock_guard guard(tasks);
     if (group.pids->dead) return Errno(ESRCH);

@@ -35,6 +35,10 @@ class Container {
   std::shared_ptr<ThreadGroup> init;  // set by the first start()
   // What its first processes live in; makes those that are missing.
   NamespacesRef namespaces();
+  // Of processes that are started from outside; and how the zygote, and each new stub of it, is scheduled on the host.
+  uint32_t personality = 0;
+  Scheduling scheduling;
+  int nice = 0;
   std::shared_ptr<Terminal> console;  // /dev/console: the terminal of its first process, or none
   // Where its processes' stubs come from; null: Kernel::stubs(). Set before the first start().
   std::shared_ptr<StubPool> stubs;
@@ -59,6 +63,8 @@ struct StartProcess {
   mode_t umask = 022;
   std::vector<std::pair<int, rlimit>> limits;
   int oom_score_adj = 0;
+  Scheduling scheduling;
+  int nice = 0;
   std::vector<FileRef> files;          // 0, 1, 2, then the preserved ones; null: closed
   std::shared_ptr<Terminal> terminal;  // becomes the controlling terminal
 };

@@ -71,10 +71,10 @@ Result<std::shared_ptr<UserNamespace>> UserNamespace::create(std::shared_ptr<Use
 std::shared_ptr<Namespace> UserNamespace::parent_namespace() const { return owner; }
 
 std::optional<uint32_t> UserNamespace::to_kernel(Ids ids, uint32_t inside) const {
-  if (is_initial()) return inside == UINT32_MAX ? std::nullopt : std::optional(inside);
   std::lock_guard guard(lock_);
   for (const Range& range : ids == Ids::Users ? users_ : groups_)
-    if (inside >= range.inside && inside - range.inside < range.count) return range.outside + (inside - range.inside);
+    if (inside >= range.inside && inside - range.inside < range.count)
+      return is_initial() ? inside : range.outside + (inside - range.inside);
   return std::nullopt;
 }
 
@@ -91,6 +91,11 @@ uint32_t UserNamespace::shown(Ids ids, uint32_t id) const { return from_kernel(i
 std::vector<UserNamespace::Range> UserNamespace::map(Ids ids) const {
   std::lock_guard guard(lock_);
   return ids == Ids::Users ? users_ : groups_;
+}
+
+void UserNamespace::adopt(Ids ids, std::vector<Range> map) {
+  std::lock_guard guard(lock_);
+  (ids == Ids::Users ? users_ : groups_) = std::move(map);
 }
 
 Result<void> UserNamespace::set_map(Ids ids, std::vector<Range> map) {

@@ -83,6 +83,9 @@ class UserNamespace : public Namespace {
   // The same, with the overflow id for what has none (stat, getuid).
   uint32_t shown(Ids ids, uint32_t id) const;
   std::vector<Range> map(Ids ids) const;
+  // Of the initial one: the container has a user namespace of the host, with this map. Other ids are none, and uid_map tells of it. Before
+  // the first task.
+  void adopt(Ids ids, std::vector<Range> map);
   // Once only: EPERM. `map` has been checked and is in the kernel's numbers.
   Result<void> set_map(Ids ids, std::vector<Range> map);
   bool may_set_groups() const;
@@ -101,7 +104,7 @@ class UserNamespace : public Namespace {
 
  private:
   mutable std::mutex lock_;
-  std::vector<Range> users_, groups_;
+  std::vector<Range> users_, groups_;  // of the initial one: outside is the host's business, and inside is what the kernel counts in
   bool set_groups_ = true;
 };
 inline constexpr uint32_t kOverflowId = 65534;

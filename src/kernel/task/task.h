@@ -30,6 +30,7 @@
 #include "kernel/seccomp/state.h"
 #include "kernel/task/credentials.h"
 #include "kernel/task/namespaces.h"
+#include "kernel/task/scheduling.h"
 #include "kernel/task/signals.h"
 #include "kernel/task/wait.h"
 #include "kernel/user_ptr.h"
@@ -224,6 +225,8 @@ class Task {
   std::shared_ptr<VforkWait> vfork_wait;       // the parent waits for our exec or end
   uint64_t robust_list = 0;                    // task/robust.h
   std::string name = "caisson";                // comm; under Kernel::tasks
+  Scheduling scheduling;                       // under Kernel::tasks
+  std::atomic<uint32_t> personality{0};        // personality(2): written by its own thread only
   int exit_status = 0;                         // of exit(2)
   std::atomic<bool> leaving{false};            // this thread is to end (exec of another, exit_group)
   std::atomic<const char*> state{"R"};         // for /proc

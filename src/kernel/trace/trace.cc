@@ -15,6 +15,7 @@
 #include "kernel/signal/send.h"
 #include "kernel/task/exit.h"
 #include "kernel/task/kernel.h"
+#include "kernel/trace/exit_stop.h"
 
 namespace caisson::kernel {
 namespace {
@@ -262,6 +263,13 @@ void trace_event(Task& task, int event, unsigned long message) {
   info.code = SIGTRAP | event << 8;
   const int signal = trace_stop_locked(task, lock, info.code, &info, message);
   if (signal != 0) send_to_task_locked(task, user_signal(signal, nullptr));
+}
+
+void trace_exit_locked(Task& task, std::unique_lock<std::mutex>& lock, int status) {
+  if (!task.tracing || (task.tracing->options & PTRACE_O_TRACEEXIT) == 0 || task.group->exiting || task.leaving) return;
+  abi::SigInfo info = user_signal(SIGTRAP, nullptr);
+  info.code = SIGTRAP | PTRACE_EVENT_EXIT << 8;
+  (void)trace_stop_locked(task, lock, info.code, &info, static_cast<unsigned long>(status));
 }
 
 void trace_vfork_done(Task& task, pid_t child) {

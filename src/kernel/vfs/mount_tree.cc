@@ -9,8 +9,6 @@
 namespace caisson::kernel {
 namespace {
 
-size_t g_count = 0;  // mounts of all tables; under mount_lock()
-
 constexpr unsigned long kLockable = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
 std::shared_ptr<Mount> twin(const Mount& from, DentryRef root) {
@@ -28,12 +26,14 @@ std::shared_ptr<Mount> twin(const Mount& from, DentryRef root) {
 
 }  // namespace
 
+size_t g_mount_count = 0;
+
 std::mutex& mount_lock() {
   static std::mutex lock;
   return lock;
 }
 
-size_t MountTree::count() { return g_count; }
+size_t MountTree::count() { return g_mount_count; }
 
 uint64_t next_mount_id() {
   static std::atomic<uint64_t> next{20};
@@ -128,7 +128,7 @@ void MountTree::take_off(Mount& mount, std::vector<Path>& gone) {
 void MountTree::link(Mount& mount, MountTable& table, Path point) {
   mount.table_ = &table;
   table.mounts_.push_back(mount.shared_from_this());
-  ++g_count;
+  ++g_mount_count;
   put(mount, std::move(point));
 }
 
@@ -140,7 +140,7 @@ void MountTree::unlink(Mount& mount, std::vector<Path>& gone) {
   PeerGroup::unfollow(mount);
   if (mount.table_ == nullptr) return;
   take_out(mount.table_->mounts_, self);
-  --g_count;
+  --g_mount_count;
   mount.table_ = nullptr;
 }
 
@@ -170,7 +170,7 @@ std::vector<Mount*> MountTree::receivers(const Mount& mount) {
 Result<std::vector<MountTree::Spread>> MountTree::spread(const Path& target) const {
   std::vector<Spread> result;
   const std::vector<Mount*> all = receivers(*target.mount);
-  if (g_count + (all.size() + 1) * mounts.size() > MountTable::kMostOfAll) return Errno(ENOSPC);
+  if (g_mount_count + (all.size() + 1) * mounts.size() > MountTable::kMostOfAll) return Errno(ENOSPC);
   std::map<const MountTable*, size_t> more = {{target.mount->table_, mounts.size()}};
   for (const Mount* each : all)
     if (each->table_ != nullptr && is_below(target.dentry, each->root)) more[each->table_] += mounts.size();

@@ -13,6 +13,7 @@ namespace caisson::kernel {
 uint64_t next_mount_id();
 // Guards where mounts are, which table they belong to, and how they spread.
 std::mutex& mount_lock();
+extern size_t g_mount_count;  // of all tables; under mount_lock()
 
 struct MountTree {
   std::vector<MountRef> mounts;  // parents before children; the first is the top
@@ -36,6 +37,13 @@ struct MountTree {
   Result<void> attach(MountTable& table, const Path& target);
   // The same for mounts that are in a table already (they are moved).
   Result<void> move(MountTable& table, const Path& target);
+
+  // A tree that is in no namespace (open_tree(2)): a table of its own with a copy of what is seen at `source`. ENOSPC; EINVAL: not
+  // bindable.
+  static Result<std::shared_ptr<MountTable>> clone_detached(const MountTable& from, const Path& source, bool recursive,
+                                                            std::shared_ptr<UserNamespace> owner);
+  // All mounts of such a table to a place of another; on failure they stay. EINVAL: it is empty; ENOSPC.
+  static Result<void> attach_detached(MountTable& detached, MountTable& to, const Path& target);
 
   // ---- Parts
   static void link(Mount& mount, MountTable& table, Path point);

@@ -6,6 +6,7 @@
 
 #include "kernel/vfs/mount_tree.h"
 #include "kernel/vfs/notify.h"
+#include "kernel/vfs/recent.h"
 #include "kernel/vfs/release.h"
 
 namespace caisson::kernel {
@@ -51,7 +52,10 @@ bool is_below(DentryRef dentry, const DentryRef& folder) {
 }
 
 Mount::~Mount() {
-  if (counted_ && --fs->mounts == 0 && anybody_watches()) notify_unmounted(*fs);
+  if (counted_ && --fs->mounts == 0) {
+    RecentFolders::drop_all(*fs);
+    if (anybody_watches()) notify_unmounted(*fs);
+  }
   release_flat(std::move(point_.mount));
   release_flat(std::move(point_.dentry));
   release_flat(std::move(root));
@@ -222,6 +226,45 @@ Result<std::shared_ptr<MountTable>> MountTable::copy(std::shared_ptr<UserNamespa
     place->mount = found->second;
   }
   return table;
+}
+
+Result<std::shared_ptr<MountTable>> MountTree::clone_detached(const MountTable& from, const Path& source, bool recursive,
+                                                              std::shared_ptr<UserNamespace> owner) {
+  const auto table = std::make_shared<MountTable>(std::move(owner));
+  std::vector<Path> gone;
+  MountTree original, made;
+  std::lock_guard guard(mount_lock());
+  TRY(from.may_be_bound_locked(source, recursive));
+  original = of(*source.mount);
+  if (count() + original.mounts.size() > MountTable::kMostOfAll || original.mounts.size() > MountTable::kMostMounts) return Errno(ENOSPC);
+  made = copy(*source.mount, source.dentry, recursive, {});
+  for (const MountRef& each : made.mounts) link(*each, *table, each->point_);
+  return table;
+}
+
+Result<void> MountTree::attach_detached(MountTable& detached, MountTable& to, const Path& target) {
+  std::vector<Path> gone;  // freed outside the lock
+  MountTree tree;
+  std::lock_guard guard(mount_lock());
+  TRY(to.check_target_locked(target));
+  tree.mounts = detached.mounts_;
+  if (tree.mounts.empty() || tree.mounts[0]->point_ || lies_in(target, tree.mounts[0])) return Errno(EINVAL);
+  if (is_shared(*target.mount))
+    for (const MountRef& each : tree.mounts)
+      if (each->unbindable_) return Errno(EINVAL);
+  // Parents before children; where each is, is kept while it is nowhere.
+  for (auto each = tree.mounts.rbegin(); each != tree.mounts.rend(); ++each) {
+    const Path point = (*each)->point_;
+    take_off(**each, gone);
+    (*each)->point_ = point;
+    (*each)->table_ = nullptr;
+    --g_mount_count;
+  }
+  detached.mounts_.clear();
+  Result<void> attached = tree.attach(to, target);
+  if (attached) return {};
+  for (const MountRef& each : tree.mounts) link(*each, detached, each->point_);
+  return attached;
 }
 
 std::vector<MountRef> MountTable::all() const {

@@ -245,6 +245,32 @@ TEST(ptrace, forks_are_followed) {
   ends(child, 8);
 }
 
+// It stops once more before it ends, and is still there to be looked at.
+TEST(ptrace, ends_are_told_before) {
+  for (const bool by_signal : {false, true}) {
+    const pid_t child = traced_child([&] {
+      g_number = 33;
+      if (by_signal) raise(SIGUSR1);
+      _exit(9);
+    });
+    OK(ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACEEXIT | PTRACE_O_EXITKILL));
+    OK(ptrace(PTRACE_CONT, child, 0, 0));
+    if (by_signal) {
+      EQ(next_status(child), SIGUSR1 << 8 | 0x7f);
+      OK(ptrace(PTRACE_CONT, child, 0, SIGUSR1));
+    }
+    EQ(next_status(child), (SIGTRAP | PTRACE_EVENT_EXIT << 8) << 8 | 0x7f);
+    unsigned long status = 0;
+    OK(ptrace(PTRACE_GETEVENTMSG, child, 0, &status));
+    EQ(status & 0xff7f, by_signal ? SIGUSR1 : 9 << 8);
+    errno = 0;
+    EQ(ptrace(PTRACE_PEEKDATA, child, &g_number, 0), 33);
+    OK(ptrace(PTRACE_CONT, child, 0, 0));
+    const int ended = next_status(child);
+    EQ(ended, by_signal ? SIGUSR1 : 9 << 8);
+  }
+}
+
 TEST(ptrace, seize_and_interrupt) {
   const pid_t child = OK(fork());
   if (child == 0)

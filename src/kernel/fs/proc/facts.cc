@@ -52,6 +52,8 @@ void gather_deeper_locked(const ThreadGroup& group, const PidNamespace& pids, co
 
 void gather_task_locked(const Task& task, ProcFacts& facts) {
   facts.name = task.name;
+  facts.scheduling = task.scheduling;
+  facts.personality = task.personality;
   facts.in_guest = task.in_guest;
   facts.state = *task.state.load();
   facts.pending = task.pending.set();

@@ -25,6 +25,8 @@ struct ProcFacts {
   abi::SigSet pending = 0, shared_pending = 0, blocked = 0, ignored = 0, caught = 0;
   ThreadGroup::Usage usage, children_usage;
   int64_t start_time = 0;
+  Scheduling scheduling;
+  uint32_t personality = 0;
   int nice = 0, oom_score_adj = 0, exit_status = 0, exit_signal = 0;
   std::array<rlimit, RLIM_NLIMITS> limits{};
   CredentialsRef creds;

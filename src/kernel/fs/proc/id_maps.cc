@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "kernel/fs/proc/facts.h"
+#include "kernel/platform/host_proc.h"
 
 namespace caisson::kernel {
 namespace {
@@ -83,6 +84,12 @@ Result<void> write_map(Task& writer, const ProcSubject& subject, std::string_vie
 }
 
 }  // namespace
+
+Result<void> adopt_host_id_maps() {
+  for (const auto& [ids, file] : {std::pair(Ids::Users, "self/uid_map"), {Ids::Groups, "self/gid_map"}})
+    UserNamespace::initial()->adopt(ids, TRY(parse_map(TRY(read_host_proc(file)))));
+  return {};
+}
 
 Result<std::string> proc_uid_map(Task& reader, const ProcSubject& subject) { return read_map(reader, subject, Ids::Users); }
 Result<std::string> proc_gid_map(Task& reader, const ProcSubject& subject) { return read_map(reader, subject, Ids::Groups); }

@@ -46,6 +46,10 @@ std::shared_ptr<ThreadGroup> process_of_folder(const File& file);
 InodeRef make_fd_folder(std::shared_ptr<ProcFileSystem> fs, ProcSubject subject, uint64_t number, bool info, uid_t uid, gid_t gid);
 InodeRef make_task_folder(std::shared_ptr<ProcFileSystem> fs, ProcSubject subject, uint64_t number);
 
+// Takes the id maps of the user namespace that this process is in on the host for those of the initial one. Before the first task, and
+// before it enters one of its own.
+Result<void> adopt_host_id_maps();
+
 // Adds everything that is not about a process, and /proc/sys.
 void add_global_files(TreeBuilder& tree, std::shared_ptr<const PidNamespace> pids);
 void add_sysctl_files(TreeBuilder& tree);

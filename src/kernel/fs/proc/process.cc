@@ -54,6 +54,15 @@ Result<std::string> read_io(Task& reader, const ProcSubject& subject) {
   return std::string("rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n");
 }
 
+Result<std::string> read_personality(Task& reader, const ProcSubject& subject) {
+  std::string text;
+  append_format(text, "%08x\n", TRY(gather_private(reader, subject)).personality);
+  return text;
+}
+
+// Clocks are the host's of the namespace that the kernel process and its stubs are in.
+Result<std::string> read_time_offsets(Task&, const ProcSubject&) { return read_host_proc("self/timens_offsets"); }
+
 Result<std::string> read_schedstat(Task& reader, const ProcSubject& subject) {
   const ProcFacts facts = TRY(gather(reader.kernel, subject));
   const Result<std::string> host = read_host_proc((std::to_string(facts.host_pid) + "/schedstat").c_str());
@@ -64,7 +73,7 @@ template <const char* kText>
 Result<std::string> fixed(Task&, const ProcSubject&) {
   return std::string(kText);
 }
-constexpr char kCgroup[] = "0::/\n", kZero[] = "0", kZeroLine[] = "0\n", kNoLogin[] = "4294967295", kPersonality[] = "00000000\n",
+constexpr char kCgroup[] = "0::/\n", kZero[] = "0", kZeroLine[] = "0\n", kNoLogin[] = "4294967295",
                kUserMap[] = "         0          0 4294967295\n", kCoreFilter[] = "00000033\n", kSlack[] = "50000\n",
                kUnconfined[] = "unconfined\n";
 
@@ -96,7 +105,7 @@ constexpr Row kRows[] = {
     {"oom_adj", 0444, kBoth, fixed<kZeroLine>},
     {"oom_score", 0444, kBoth, fixed<kZeroLine>},
     {"oom_score_adj", 0644, kBoth, read_oom_adjustment, write_oom_adjustment},
-    {"personality", 0400, kBoth, fixed<kPersonality>},
+    {"personality", 0400, kBoth, read_personality},
     {"projid_map", 0444, kBoth, fixed<kUserMap>},
     {"schedstat", 0444, kBoth, read_schedstat},
     {"sessionid", 0444, kBoth, fixed<kNoLogin>},
@@ -106,6 +115,7 @@ constexpr Row kRows[] = {
     {"stat", 0444, kBoth, proc_stat},
     {"statm", 0444, kBoth, proc_statm},
     {"status", 0444, kBoth, proc_status},
+    {"timens_offsets", 0444, kProcess, read_time_offsets},
     {"timerslack_ns", 0444, kProcess, fixed<kSlack>},
     {"uid_map", 0644, kBoth, proc_uid_map, proc_set_uid_map},
     {"wchan", 0444, kBoth, fixed<kZero>},

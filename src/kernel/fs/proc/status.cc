@@ -58,7 +58,8 @@ std::string stat_line(const ProcFacts& facts, const std::optional<HostStat>& hos
   append_format(text, " %" PRIu64 " %" PRIu64 " %" PRIu64 " 0 0", layout.start_code, layout.end_code, layout.start_stack);
   append_format(text, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, facts.pending & 0x7fffffff, facts.blocked & 0x7fffffff,
                 facts.ignored & 0x7fffffff, facts.caught & 0x7fffffff);
-  append_format(text, " 0 0 0 %d %" PRIu64 " 0 0 0 0 0", facts.exit_signal, field(39));
+  append_format(text, " 0 0 0 %d %" PRIu64 " %d %d 0 0 0", facts.exit_signal, field(39), facts.scheduling.priority,
+                facts.scheduling.policy);
   append_format(text, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d\n", layout.start_data,
                 layout.end_data, layout.start_brk, layout.arg_start, layout.arg_end, layout.env_start, layout.env_end, facts.exit_status);
   return text;
