@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "kernel/patch/call_sites.h"
+#include "kernel/platform/passed_memory.h"
 #include "kernel/stub/layout.h"
 
 namespace caisson::kernel {
@@ -22,8 +23,15 @@ ssize_t transfer(bool write, pid_t host_tid, uint64_t address, void* local, size
   return write ? process_vm_writev(host_tid, &ours, 1, &theirs, 1, 0) : process_vm_readv(host_tid, &ours, 1, &theirs, 1, 0);
 }
 
+// What a call has brought along, or has room for, is no call of the host's.
+bool is_passed(bool write, pid_t host_tid, uint64_t address, void* local, size_t length) {
+  PassedMemory* passed = PassedMemory::of(host_tid);
+  return passed != nullptr && (write ? passed->write(address, local, length) : passed->read(address, local, length));
+}
+
 Result<size_t> transfer_partly(bool write, pid_t host_tid, uint64_t address, void* local, size_t length) {
   if (length == 0) return size_t{0};
+  if (is_passed(write, host_tid, address, local, length)) return length;
   const ssize_t moved = transfer(write, host_tid, address, local, length);
   if (moved > 0) return static_cast<size_t>(moved);
   return Errno(EFAULT);
@@ -32,13 +40,13 @@ Result<size_t> transfer_partly(bool write, pid_t host_tid, uint64_t address, voi
 }  // namespace
 
 Result<void> read_guest(pid_t host_tid, uint64_t address, void* to, size_t length) {
-  if (length == 0) return {};
+  if (length == 0 || is_passed(false, host_tid, address, to, length)) return {};
   if (transfer(false, host_tid, address, to, length) != static_cast<ssize_t>(length)) return Errno(EFAULT);
   return {};
 }
 
 Result<void> write_guest(pid_t host_tid, uint64_t address, const void* from, size_t length) {
-  if (length == 0) return {};
+  if (length == 0 || is_passed(true, host_tid, address, const_cast<void*>(from), length)) return {};
   if (transfer(true, host_tid, address, const_cast<void*>(from), length) != static_cast<ssize_t>(length)) return Errno(EFAULT);
   return {};
 }

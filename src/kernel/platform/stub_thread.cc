@@ -108,6 +108,7 @@ bool StubThread::await_turn() {
 
 void StubThread::hand_over(uint32_t request) {
   StubSlot* slot = this->slot();
+  slot->passed.back = passed_.give_back();
   slot->request = request;
   slot->spin = pace_.spin_ticks();
   store(slot->turn, STUB_TURN_GUEST);
@@ -169,6 +170,7 @@ StubEvent StubThread::read_event(uint32_t kind, abi::Registers& regs) {
   StubEvent event;
   if (kind == STUB_EVENT_FAST || kind == STUB_EVENT_FAST_INTERRUPT) {
     read_fast(regs);
+    if (kind == STUB_EVENT_FAST) passed_.take(slot(), host_tid_);
     event.kind = kind == STUB_EVENT_FAST ? StubEvent::Syscall : StubEvent::Interrupt;
     return event;
   }

@@ -18,6 +18,7 @@
 #include "kernel/errno.h"
 #include "kernel/memory.h"
 #include "kernel/platform/pace.h"
+#include "kernel/platform/passed_memory.h"
 #include "kernel/stub/layout.h"
 #include "kernel/task/credentials.h"
 
@@ -163,6 +164,7 @@ class StubThread {
   Pace pace_;
   bool knows_numbers_ = false;
   CredentialsRef answered_creds_;
+  PassedMemory passed_;
   bool fast_ = false;  // the stub waits in a thunk's call; the guest's registers are:
   abi::Registers fast_regs_{};
   // The last frame was of an instruction in a thunk, `in_thunk_`, which the guest was told as `told_`.

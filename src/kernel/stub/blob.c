@@ -9,16 +9,35 @@
 // from here only what harms the guest process alone.
 #include "kernel/stub/layout.h"
 
+#define SYS_read 0
 #define SYS_write 1
+#define SYS_open 2
 #define SYS_close 3
+#define SYS_stat 4
+#define SYS_fstat 5
+#define SYS_lstat 6
+#define SYS_poll 7
 #define SYS_mmap 9
 #define SYS_munmap 11
+#define SYS_rt_sigaction 13
+#define SYS_rt_sigprocmask 14
 #define SYS_rt_sigreturn 15
+#define SYS_pread64 17
+#define SYS_pwrite64 18
+#define SYS_readv 19
+#define SYS_writev 20
+#define SYS_access 21
+#define SYS_pipe 22
+#define SYS_sendto 44
+#define SYS_recvfrom 45
 #define SYS_recvmsg 47
 #define SYS_getpid 39
 #define SYS_clone 56
 #define SYS_exit 60
-#define SYS_exit_group 231
+#define SYS_wait4 61
+#define SYS_getcwd 79
+#define SYS_unlink 87
+#define SYS_readlink 89
 #define SYS_getuid 102
 #define SYS_getgid 104
 #define SYS_geteuid 107
@@ -27,6 +46,18 @@
 #define SYS_sigaltstack 131
 #define SYS_gettid 186
 #define SYS_futex 202
+#define SYS_exit_group 231
+#define SYS_epoll_wait 232
+#define SYS_epoll_ctl 233
+#define SYS_openat 257
+#define SYS_newfstatat 262
+#define SYS_unlinkat 263
+#define SYS_readlinkat 267
+#define SYS_faccessat 269
+#define SYS_epoll_pwait 281
+#define SYS_pipe2 293
+#define SYS_statx 332
+#define SYS_faccessat2 439
 
 #define FUTEX_WAIT 0
 #define FUTEX_WAKE 1
@@ -99,6 +130,155 @@ static void await_turn(Slot* slot) {
   while (__atomic_load_n(&slot->turn, __ATOMIC_SEQ_CST) == STUB_TURN_KERNEL)
     call6(SYS_futex, (uint64_t)&slot->turn, FUTEX_WAIT, STUB_TURN_KERNEL, 0, 0, 0);
   __atomic_store_n(&slot->sleeping, 0, __ATOMIC_RELAXED);
+}
+
+// Copies between the guest's memory and the room. What faults there, in a call from a thunk, ends the copy (stub_signal): what is left.
+uint64_t stub_copy(void* to, const void* from, uint64_t size);
+// Nonzero: the byte cannot be written.
+int stub_probe(void* byte);
+extern char stub_copying[], stub_copied[], stub_probing[], stub_not_writable[];
+__asm__(
+    ".text\n.globl stub_copy\nstub_copy:\n\t"
+    "mov %rdx, %rcx\n"
+    ".globl stub_copying\nstub_copying:\n\t"
+    "rep movsb\n"
+    ".globl stub_copied\nstub_copied:\n\t"
+    "mov %rcx, %rax\n\t"
+    "ret\n"
+    ".globl stub_probe\nstub_probe:\n"
+    ".globl stub_probing\nstub_probing:\n\t"
+    "lock orb $0, (%rdi)\n\t"
+    "xor %eax, %eax\n\t"
+    "ret\n"
+    ".globl stub_not_writable\nstub_not_writable:\n\t"
+    "mov $1, %eax\n\t"
+    "ret\n");
+
+static inline char* room_of(Slot* slot) { return (char*)slot + STUB_ROOM_OFFSET; }
+
+// How much of the room the pieces so far take.
+static inline uint32_t taken(const struct StubPassed* passed) {
+  uint32_t count = passed->count;
+  return count == 0 || count > STUB_MOST_PIECES ? 0 : passed->in[count - 1].at + passed->in[count - 1].size;
+}
+
+static void pass_in(Slot* slot, uint64_t address, uint64_t size) {
+  struct StubPassed* passed = &slot->passed;
+  const uint32_t at = (taken(passed) + 7) & ~7U;
+  if (size == 0 || at > STUB_ROOM_SIZE || size > STUB_ROOM_SIZE - at || passed->count >= STUB_MOST_PIECES) return;
+  if (stub_copy(room_of(slot) + at, (const void*)address, size) != 0) return;
+  passed->in[passed->count].address = address;
+  passed->in[passed->count].size = (uint32_t)size;
+  passed->in[passed->count].at = at;
+  passed->count += 1;
+}
+
+static void pass_path(Slot* slot, uint64_t address) {
+  const uint64_t to_page_end = 4096 - address % 4096;
+  pass_in(slot, address, to_page_end < STUB_PATH_PIECE ? to_page_end : STUB_PATH_PIECE);
+}
+
+// After the last piece that goes in. Of a longer piece the front: what is put there is often short.
+static void pass_out(Slot* slot, uint64_t address, uint64_t size) {
+  struct StubPassed* passed = &slot->passed;
+  const uint32_t at = (taken(passed) + 7) & ~7U;
+  if (address == 0 || size == 0 || at >= STUB_ROOM_SIZE) return;
+  if (size > STUB_ROOM_SIZE - at) size = STUB_ROOM_SIZE - at;
+  if (stub_probe((void*)address) != 0) return;
+  const uint64_t last = address + size - 1;
+  if (last / 4096 != address / 4096 && stub_probe((void*)last) != 0) return;
+  passed->out.address = address;
+  passed->out.size = (uint32_t)size;
+  passed->out.at = at;
+}
+
+// struct iovec; the pieces themselves as far as there is room.
+static void pass_vectors(Slot* slot, uint64_t vectors, uint64_t count, int writes) {
+  if (count == 0 || count > 16) return;
+  pass_in(slot, vectors, count * sizeof(struct Iov));
+  if (slot->passed.count != 1) return;
+  const struct Iov* copy = (const struct Iov*)room_of(slot);
+  if (!writes) return pass_out(slot, (uint64_t)copy->base, copy->length);
+  for (uint64_t i = 0; i < count && slot->passed.count < STUB_MOST_PIECES; ++i) pass_in(slot, (uint64_t)copy[i].base, copy[i].length);
+}
+
+// Brings along what a call of the guest's will have the kernel read, and sees that what it will write can be written.
+static void pass(Slot* slot, const struct StubFast* fast) {
+  const uint64_t a = fast->rdi, b = fast->rsi, c = fast->rdx;
+  slot->passed.count = 0;
+  slot->passed.out.size = 0;
+  switch (fast->rax) {
+    case SYS_read:
+    case SYS_pread64:
+    case SYS_recvfrom:
+      return pass_out(slot, b, c);
+    case SYS_write:
+    case SYS_pwrite64:
+    case SYS_sendto:
+      return pass_in(slot, b, c);
+    case SYS_readv:
+      return pass_vectors(slot, b, c, 0);
+    case SYS_writev:
+      return pass_vectors(slot, b, c, 1);
+    case SYS_open:
+    case SYS_access:
+    case SYS_unlink:
+      return pass_path(slot, a);
+    case SYS_openat:
+    case SYS_unlinkat:
+    case SYS_faccessat:
+    case SYS_faccessat2:
+      return pass_path(slot, b);
+    case SYS_fstat:
+      return pass_out(slot, b, 144);
+    case SYS_stat:
+    case SYS_lstat:
+      pass_path(slot, a);
+      return pass_out(slot, b, 144);
+    case SYS_newfstatat:
+      pass_path(slot, b);
+      return pass_out(slot, c, 144);
+    case SYS_statx:
+      pass_path(slot, b);
+      return pass_out(slot, fast->r8, 256);
+    case SYS_readlink:
+      pass_path(slot, a);
+      return pass_out(slot, b, c);
+    case SYS_readlinkat:
+      pass_path(slot, b);
+      return pass_out(slot, c, fast->r10);
+    case SYS_getcwd:
+      return pass_out(slot, a, b);
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+      return pass_out(slot, b, c < 256 ? c * 12 : 3072);
+    case SYS_epoll_ctl:
+      return pass_in(slot, fast->r10, 12);
+    case SYS_poll:
+      if (b > 64) return;
+      pass_in(slot, a, b * 8);
+      return pass_out(slot, a, b * 8);
+    case SYS_rt_sigprocmask:
+      if (b != 0) pass_in(slot, b, 8);
+      return pass_out(slot, c, 8);
+    case SYS_rt_sigaction:
+      if (b != 0) pass_in(slot, b, 32);
+      return pass_out(slot, c, 32);
+    case SYS_pipe:
+    case SYS_pipe2:
+      return pass_out(slot, a, 8);
+    case SYS_wait4:
+      return pass_out(slot, b, 4);
+  }
+}
+
+// What the kernel has put into the room goes to the guest. Nonzero: it cannot be written any more.
+static int take_back(Slot* slot) {
+  const struct StubPiece* back = &slot->passed.back;
+  const uint32_t size = back->size, at = back->at;
+  if (size == 0 || at > STUB_ROOM_SIZE || size > STUB_ROOM_SIZE - at) return 0;
+  slot->passed.back.size = 0;
+  return stub_copy((void*)back->address, room_of(slot) + at, size) != 0;
 }
 
 // Receives one message from `socket`; returns how many descriptors came (they are in fds), or -errno.
@@ -262,6 +442,7 @@ static void serve(Slot* slot) {
   for (;;) {
     give_turn(slot);
     await_turn(slot);
+    const int lost = take_back(slot);
     switch (slot->request) {
       case STUB_RESUME: {
         if (__atomic_load_n(&slot->attention, __ATOMIC_SEQ_CST)) {
@@ -283,6 +464,7 @@ static void serve(Slot* slot) {
         call3(STUB_FRAME_SYSCALL, 0, 0, 0);
         break;
       case STUB_RETURN:
+        if (lost) fast_of(slot)->rax = (uint64_t)-14L;  // EFAULT
         return;
       default:
         call3(SYS_exit_group, 1, 0, 0);
@@ -346,6 +528,7 @@ __attribute__((used)) int stub_thunk_call(Slot* slot) {
     return 0;
   }
   if (number < 512 && (native[number / 64] >> (number % 64) & 1) != 0) return 1;
+  pass(slot, fast);
   slot->event = STUB_EVENT_FAST;
   serve(slot);
   return 0;
@@ -462,6 +645,12 @@ static inline int settle_thunk(Slot* slot, int signal, const struct Trap* trap, 
   if (rip - STUB_BLOB >= STUB_BLOB_SIZE || (rip >= (uint64_t)stub_native_call && rip < (uint64_t)stub_native_end)) return 0;
   // A guest that steps through its own code does not see ours.
   if (signal == 5) return trap->code == 2;
+  // Its memory is not as its call has said.
+  if (signal == 11 || signal == 7) {
+    if (rip != (uint64_t)stub_copying && rip != (uint64_t)stub_probing) return 0;
+    context->regs.rip = rip == (uint64_t)stub_copying ? (uint64_t)stub_copied : (uint64_t)stub_not_writable;
+    return 1;
+  }
   if (signal != STUB_INTERRUPT_SIGNAL) return 0;
   const int leaves = rip >= (uint64_t)stub_thunk_leave && rip < (uint64_t)stub_thunk_left;
   const int passes = rip >= (uint64_t)stub_thunk_pass && rip < (uint64_t)stub_thunk_end;

@@ -22,8 +22,10 @@ extern "C" {
 #define STUB_MAX_SLOTS 4096ULL
 #define STUB_SLOTS_SIZE (STUB_SLOT_SIZE * STUB_MAX_SLOTS)
 #define STUB_WINDOW_END (STUB_WINDOW + 0x40000000ULL)
-#define STUB_FAST_OFFSET 0x1000ULL  /* struct StubFast within a slot; the rest of its page is the stack of calls from thunks */
-#define STUB_STACK_OFFSET 0x2000ULL /* the signal stack within a slot */
+#define STUB_FAST_OFFSET 0x1000ULL /* struct StubFast within a slot; the rest of its page is the stack of calls from thunks */
+#define STUB_ROOM_OFFSET 0x2000ULL /* what calls from thunks pass in and out (struct StubPassed) */
+#define STUB_ROOM_SIZE 0x1000ULL
+#define STUB_STACK_OFFSET 0x3000ULL               /* the signal stack within a slot */
 #define STUB_NATIVE_MAP (STUB_TRAP_FILTER - 0x40) /* a bit per call that the host's filter lets pass natively, 512 bits */
 
 #define STUB_INTERRUPT_SIGNAL 12     /* SIGUSR2: the kernel wants the thread's attention */
@@ -67,6 +69,22 @@ struct StubOp {
   uint32_t pad;
 };
 
+/* Guest memory that travels through the slot's room (STUB_ROOM_OFFSET), so that the kernel need not reach into the guest's for it. */
+struct StubPiece {
+  uint64_t address; /* the guest's */
+  uint32_t size;    /* 0: there is none */
+  uint32_t at;      /* within the room */
+};
+#define STUB_MOST_PIECES 4
+#define STUB_PATH_PIECE 256U /* so much of a text, but not beyond its page: what the kernel reads of it at first */
+struct StubPassed {
+  uint32_t count;
+  uint32_t pad;
+  struct StubPiece in[STUB_MOST_PIECES]; /* copies, made before the call */
+  struct StubPiece out;                  /* may be written, as far as the guest's memory was then */
+  struct StubPiece back;                 /* the kernel's: to be copied out of the room when the stub has the turn */
+};
+
 struct StubSlot {
   uint32_t turn;
   uint32_t request;
@@ -102,6 +120,7 @@ struct StubSlot {
   int64_t clone_result;
   uint32_t clone_new_memory; /* 1: received descriptor 0 is the child's slots, 1 its socket */
   uint32_t announce;         /* the new thread is a process: it writes a byte to its socket */
+  struct StubPassed passed;  /* STUB_EVENT_FAST */
   struct StubOp ops[STUB_MAX_OPS];
 };
 
