@@ -318,7 +318,7 @@ def test_attacks_from_inside_a_stub(container, runtime, unharmed_node):
     container.bundle.spec["annotations"] = {"io.caisson.appkernel.patch": "true"}
     outcome = container.run(check=False, timeout=PATIENCE * 2)
     lines = outcome.stdout.splitlines()
-    assert len([line for line in lines if line.startswith("ok ")]) == 18 and outcome.status == 0, outcome
+    assert len([line for line in lines if line.startswith("ok ")]) == 19 and outcome.status == 0, outcome
     assert_front_answers(runtime)
 
 

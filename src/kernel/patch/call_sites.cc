@@ -53,6 +53,30 @@ Result<std::string> maps_of(StubThread& stub) {
   return read_host_proc((std::to_string(stub.process()->pid()) + "/maps").c_str(), 64 << 20);
 }
 
+// The pages of a jump's bytes, writable while this lives and then as they were.
+class WritableText {
+ public:
+  WritableText(StubThread& stub, const std::string& maps, uint64_t at) : stub_(stub) {
+    for (uint64_t page = at & ~(kPage - 1); page < at + kJumpLength; page += kPage) pages_.push_back({page, protection_at(maps, page)});
+    for (const Page& page : pages_)
+      writable_ = writable_ && stub.run_one({SYS_mprotect, {page.at, kPage, page.before | PROT_READ | PROT_WRITE}}).ok();
+  }
+  ~WritableText() {
+    for (const Page& page : pages_) (void)stub_.run_one({SYS_mprotect, {page.at, kPage, page.before}});
+  }
+  WritableText(const WritableText&) = delete;
+  WritableText& operator=(const WritableText&) = delete;
+  bool writable() const { return writable_; }
+
+ private:
+  struct Page {
+    uint64_t at, before;
+  };
+  StubThread& stub_;
+  std::vector<Page> pages_;
+  bool writable_ = true;
+};
+
 }  // namespace
 
 void CallSites::allow(bool on) { g_allowed = on && (getauxval(AT_HWCAP2) & kFsGsBase) != 0; }
@@ -82,13 +106,21 @@ bool CallSites::patch_locked(StubThread& stub, uint64_t call, uint64_t number, S
   if (!maps || !is_private_text(*maps, site.start, call + kCallLength + form->behind)) return false;
   const Result<Thunk> thunk = thunk_locked(stub, call, *form, from, *maps);
   if (!thunk) return false;
+  site.thunk = thunk->start;
   site.behind_call = thunk->call + kCallLength;
   memcpy(site.original, from.data(), kJumpLength);
   site.patched[0] = 0xe9;
   const auto distance = static_cast<int32_t>(thunk->start - (site.start + kJumpLength));
   memcpy(site.patched + 1, &distance, sizeof distance);
+  {
+    std::lock_guard guard(regions_lock_);
+    Jump& jump = jumps_[call];
+    jump.start = site.start;
+    memcpy(jump.original, site.original, kJumpLength);
+    memcpy(jump.patched, site.patched, kJumpLength);
+  }
   any_.store(true, std::memory_order_release);
-  return put_locked(stub, site, true);
+  return put_locked(stub, *maps, site, true);
 }
 
 Result<Thunk> CallSites::thunk_locked(StubThread& stub, uint64_t call, const CallForm& form, std::span<const uint8_t> code,
@@ -115,15 +147,14 @@ Result<Thunk> CallSites::thunk_locked(StubThread& stub, uint64_t call, const Cal
 }
 
 // Puts the jump, or what was there before it, in its place. False: something else is there, or the host does not let us.
-bool CallSites::put_locked(StubThread& stub, const Site& site, bool install) {
+bool CallSites::put_locked(StubThread& stub, const std::string& maps, const Site& site, bool install) {
   const pid_t host = stub.host_tid();
   const uint8_t* from = install ? site.original : site.patched;
   const uint8_t* to = install ? site.patched : site.original;
-  const uint64_t page = site.start & ~(kPage - 1), length = ((site.start + kJumpLength + kPage - 1) & ~(kPage - 1)) - page;
-  const uint64_t before = PROT_READ | PROT_EXEC, open = before | PROT_WRITE;
   const bool alone = stub.memory()->is_alone();
   if (!alone && !stub.run_one({SYS_membarrier, {MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE}})) return false;
-  if (!stub.run_one({SYS_mprotect, {page, length, open}})) return false;
+  const WritableText text(stub, maps, site.start);
+  if (!text.writable()) return false;
   uint8_t now[kJumpLength];
   bool done = read_guest(host, site.start, now, sizeof now).ok() && memcmp(now, from, sizeof now) == 0;
   const auto poke = [&](int offset, const uint8_t* bytes, size_t count) {
@@ -144,8 +175,23 @@ bool CallSites::put_locked(StubThread& stub, const Site& site, bool install) {
     poke(0, to, 1);
     done = done && synchronise(stub);
   }
-  (void)stub.run_one({SYS_mprotect, {page, length, before}});
   return done;
+}
+
+bool CallSites::give_back_locked(StubThread& stub, const Site& site) {
+  const Result<std::string> maps = maps_of(stub);
+  return maps && put_locked(stub, *maps, site, false);
+}
+
+// The same of a copy of the site's bytes at `start`, if that is what is there.
+bool CallSites::give_moved_back_locked(StubThread& stub, const Site& site, uint64_t start) {
+  uint8_t now[kJumpLength];
+  if (!read_guest(stub.host_tid(), start, now, sizeof now) || memcmp(now, site.patched, sizeof now) != 0) return false;
+  const Result<std::string> maps = maps_of(stub);
+  if (!maps || !is_of_file(*maps, start)) return false;
+  Site moved = site;
+  moved.start = start;
+  return put_locked(stub, *maps, moved, false);
 }
 
 uint64_t CallSites::guest_rip(uint64_t rip) const {
@@ -171,7 +217,16 @@ bool CallSites::settle_breakpoint(StubThread& stub, uint64_t& rip) {
     const Site& site = entry.second;
     return site.behind_call != 0 && (at == site.start || (site.kind == CallForm::Next && at == site.start + kSecondByte));
   });
-  if (found == sites_.end()) return false;
+  if (found == sites_.end()) {
+    // In text that has been moved: the instruction behind the call begins there again.
+    const auto moved = std::find_if(sites_.begin(), sites_.end(), [&](const auto& entry) {
+      const Site& site = entry.second;
+      return site.behind_call != 0 && site.kind == CallForm::Next && give_moved_back_locked(stub, site, at - kSecondByte);
+    });
+    if (moved == sites_.end()) return false;
+    rip = at;
+    return true;
+  }
   const Site& site = found->second;
   uint8_t now[kJumpLength];
   if (!read_guest(stub.host_tid(), site.start, now, sizeof now)) return false;
@@ -184,6 +239,38 @@ bool CallSites::settle_breakpoint(StubThread& stub, uint64_t& rip) {
   return true;
 }
 
+bool CallSites::settle_moved(StubThread& stub, uint64_t& rip) {
+  if (!any()) return false;
+  std::lock_guard guard(lock_);
+  for (auto& [call, site] : sites_) {
+    if (site.behind_call == 0) continue;
+    const uint64_t start = rip - site.thunk + site.start;
+    if (!give_moved_back_locked(stub, site, start)) continue;
+    if (start == site.start) site.live = false;
+    rip = start;
+    return true;
+  }
+  return false;
+}
+
+bool CallSites::is_site(uint64_t call) const {
+  if (!any()) return false;
+  std::lock_guard guard(regions_lock_);
+  return jumps_.contains(call);
+}
+
+void CallSites::show_originals(uint64_t address, std::span<uint8_t> bytes) const {
+  if (!any()) return;
+  std::lock_guard guard(regions_lock_);
+  for (const auto& [call, jump] : jumps_) {
+    const uint64_t from = std::max(jump.start, address), to = std::min(jump.start + kJumpLength, address + bytes.size());
+    if (from >= to) continue;
+    const uint64_t skipped = from - jump.start;
+    if (memcmp(&bytes[from - address], jump.patched + skipped, to - from) == 0)
+      memcpy(&bytes[from - address], jump.original + skipped, to - from);
+  }
+}
+
 // Some bytes of the jump are the guest's: those that are not become what they were. Where most of them are not ours, none is.
 void CallSites::repair_locked(StubThread& stub, const Site& site, const uint8_t* now) {
   int ours = 0;
@@ -191,17 +278,14 @@ void CallSites::repair_locked(StubThread& stub, const Site& site, const uint8_t*
   if (ours < 3) return;
   const Result<std::string> maps = maps_of(stub);
   if (!maps || !is_of_file(*maps, site.start)) return;
-  const uint64_t page = site.start & ~(kPage - 1), length = ((site.start + kJumpLength + kPage - 1) & ~(kPage - 1)) - page;
-  const uint64_t before = protection_at(*maps, site.start);
-  if (!stub.run_one({SYS_mprotect, {page, length, before | PROT_READ | PROT_WRITE}})) return;
+  const WritableText text(stub, *maps, site.start);
+  if (!text.writable()) return;
   for (size_t i = 0; i < kJumpLength; ++i)
     if (now[i] == site.patched[i]) (void)write_guest(stub.host_tid(), site.start + i, &site.original[i], 1);
-  (void)stub.run_one({SYS_mprotect, {page, length, before}});
 }
 
-void CallSites::text_changes(StubThread& stub, uint64_t start, uint64_t end, bool writable) {
-  if (!any()) return;
-  std::lock_guard guard(lock_);
+CallSites::Held CallSites::text_changes(StubThread& stub, uint64_t start, uint64_t end, bool writable) {
+  Held held(lock_);
   for (auto& [call, site] : sites_) {
     if (!site.live || site.start + kJumpLength <= start || site.start >= end) continue;
     uint8_t now[kJumpLength];
@@ -210,29 +294,35 @@ void CallSites::text_changes(StubThread& stub, uint64_t start, uint64_t end, boo
     if (whole && !writable) continue;
     site.live = false;
     if (whole)
-      (void)put_locked(stub, site, false);
+      (void)give_back_locked(stub, site);
     else if (readable)
       repair_locked(stub, site, now);
   }
+  return held;
 }
 
-void CallSites::forget(uint64_t start, uint64_t end) {
-  if (!any()) return;
-  std::lock_guard guard(lock_);
-  std::erase_if(sites_, [&](const auto& entry) { return entry.first < end && entry.first + kCallLength > start; });
+void CallSites::forget_held(uint64_t start, uint64_t end) {
+  const auto gone = [&](const auto& entry) { return entry.first < end && entry.first + kCallLength > start; };
+  std::erase_if(sites_, gone);
+  std::lock_guard guard(regions_lock_);
+  std::erase_if(jumps_, gone);
 }
 
 void CallSites::restore(StubThread& stub) {
   std::lock_guard guard(lock_);
   for (auto& [call, site] : sites_) {
-    if (site.live) (void)put_locked(stub, site, false);
+    if (site.live) (void)give_back_locked(stub, site);
     site.live = false;
   }
 }
 
 void CallSites::copy_held(CallSites& child) const {
   child.sites_ = sites_;
-  child.regions_ = regions_;
+  {
+    std::lock_guard guard(regions_lock_);
+    child.regions_ = regions_;
+    child.jumps_ = jumps_;
+  }
   child.any_ = any_.load();
   child.off_ = off_.load();
 }

@@ -16,6 +16,7 @@ enum Follow : uint8_t {
   kImmZ = 8,  // 4 bytes, 2 with an operand-size prefix
   kRel = 16,  // of the size that the others say
   kInvalid = 32,
+  kImm32 = 64,
 };
 
 constexpr bool between(uint8_t value, uint8_t low, uint8_t high) { return value >= low && value <= high; }
@@ -80,13 +81,13 @@ uint8_t follow_one_byte(uint8_t op) {
 // 0f; also the first map of VEX and EVEX, which has the same immediates.
 uint8_t follow_two_byte(uint8_t op) {
   if (between(op, 0x80, 0x8f)) return kImmZ | kRel;
-  if (between(op, 0x70, 0x73) || op == 0xa4 || op == 0xac || op == 0xba || op == 0xc2 || between(op, 0xc4, 0xc6)) return kModRm | kImm8;
+  if (between(op, 0x70, 0x73) || op == 0xa4 || op == 0xac || op == 0xba || op == 0xc2 || between(op, 0xc4, 0xc6) || op == 0x0f)
+    return kModRm | kImm8;  // 0f 0f: 3DNow!, whose opcode is last
   if (between(op, 0x30, 0x35) || between(op, 0xc8, 0xcf) || between(op, 0x05, 0x09)) return kNothing;
   switch (op) {
     case 0x04:
     case 0x0a:
     case 0x0c:
-    case 0x0f:
     case 0x24:
     case 0x25:
     case 0x26:
@@ -100,8 +101,6 @@ uint8_t follow_two_byte(uint8_t op) {
     case 0x3f:
     case 0x7a:
     case 0x7b:
-    case 0xa6:
-    case 0xa7:
       return kInvalid;
     case 0x0b:
     case 0x0e:
@@ -145,8 +144,10 @@ class Decoder {
         operand16_ = true;
       else if (byte == 0x67)
         address32_ = found_.odd_prefix = true;
-      else if (byte == 0xf0 || byte == 0xf2 || byte == 0xf3)
+      else if (byte == 0xf0)
         found_.odd_prefix = true;
+      else if (byte == 0xf2 || byte == 0xf3)
+        found_.odd_prefix = true, repeat_ = byte;
       else if (byte != 0x2e && byte != 0x36 && byte != 0x3e && byte != 0x26 && byte != 0x64 && byte != 0x65)
         return true;
       rex_ = 0;
@@ -156,7 +157,9 @@ class Decoder {
 
   std::optional<uint8_t> opcode() {
     const uint8_t byte = code_[at_++];
-    if (byte == 0xc4 || byte == 0xc5 || byte == 0x62) return vector_opcode(byte);
+    // XOP shares its first byte with `pop`, whose ModRM byte has zeros where XOP has a map of 8 or more.
+    const bool xop = byte == 0x8f && more() && (code_[at_] & 0x1f) >= 8;
+    if (byte == 0xc4 || byte == 0xc5 || byte == 0x62 || xop) return vector_opcode(byte);
     if (byte != 0x0f) {
       found_.opcode = byte;
       return follow_one_byte(byte);
@@ -173,9 +176,9 @@ class Decoder {
 
   std::optional<uint8_t> vector_opcode(uint8_t first) {
     found_.vector = true;
-    const size_t payload = first == 0xc5 ? 1 : first == 0xc4 ? 2 : 3;
+    const size_t payload = first == 0xc5 ? 1 : first == 0x62 ? 3 : 2;
     if (at_ + payload >= code_.size()) return std::nullopt;
-    found_.map = first == 0xc5 ? 1 : code_[at_] & (first == 0xc4 ? 0x1f : 7);
+    found_.map = first == 0xc5 ? 1 : code_[at_] & (first == 0x62 ? 7 : 0x1f);
     at_ += payload;
     found_.opcode = code_[at_++];
     switch (found_.map) {
@@ -187,7 +190,12 @@ class Decoder {
       case 6:
         return kModRm;
       case 3:
+      case 8:  // XOP
         return kModRm | kImm8;
+      case 9:
+        return kModRm;
+      case 10:
+        return kModRm | kImm32;
       default:
         return kInvalid;
     }
@@ -198,13 +206,18 @@ class Decoder {
     if ((follow & kModRm) != 0 && !modrm()) return false;
     if (one_byte && between(found_.opcode, 0xf6, 0xf7) && (found_.modrm & 0x30) == 0) follow |= found_.opcode == 0xf6 ? kImm8 : kImmZ;
     if (one_byte && between(found_.opcode, 0xa0, 0xa3)) at_ += address32_ ? 4 : 8;
+    // AMD's extrq and insertq with two immediates, where others have vmread.
+    if (found_.map == 1 && !found_.vector && found_.opcode == 0x78 && (operand16_ || repeat_ == 0xf2)) follow |= kImm16;
     const bool wide = (rex_ & 8) != 0;
     if (one_byte && between(found_.opcode, 0xb8, 0xbf)) at_ += wide ? 8 : operand16_ ? 2 : 4;
     found_.branch_relative = (follow & kRel) != 0;
     if ((follow & kImm8) != 0) at_ += 1;
     if ((follow & kImm16) != 0) at_ += 2;
+    if ((follow & kImm32) != 0) at_ += 4;
     // Near branches have 32-bit displacements whatever the prefix says (on Intel's processors).
     if ((follow & kImmZ) != 0) at_ += operand16_ && !wide && !found_.branch_relative ? 2 : 4;
+    found_.branch_relative |=
+        one_byte && found_.opcode == 0xc7 && found_.modrm == 0xf8;  // xbegin, whose displacement has the prefix's size
     return true;
   }
 
@@ -213,7 +226,8 @@ class Decoder {
     found_.modrm = code_[at_++];
     found_.has_modrm = true;
     const uint8_t mod = found_.modrm >> 6, rm = found_.modrm & 7;
-    if (mod == 3) return true;
+    const bool control = found_.map == 1 && !found_.vector && between(found_.opcode, 0x20, 0x23);  // registers only, whatever `mod` says
+    if (mod == 3 || control) return true;
     uint8_t base = rm;
     if (rm == 4) {
       if (!more()) return false;
@@ -229,7 +243,7 @@ class Decoder {
 
   std::span<const uint8_t> code_;
   size_t at_ = 0;
-  uint8_t rex_ = 0;
+  uint8_t rex_ = 0, repeat_ = 0;
   bool operand16_ = false, address32_ = false;
   Instruction found_;
 };

@@ -227,6 +227,13 @@ StubEvent StubThread::wait(abi::Registers& regs) {
     in_thunk_ = 0;
     if (fast_ || event.kind == StubEvent::Dead) return event;
     const bool trap = event.kind == StubEvent::Fault && event.info.si_signo == SIGTRAP;
+    // Nothing can be executed there: natively it may be one of ours that leads nowhere any more.
+    const bool nowhere = event.kind == StubEvent::Fault && event.info.si_signo == SIGSEGV &&
+                         reinterpret_cast<uint64_t>(event.info.si_addr) == regs.rip && sites.any();
+    if (nowhere && sites.settle_moved(*this, regs.rip)) {
+      resume(regs);
+      continue;
+    }
     const uint64_t seen = sites.guest_rip(regs.rip);
     if (seen != regs.rip) {
       // A guest that steps through its own code does not see ours.

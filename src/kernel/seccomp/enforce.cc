@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "kernel/klog.h"
+#include "kernel/patch/call_sites.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/seccomp/listener.h"
 #include "kernel/signal/send.h"
@@ -101,9 +102,25 @@ std::optional<long> act(Task& task, const seccomp_data& call, const SeccompAnswe
   }
 }
 
+// Where a call is made is what the stub's shared pages say, which another thread of the guest's can write. What it says is believed where
+// there is such an instruction, or was before it became a jump: to name that place is no more than to jump there.
+bool is_made_there(Task& task, const seccomp_data& call) {
+  const uint64_t at = call.instruction_pointer - kCallLength;
+  if (task.memory->call_sites().is_site(at)) return true;
+  uint8_t bytes[kCallLength];
+  if (!read_guest(task.host_tid(), at, bytes, sizeof bytes)) return false;
+  if (call.arch == AUDIT_ARCH_X86_64) return bytes[0] == 0x0f && bytes[1] == 0x05;
+  return (bytes[0] == 0xcd && bytes[1] == 0x80) || (bytes[0] == 0x0f && bytes[1] == 0x34);  // int $0x80, sysenter
+}
+
 std::optional<long> check(Task& task, const seccomp_data& call) {
   const std::shared_ptr<const SeccompState> state = task.seccomp.get();
   if (!state || state->always_allows(call.arch, static_cast<uint32_t>(call.nr))) return std::nullopt;
+  if (state->looks_at_place() && !is_made_there(task, call)) {
+    tell(task, call, "no such instruction: the process ends for");
+    end_process(task, SIGKILL);
+    return 0;
+  }
   if (state->mode() == SECCOMP_MODE_FILTER) return act(task, call, state->ask(call));
   tell(task, call, "strict mode: the thread ends for");
   end_thread(task, SIGKILL);

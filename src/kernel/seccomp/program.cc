@@ -194,6 +194,12 @@ uint32_t SeccompProgram::run(const seccomp_data& data) const {
   });
 }
 
+bool SeccompProgram::looks_at_place() const {
+  constexpr uint32_t kPlace = offsetof(seccomp_data, instruction_pointer);
+  return std::any_of(code_.begin(), code_.end(),
+                     [](const sock_filter& each) { return each.code == kLoadWord && each.k >= kPlace && each.k < kPlace + 8; });
+}
+
 std::optional<uint32_t> SeccompProgram::constant_answer(uint32_t arch, int number) const {
   return interpret([&](uint32_t offset) -> std::optional<uint32_t> {
     if (offset == offsetof(seccomp_data, nr)) return static_cast<uint32_t>(number);

@@ -24,6 +24,8 @@ class SeccompProgram {
   uint32_t run(const seccomp_data& data) const;
   // The answer if it depends on nothing but the architecture and the number.
   std::optional<uint32_t> constant_answer(uint32_t arch, int number) const;
+  // It asks where the call is made (instruction_pointer).
+  bool looks_at_place() const;
   size_t size() const { return code_.size(); }
 
  private:

@@ -39,6 +39,7 @@ Result<std::shared_ptr<const SeccompState>> SeccompState::with(const SeccompStat
   for (size_t number = 0; number < kMostCalls; ++number)
     if (state->always_[number])
       state->always_[number] = filter->program.constant_answer(AUDIT_ARCH_X86_64, static_cast<int>(number)) == SECCOMP_RET_ALLOW;
+  state->looks_at_place_ |= filter->program.looks_at_place();
   state->filters_.push_back(std::move(filter));
   state->look_at_short_ways();
   return std::shared_ptr<const SeccompState>(std::move(state));

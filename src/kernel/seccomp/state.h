@@ -46,6 +46,7 @@ class SeccompState {
   // The call passes whatever its arguments are.
   bool always_allows(uint32_t arch, uint64_t number) const;
   bool has_listener() const;
+  bool looks_at_place() const { return looks_at_place_; }
   // Some call that guests make natively must be seen; some that stubs answer (task/answers.h).
   bool wants_native_calls() const { return wants_native_calls_; }
   bool wants_answered_calls() const { return wants_answered_calls_; }
@@ -57,7 +58,7 @@ class SeccompState {
   std::vector<std::shared_ptr<const SeccompFilter>> filters_;  // oldest first
   std::bitset<kMostCalls> always_;
   size_t instructions_ = 0;
-  bool wants_native_calls_ = false, wants_answered_calls_ = false;
+  bool wants_native_calls_ = false, wants_answered_calls_ = false, looks_at_place_ = false;
 };
 
 // The slot of a task. Reading from any thread; set() with Kernel::tasks held.

@@ -23,6 +23,8 @@ bool touches_window(uint64_t address, uint64_t length) {
   return end < address || (address < STUB_WINDOW_END && end > STUB_WINDOW);
 }
 
+uint64_t pages(uint64_t value) { return (value + kPage - 1) & ~(kPage - 1); }
+
 Result<long> native(Task& task, const StubCall& call) { return static_cast<long>(TRY(task.stub->run_one(call))); }
 
 Result<long> sys_mmap(Task& task, unsigned long address, unsigned long length, unsigned prot, unsigned flags, Fd fd, unsigned long offset) {
@@ -47,8 +49,10 @@ Result<long> sys_mmap(Task& task, unsigned long address, unsigned long length, u
   call.args[5] = source.offset;
   call.fd_argument = 4;
   call.fd = source.host_fd;
+  CallSites& sites = task.memory->call_sites();
+  const CallSites::Held held = sites.hold();
   const long at = TRY(native(task, call));
-  task.memory->call_sites().forget(static_cast<uint64_t>(at), static_cast<uint64_t>(at) + length);
+  sites.forget_held(static_cast<uint64_t>(at), static_cast<uint64_t>(at) + length);
   return at;
 }
 
@@ -60,8 +64,9 @@ Result<long> sys_munmap(Task& task, unsigned long address, unsigned long length)
 Result<long> sys_mprotect(Task& task, unsigned long address, unsigned long length, unsigned prot) {
   if (touches_window(address, length)) return Errno(ENOMEM);
   const bool writable = (prot & PROT_WRITE) != 0;
+  CallSites::Held held;
   if (writable || (prot & PROT_EXEC) != 0)
-    task.memory->call_sites().text_changes(*task.stub, address, (address + length + kPage - 1) & ~(kPage - 1), writable);
+    held = task.memory->call_sites().text_changes(*task.stub, address, pages(address + length), writable);
   return native(task, {SYS_mprotect, {address, length, prot}});
 }
 
@@ -74,7 +79,12 @@ Result<long> sys_mremap(Task& task, unsigned long old_address, unsigned long old
                         unsigned long new_address) {
   if (touches_window(old_address, old_length) || touches_window(old_address, new_length)) return Errno(EFAULT);
   if ((flags & MREMAP_FIXED) != 0 && touches_window(new_address, new_length)) return Errno(EINVAL);
-  return native(task, {SYS_mremap, {old_address, old_length, new_length, flags, new_address}});
+  // Jumps to thunks reach them from where they are. (A guest's own call moves only what it makes larger: CallSites::settle_moved.)
+  CallSites& sites = task.memory->call_sites();
+  const CallSites::Held held = sites.text_changes(*task.stub, old_address, pages(old_address + old_length), true);
+  const Result<long> moved = native(task, {SYS_mremap, {old_address, old_length, new_length, flags, new_address}});
+  if (moved) sites.forget_held(static_cast<uint64_t>(*moved), pages(static_cast<uint64_t>(*moved) + new_length));
+  return moved;
 }
 
 Result<long> sys_brk(Task& task, unsigned long wanted) {
@@ -91,7 +101,6 @@ Result<long> sys_brk(Task& task, unsigned long wanted) {
   const rlim_t limit = task.group->limit(RLIMIT_DATA).rlim_cur;
   if (wanted < start || wanted - start > limit || wanted - start > (1ULL << 44) || touches_window(start, wanted - start))
     return static_cast<long>(brk);
-  const auto pages = [](uint64_t value) { return (value + kPage - 1) & ~(kPage - 1); };
   uint64_t now_mapped = mapped;
   if (pages(wanted) > mapped) {
     const uint64_t end = mapped + ((pages(wanted) - mapped + kPiece - 1) & ~(kPiece - 1));

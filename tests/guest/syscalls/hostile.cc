@@ -1,4 +1,5 @@
 // Wrong pointers, lengths and descriptors, at random, while signals interrupt. Nothing is expected of the answers but that they come.
+#include <elf.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -147,4 +148,84 @@ TEST(hostile, random_arguments) {
   EQ(write(two[1], "fine", 4), 4);
   char text[8];
   EQ(read(two[0], text, 8), 4);
+}
+
+namespace {
+
+// A program whose every byte of code stops it, and whose headers are not quite right.
+struct Program {
+  Elf64_Ehdr header{};
+  Elf64_Phdr segments[4]{};
+  uint8_t rest[8192 - sizeof(Elf64_Ehdr) - 4 * sizeof(Elf64_Phdr)];
+
+  Program() {
+    memcpy(header.e_ident, ELFMAG, SELFMAG);
+    header.e_ident[EI_CLASS] = ELFCLASS64;
+    header.e_ident[EI_DATA] = ELFDATA2LSB;
+    header.e_ident[EI_VERSION] = EV_CURRENT;
+    header.e_type = ET_DYN;
+    header.e_machine = EM_X86_64;
+    header.e_version = EV_CURRENT;
+    header.e_entry = 0x1000;
+    header.e_phoff = sizeof header;
+    header.e_ehsize = sizeof header;
+    header.e_phentsize = sizeof(Elf64_Phdr);
+    header.e_phnum = 4;
+    segments[0] = {PT_LOAD, PF_R, 0, 0, 0, 0x1000, 0x1000, 0x1000};
+    segments[1] = {PT_LOAD, PF_R | PF_X, 0x1000, 0x1000, 0x1000, 0x1000, 0x1000, 0x1000};
+    segments[2] = {PT_LOAD, PF_R | PF_W, 0x1000, 0x3000, 0x3000, 0x800, 0x3000, 0x1000};
+    segments[3] = {PT_GNU_STACK, PF_R | PF_W, 0, 0, 0, 0, 0, 16};
+    memset(rest, 0xf4, sizeof rest);  // hlt: SIGSEGV
+  }
+};
+
+}  // namespace
+
+TEST(hostile, programs_with_wrong_headers) {
+  std::mt19937_64 random(1977);
+  const uint64_t values[] = {0,
+                             1,
+                             3,
+                             0xfff,
+                             0x1000,
+                             0x1001,
+                             0x10000,
+                             0x7fffffff,
+                             0x80000000,
+                             0xffffffff,
+                             0x7e0000000000,
+                             0x7ffffffff000,
+                             0x800000000000,
+                             0x7fffffffffffffff,
+                             0x8000000000000000,
+                             0xfffffffffffff000,
+                             0xffffffffffffffff};
+  long started = 0, refused = 0;
+  for (int round = 0; round < 300; ++round) {
+    Program program;
+    auto* bytes = reinterpret_cast<uint8_t*>(&program);
+    constexpr size_t kHeaders = sizeof(Elf64_Ehdr) + 4 * sizeof(Elf64_Phdr);
+    for (uint64_t i = 0; round != 0 && i < 1 + random() % 3; ++i) {
+      const uint64_t value = random() % 4 != 0 ? values[random() % std::size(values)] : random();
+      if (random() % 3 == 0)
+        bytes[16 + random() % (kHeaders - 16)] = static_cast<uint8_t>(value);
+      else  // of a segment's eight-byte fields, or of the header's
+        memcpy(bytes + (random() % 4 == 0 ? 24 + 8 * (random() % 2) : sizeof(Elf64_Ehdr) + 8 * (random() % 28)), &value, sizeof value);
+    }
+    if (round % 5 == 4) program.segments[3].p_type = PT_INTERP;
+    const int fd = OK(open("program", O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0755));
+    EQ(write(fd, &program, sizeof program), static_cast<long>(sizeof program));
+    close(fd);
+    const pid_t child = vfork();
+    if (child == 0) {
+      execl("./program", "program", nullptr);
+      _exit(99);
+    }
+    const int status = wait_child(child);
+    ++(status == 99 ? refused : started);
+    if (round == 0) EQ(status, 128 + SIGSEGV);
+    CHECK(status == 99 || status > 128);
+  }
+  unlink("program");
+  CHECK(started > 10 && refused > 10);
 }

@@ -1,9 +1,13 @@
 // Calls made so often from one place that the application kernel puts a jump there: nothing about them may change.
 #include <asm/prctl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -414,6 +418,115 @@ TEST(patch, text_replaced) {
   CHECK(memcmp(text, original.data(), size) == 0);
   warm_up();
   CHECK(memcmp(text, original.data(), size) == 0);  // no file's text: nobody's to change
+}
+
+namespace {
+
+// The functions of the text when it lies `distance` bytes further on.
+void use_text(ptrdiff_t distance) {
+  const auto getpgid_there = reinterpret_cast<long (*)(long)>(reinterpret_cast<uint64_t>(moved_getpgid) + static_cast<uint64_t>(distance));
+  const auto any_there =
+      reinterpret_cast<long (*)(long, long, long, long)>(reinterpret_cast<uint64_t>(at_any) + static_cast<uint64_t>(distance));
+  for (int i = 0; i < kOften; ++i) {
+    EQ(getpgid_there(0), getpgid(0));
+    EQ(any_there(SYS_getpgid, 0, 0, 0), getpgid(0));
+  }
+}
+
+// As if a call at at_any, moved, had returned 1234.
+void return_behind_call(ptrdiff_t distance) {
+  long result = 0;
+  __asm__ volatile("call *%2" : "=a"(result) : "a"(1234), "r"(at_any_behind + distance) : "rcx", "r11", "memory", "cc");
+  EQ(result, 1234);
+}
+
+}  // namespace
+
+TEST(patch, text_that_is_moved) {
+  char* text = const_cast<char*>(text_begin);
+  const size_t size = value(text_end) - value(text_begin);
+  const std::vector<char> original(text_begin, text_end);
+  warm_up();
+  char* place = static_cast<char*>(mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  CHECK(mremap(text, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place);
+  CHECK(memcmp(place, original.data(), size) == 0);
+  return_behind_call(place - text);
+  use_text(place - text);
+  CHECK(mremap(place, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, text) == text);
+  use_text(0);
+}
+
+TEST(patch, text_that_moves_because_it_grows) {
+  char* text = const_cast<char*>(text_begin);
+  const size_t size = value(text_end) - value(text_begin), more = size + 64 * 4096;
+  for (const bool behind_first : {false, true}) {
+    EQ(in_child([&] {
+         warm_up();
+         char* place = static_cast<char*>(mremap(text, size, more, MREMAP_MAYMOVE));
+         CHECK(place != MAP_FAILED && place != text);
+         if (behind_first) return_behind_call(place - text);
+         use_text(place - text);
+         return_behind_call(place - text);
+         CHECK(mremap(place, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, text) == text);
+         use_text(0);
+       }),
+       0);
+  }
+}
+
+TEST(patch, text_that_changes_while_it_runs) {
+  char* text = const_cast<char*>(text_begin);
+  const size_t size = value(text_end) - value(text_begin);
+  for (int round = 0; round < 10; ++round)
+    EQ(in_child([&] {
+         std::atomic<long> wrong{0};
+         const pid_t group = getpgid(0);
+         std::vector<std::thread> threads;
+         for (int i = 0; i < 3; ++i)
+           threads.emplace_back([&] {
+             for (int n = 0; n < kOften; ++n)
+               if (moved_getpgid(0) != group || at_any(SYS_getpgid, 0, 0, 0) != group) ++wrong;
+           });
+         // What is written is what the program has there: a jump that came back late would be overwritten in part.
+         char* number = text + (value(moved_getpgid_call) - value(text_begin)) - 4;
+         const int same = SYS_getpgid;
+         for (int n = 0; n < 20; ++n) {
+           OK(mprotect(text, size, PROT_READ | PROT_WRITE | PROT_EXEC));
+           for (int i = 0; i < 50; ++i) __atomic_store(reinterpret_cast<int*>(number), &same, __ATOMIC_SEQ_CST);
+           OK(mprotect(text, size, PROT_READ | PROT_EXEC));
+         }
+         for (std::thread& thread : threads) thread.join();
+         EQ(wrong.load(), 0);
+         warm_up();
+       }),
+       0);
+}
+
+TEST(patch, filters_see_the_programs_place) {
+  EQ(in_child([] {
+       warm_up();
+       const auto place = [](const char* symbol) { return static_cast<uint32_t>(value(symbol)); };
+       sock_filter code[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                             BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpgid, 0, 4),
+                             BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, instruction_pointer)),
+                             BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, place(moved_getpgid_behind), 2, 0),
+                             BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, place(at_any_behind), 1, 0),
+                             BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 77),
+                             BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+       const sock_fprog program{std::size(code), code};
+       const pid_t group = getpgid(0);
+       OK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+       OK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
+       for (int i = 0; i < kOften; ++i) {
+         EQ(moved_getpgid(0), group);
+         EQ(at_any(SYS_getpgid, 0, 0, 0), group);
+         EQ(long_move(0), -77);
+       }
+       errno = 0;
+       EQ(getpgid(0), -1);
+       EQ(errno, 77);
+     }),
+     0);
 }
 
 namespace {
