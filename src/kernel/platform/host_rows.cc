@@ -65,6 +65,11 @@ Rows file_rows() {
        "the container's files, one component at a time; its root directory is empty, so an absolute path leads nowhere, and \"..\" ends at "
        "each "
        "mount's own root"},
+      {"openat2",
+       SYS_openat2,
+       {below_a_descriptor(0)},
+       "as openat; several components at once, with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS. (Its flags lie in memory, where no filter sees "
+       "them: it can do no more than openat.)"},
       {"openat",
        SYS_openat,
        {one_of(0, {kHere}, "AT_FDCWD")},

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "kernel/vfs/notify.h"
+#include "kernel/vfs/recent.h"
 #include "kernel/vfs/release.h"
 #include "kernel/vfs/walk.h"
 
@@ -45,7 +46,10 @@ DentryRef Dentry::child(std::string_view name, InodeRef inode) {
   if (found != children_.end()) {
     old = found->second.lock();
     if (old && old->inode()->identity() == inode->identity()) return old;
-    if (old) old->deleted_ = true;
+    if (old) {
+      old->deleted_ = true;
+      RecentFolders::drop(*old);
+    }
   } else {
     // Names that nobody uses any more are swept out before the map grows beyond what is in use.
     if (children_.size() >= sweep_at_) {
@@ -65,7 +69,10 @@ void Dentry::forget(std::string_view name) {
   const auto found = children_.find(name);
   if (found == children_.end()) return;
   old = found->second.lock();
-  if (old) old->deleted_ = true;
+  if (old) {
+    old->deleted_ = true;
+    RecentFolders::drop(*old);
+  }
   children_.erase(found);
 }
 

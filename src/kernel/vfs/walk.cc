@@ -5,6 +5,7 @@
 #include "kernel/task/task.h"
 #include "kernel/vfs/file.h"
 #include "kernel/vfs/notify.h"
+#include "kernel/vfs/recent.h"
 
 namespace caisson::kernel {
 namespace {
@@ -66,6 +67,8 @@ class Walker {
     for (;;) {
       while (position < path.size() && path[position] == '/') ++position;
       if (position >= path.size()) break;
+      const bool follow_last = (flags & kWalkNoFollow) == 0 || must_be_folder;
+      if (TRY(jump(path, position, last != nullptr, follow_last))) continue;
       size_t end = path.find('/', position);
       if (end == path.npos) end = path.size();
       const std::string name = path.substr(position, end - position);
@@ -84,6 +87,65 @@ class Walker {
     }
     if (must_be_folder && !is_folder(at_)) return Errno(ENOTDIR);
     return {};
+  }
+
+  // The names that can be walked in one go: those of folders of the host that are in use, or were lately, and one behind them.
+  struct Row {
+    std::string names, name;  // all of them, and the last one
+    DentryRef folder;         // where that one is
+    size_t end = 0, count = 0;
+    bool whole = false;  // they are all that is left
+  };
+  Row row_of(const std::string& path, size_t position, bool spare_last) const {
+    Row row;
+    DentryRef at = at_.dentry;
+    while (position < path.size()) {
+      const size_t end = std::min(path.find('/', position), path.size());
+      const std::string_view name(path.data() + position, end - position);
+      position = std::min(path.find_first_not_of('/', end), path.size());
+      const bool is_last = position == path.size();
+      if (name == "." || name == ".." || name.size() > NAME_MAX || (is_last && spare_last)) break;
+      const DentryRef child = at->cached(name);
+      if (child && child->mounted > 0) break;
+      const bool known = child && !child->deleted() && child->inode()->host_fd() >= 0 && child->inode()->type() == S_IFDIR;
+      if (!known && !is_last) break;
+      if (row.count++ > 0) row.names += '/';
+      row.names += name;
+      row.name = name;
+      row.folder = std::exchange(at, child);
+      row.end = position;
+      row.whole = is_last;
+    }
+    return row;
+  }
+
+  // Walks several names with one call of the host's, which says whether they still lead where they did. False: to be walked one by one.
+  Result<bool> jump(const std::string& path, size_t& position, bool spare_last, bool follow_last) {
+    if (jumped_in_vain_ || at_.inode()->host_fd() < 0 || !is_folder(at_)) return false;
+    Row row = row_of(path, position, spare_last);
+    if (row.count < 2) return false;
+    jumped_in_vain_ = true;
+    Result<InodeRef> found = at_.inode()->lookup(task_, row.names);
+    if (!found) {
+      if (found.error() != Errno(ENOENT) || !row.whole) return false;
+      row.folder->forget(row.name);
+      return Errno(ENOENT);
+    }
+    const mode_t type = (*found)->type();
+    DentryRef there;
+    if (type == S_IFDIR) {
+      // Only where it was before: a folder's name must lead up again to where it has been found.
+      there = row.folder->cached(row.name);
+      if (!there || there->deleted() || there->inode()->identity() != (*found)->identity()) return false;
+    } else if (!row.whole || (type == S_IFLNK && follow_last)) {
+      return false;
+    } else {
+      there = row.folder->child(row.name, *std::move(found));
+    }
+    jumped_in_vain_ = false;
+    at_.dentry = there;
+    position = row.end;
+    return true;
   }
 
   Result<void> step(const std::string& name, bool follow, unsigned flags) {
@@ -113,6 +175,7 @@ class Walker {
   Task& task_;
   Path root_, at_;
   int links_ = 0;
+  bool jumped_in_vain_ = false;
 };
 
 }  // namespace
@@ -159,6 +222,7 @@ Result<Path> walk_child(Task& task, const Path& folder, std::string_view name) {
     return found.error();
   }
   child = folder.dentry->child(name, *std::move(found));
+  if (child->inode()->host_fd() >= 0 && child->inode()->type() == S_IFDIR) RecentFolders::keep(child);
   return cross_mounts({folder.mount, child});
 }
 

@@ -1,5 +1,6 @@
 #include "kernel/fs/host/host_fs.h"
 
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -57,9 +58,18 @@ class HostInode : public Inode {
   int host_fd() const override { return fd_.get(); }
   std::pair<uint64_t, uint64_t> identity() const override { return identity_; }
 
+  // Also several names at once (vfs/walk.cc), the last one of whatever kind, the others folders of this mount: ELOOP for links, EXDEV.
   Result<InodeRef> lookup(Task& task, std::string_view name) override {
     act_as(*task.creds);
-    UniqueFd fd(openat(fd_.get(), std::string(name).c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    UniqueFd fd;
+    if (name.find('/') == name.npos) {
+      fd.reset(openat(fd_.get(), std::string(name).c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    } else {
+      open_how how{};
+      how.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+      how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
+      fd.reset(static_cast<int>(syscall(SYS_openat2, fd_.get(), std::string(name).c_str(), &how, sizeof how)));
+    }
     if (!fd) return host_errno();
     return make(fs(), std::move(fd));
   }

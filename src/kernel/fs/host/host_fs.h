@@ -1,5 +1,6 @@
 // Files of the host below a folder: the container's root file system, volumes. Every access goes through a descriptor and one name without
-// a slash, so that nothing outside of the folder can be reached, whatever others do to it at the same time.
+// a slash, or through several below it that are no links (RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS), so that nothing outside of the folder can
+// be reached, whatever others do to it at the same time.
 #pragma once
 
 #include <memory>
