@@ -1,7 +1,5 @@
 #include "container/cgroup_path.h"
 
-#include <unistd.h>
-
 #include "base/log.h"
 #include "base/text.h"
 #include "container/container.h"
@@ -61,10 +59,20 @@ Result<CgroupLocation> locate_cgroup(const std::string& cgroups_path, const std:
 
 Result<host::CgroupPaths> plan_cgroup(const oci::Spec& spec, const std::string& id, bool systemd_cgroup) {
   CgroupLocation location = TRY(locate_cgroup(spec.linux_.cgroups_path, id, systemd_cgroup));
-  if (systemd_cgroup && access("/run/systemd/system", F_OK) == 0)
-    log::warning("--systemd-cgroup: the cgroup {} is made without asking systemd, which may move or remove what is in it", location.path);
   host::CgroupLayout layout = TRY(host::cgroup_layout());
   return location.below_own ? host::cgroup_paths_below_own(layout, location.path) : host::cgroup_paths(layout, location.path);
+}
+
+Result<host::ScopeHolder> make_cgroup(host::CgroupPaths& paths, bool systemd_cgroup) {
+  host::ScopeHolder holder;
+  if (systemd_cgroup && host::systemd_runs()) {
+    if (paths.path.ends_with(".scope"))
+      holder = TRY(host::start_scope(paths));
+    else
+      log::warning("--systemd-cgroup: the slice {} is made without asking systemd, which may remove it", paths.path);
+  }
+  TRY(host::create_cgroup(paths, holder.pid()));
+  return holder;
 }
 
 }  // namespace caisson::container

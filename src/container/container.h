@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "host/cgroup.h"
+#include "host/systemd.h"
 #include "oci/spec.h"
 
 namespace caisson::container {
@@ -69,6 +70,9 @@ struct Created {
 
 // Plans the cgroup folders that create() will make, without making them: so that they can be written down before they exist.
 Result<host::CgroupPaths> plan_cgroup(const oci::Spec& spec, const std::string& id, bool systemd_cgroup);
+// Makes what was planned: as a scope by systemd, where that is asked for and systemd runs. The holder is to be kept until a process is in
+// it.
+Result<host::ScopeHolder> make_cgroup(host::CgroupPaths& paths, bool systemd_cgroup);
 
 // Creates the container: cgroup, namespaces, mounts, hooks prestart, createRuntime and createContainer, up to the point where only start is
 // missing. init is made with CLONE_PARENT: a child of the calling process's parent. On failure everything made so far is undone.

@@ -54,7 +54,7 @@ class Creation {
  private:
   Result<void> make() {
     cgroup_ = TRY(plan_cgroup(spec_, options_.id, options_.systemd_cgroup));
-    TRY(host::create_cgroup(cgroup_));
+    const host::ScopeHolder holder = TRY(make_cgroup(cgroup_, options_.systemd_cgroup));
     owns_cgroup_ = true;
     TRY(apply_resources(cgroup_, spec_.linux_.resources.value_or(oci::Resources{}), false));
     TRY(spawn());

@@ -9,6 +9,7 @@
 #include "container/resources_writer.h"
 #include "host/cgroup_bpf.h"
 #include "host/cgroup_files.h"
+#include "host/systemd.h"
 
 namespace caisson::container {
 
@@ -143,7 +144,9 @@ Result<void> set_devices(const host::CgroupPaths& paths, const std::vector<oci::
 Result<void> apply_resources(const host::CgroupPaths& paths, const oci::Resources& resources, bool update) {
   ResourceWriter writer(paths);
   if (!update || !resources.devices.empty()) TRY(set_devices(paths, resources.devices));
-  return writer.v1() ? apply_v1(writer, resources) : apply_v2(writer, resources);
+  TRY(writer.v1() ? apply_v1(writer, resources) : apply_v2(writer, resources));
+  host::tell_systemd_limits(paths);
+  return {};
 }
 
 }  // namespace caisson::container

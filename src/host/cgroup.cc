@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "host/cgroup_files.h"
+#include "host/systemd.h"
 
 namespace caisson::host {
 namespace {
@@ -116,10 +117,11 @@ void read_processes(const std::string& folder, std::set<pid_t>& into) {
 
 }  // namespace
 
-Result<void> create_cgroup(CgroupPaths& paths) {
+Result<void> create_cgroup(CgroupPaths& paths, pid_t holder) {
   if (is_root(paths))
     return make_error(EINVAL, "a container cannot have the root cgroup as its own: everything in it would be killed with the container");
   std::vector<pid_t> there = TRY(cgroup_processes(paths));
+  std::erase(there, holder);
   if (!there.empty())
     return make_error(EBUSY, "the cgroup {} has {} process(es) in it already (such as {}): it cannot become a container's", paths.path,
                       there.size(), there.front());
@@ -130,7 +132,7 @@ Result<void> create_cgroup(CgroupPaths& paths) {
     // The v2 tree of a hybrid host is for finding and killing processes: its controllers, if any, stay as they are.
     if (paths.version == CgroupVersion::V1)
       made = make_v1(controller, folder);
-    else
+    else if (holder == 0)
       made = make_v2(folder, paths.path);
     if (made.ok()) {
       ++entry;
@@ -193,6 +195,7 @@ Result<void> remove_cgroup(const CgroupPaths& paths) {
   };
   auto unified = paths.folders.find("");
   wait_for_cgroup(std::chrono::seconds(10), unified == paths.folders.end() ? "" : unified->second + "/cgroup.events", try_again);
+  forget_scope(paths);
   if (failure) return std::move(*failure);
   return {};
 }

@@ -50,8 +50,8 @@ Result<std::string> own_cgroup(const CgroupLayout& layout);
 // Makes every folder (with its parents); v2: enables the available controllers on the way; v1: fills cpuset.cpus/mems from the parent. A
 // controller that cannot be used is left out of paths.folders with a debug line. Existing folders are used, unless a process is in them
 // (EBUSY): all that is in a container's cgroup gets killed with it. EINVAL for the root cgroup; the first error where no folder at all
-// could be made.
-Result<void> create_cgroup(CgroupPaths& paths);
+// could be made. holder: the process that keeps a scope which systemd has made (ScopeHolder): it may be in it, and the v2 folder is there.
+Result<void> create_cgroup(CgroupPaths& paths, pid_t holder = 0);
 // Moves a process. pid 0: the calling one, which must have one thread. That is ten times as fast on v1 (no RCU grace period), so let init
 // move itself, before it enters a cgroup or mount namespace; for the v2 folder use CLONE_INTO_CGROUP with unified_cgroup_fd (the process is
 // then found to be there already).
@@ -68,7 +68,7 @@ Result<void> freeze_cgroup(const CgroupPaths& paths, bool frozen);
 // True also while it is still being frozen.
 Result<bool> cgroup_is_frozen(const CgroupPaths& paths);
 // Kills what is in it and removes the folders with those below; retries while processes die (10 s at most). Idempotent. EINVAL for the root
-// cgroup.
+// cgroup. A scope of systemd's is forgotten by it.
 Result<void> remove_cgroup(const CgroupPaths& paths);
 
 // A descriptor that polls readable (EPOLLIN) when the kernel reports an out-of-memory event in the cgroup: v1 an eventfd by
