@@ -21,8 +21,18 @@ struct KeptFile {
   const char* name;
   int fd;
 };
-KeptFile g_kept[] = {{"cpuinfo", -1}, {"loadavg", -1},      {"meminfo", -1},     {"stat", -1},           {"uptime", -1},
-                     {"vmstat", -1},  {"pressure/cpu", -1}, {"pressure/io", -1}, {"pressure/memory", -1}};
+KeptFile g_kept[] = {{"cpuinfo", -1},
+                     {"loadavg", -1},
+                     {"meminfo", -1},
+                     {"stat", -1},
+                     {"uptime", -1},
+                     {"vmstat", -1},
+                     {"pressure/cpu", -1},
+                     {"pressure/io", -1},
+                     {"pressure/memory", -1},
+                     {"sys/vm/max_map_count", -1},
+                     {"sys/vm/overcommit_memory", -1},
+                     {"sys/vm/overcommit_ratio", -1}};
 
 int host_proc() {
   std::lock_guard guard(g_lock);

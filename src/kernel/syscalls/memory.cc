@@ -138,6 +138,11 @@ Result<long> sys_rseq(Task& task, unsigned long area, unsigned length, int flags
 }
 
 // Nothing is ever swapped out on the guest's account alone.
+// MLOCK_ONFAULT: what is there now is locked and what comes later; all of it is made to be there here.
+Result<long> sys_mlock2(Task& task, unsigned long address, unsigned long length, unsigned flags) {
+  if ((flags & ~MLOCK_ONFAULT) != 0) return Errno(EINVAL);
+  return sys_mlock(task, address, length);
+}
 Result<long> sys_mlockall(Task&, int flags) {
   if (flags == 0 || (flags & ~7) != 0) return Errno(EINVAL);
   return 0L;
@@ -170,6 +175,7 @@ std::span<const SyscallRow> memory_syscalls() {
       SYSCALL(msync, 26, Full, ""),
       SYSCALL(madvise, 28, Full, ""),
       SYSCALL(mlock, 149, Full, ""),
+      SYSCALL(mlock2, 325, Partial, "MLOCK_ONFAULT locks as mlock does"),
       SYSCALL(munlock, 150, Full, ""),
       SYSCALL(mlockall, 151, Partial, "does nothing"),
       SYSCALL(munlockall, 152, Partial, "does nothing"),

@@ -4,9 +4,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "kernel/ipc/shared_memory.h"
 #include "kernel/ipc/sysv.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/syscalls/families.h"
@@ -33,14 +35,20 @@ struct Segment {
   pid_t creator = 0, last = 0;
   bool removed = false;
   std::vector<Attachment> attachments;
+  size_t sweep_at = 64;  // so many of them: those that have gone are taken out
 };
 
 // Of the task that the calling thread serves.
 IpcTable<Segment>& segments() { return current_task()->spaces->ipc->part<IpcTable<Segment>>(IpcNamespace::SharedMemory, size_t{4096}); }
 
+void sweep(Segment& segment) {
+  std::erase_if(segment.attachments, [](const Attachment& each) { return each.memory.expired(); });
+  segment.sweep_at = std::max<size_t>(64, segment.attachments.size() * 2);
+}
+
 // Those whose processes have gone do not count any more; a removed segment without any is destroyed.
 void settle(int id, const std::shared_ptr<Segment>& segment) {
-  std::erase_if(segment->attachments, [](const Attachment& each) { return each.memory.expired(); });
+  sweep(*segment);
   if (segment->removed && segment->attachments.empty()) segments().remove(id);
 }
 
@@ -101,23 +109,18 @@ Result<long> sys_shmdt(Task& task, uint64_t address) {
   uint64_t length = 0;
   {
     std::lock_guard guard(segments().lock);
-    // A child has its parent's attachments at the same places without having made them.
-    bool own = false;
     int found_id = 0;
     std::shared_ptr<Segment> found;
     segments().each([&](int id, const std::shared_ptr<Segment>& segment) {
       for (const Attachment& each : segment->attachments) {
-        if (each.address != address || own) continue;
-        own = each.memory.lock() == task.memory;
+        if (each.address != address || each.memory.lock() != task.memory) continue;
         found = segment;
         found_id = id;
       }
     });
     if (!found) return Errno(EINVAL);
     length = (found->size + kPage - 1) & ~(kPage - 1);
-    if (own)
-      std::erase_if(found->attachments,
-                    [&](const Attachment& each) { return each.address == address && each.memory.lock() == task.memory; });
+    std::erase_if(found->attachments, [&](const Attachment& each) { return each.address == address && each.memory.lock() == task.memory; });
     found->detached_at = realtime_now() / 1'000'000'000;
     found->last = task.group->pid;
     settle(found_id, found);
@@ -217,11 +220,21 @@ Result<long> sys_shmctl(Task& task, int id, int command, UserPtr<SegmentStatus> 
 
 }  // namespace
 
+void inherit_attachments(Task& parent, const std::shared_ptr<AddressSpace>& child) {
+  std::lock_guard guard(segments().lock);
+  segments().each([&](int, const std::shared_ptr<Segment>& segment) {
+    if (segment->attachments.size() >= segment->sweep_at) sweep(*segment);
+    const size_t count = segment->attachments.size();
+    for (size_t i = 0; i < count; ++i)
+      if (segment->attachments[i].memory.lock() == parent.memory) segment->attachments.push_back({child, segment->attachments[i].address});
+  });
+}
+
 std::span<const SyscallRow> shm_syscalls() {
   static const SyscallRow rows[] = {
       SYSCALL(shmget, 29, Full, ""),
       SYSCALL(shmat, 30, Full, ""),
-      SYSCALL(shmctl, 31, Partial, "what a fork has attached is not counted"),
+      SYSCALL(shmctl, 31, Full, ""),
       SYSCALL(shmdt, 67, Full, ""),
   };
   return rows;

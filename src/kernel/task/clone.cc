@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "kernel/event/pidfd.h"
+#include "kernel/ipc/shared_memory.h"
 #include "kernel/klog.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/signal/send.h"
@@ -90,6 +91,7 @@ std::unique_ptr<Task> make_task(Task& parent, const CloneRequest& request, const
     task->memory->layout = parent.memory->layout;
     task->memory->executable = parent.memory->executable;
   }
+  if (task->memory != parent.memory) inherit_attachments(parent, task->memory);
   return task;
 }
 

@@ -231,6 +231,11 @@ std::string base_name(const std::string& path) { return path.substr(path.find_la
 
 }  // namespace
 
+std::atomic<int>& address_randomisation() {
+  static std::atomic<int> value{2};
+  return value;
+}
+
 Result<FileRef> open_program(Task& task, int dirfd, const std::string& path, unsigned walk_flags) {
   const Path place = TRY(walk(task, dirfd, path, walk_flags));
   const InodeRef inode = place.inode();
@@ -262,7 +267,8 @@ Result<LoadedProgram> load_program(Task& task, ExecRequest request) {
     interpreter = *std::move(read);
   }
   program.personality = new_personality(task, secure);
-  const bool random = (program.personality & ADDR_NO_RANDOMIZE) == 0;
+  const int randomisation = (program.personality & ADDR_NO_RANDOMIZE) != 0 ? 0 : address_randomisation().load();
+  const bool random = randomisation > 0;
   const Places places = choose_places(task, image, dynamic ? &interpreter : nullptr, random);
   std::vector<StubCall> calls;
   std::vector<UserSpan> zeros;
@@ -298,7 +304,7 @@ Result<LoadedProgram> load_program(Task& task, ExecRequest request) {
     layout.end_data = std::max(layout.end_data, end);
   }
   layout.start_brk = layout.brk = layout.brk_mapped =
-      places.bias + image.highest + (image.position_independent && random ? some_random_pages(8) : 0);
+      places.bias + image.highest + (image.position_independent && randomisation > 1 ? some_random_pages(8) : 0);
   stub.memory()->executable = std::make_shared<Path>(request.file->path());
   program.regs.rip = places.entry;
   program.regs.rsp = sp;

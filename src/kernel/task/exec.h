@@ -1,6 +1,7 @@
 // Programs: ELF files and scripts into fresh stubs.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,6 +32,9 @@ Result<LoadedProgram> load_program(Task& task, ExecRequest request);
 
 // execve(2): replaces the task's process by the program. On success the task's registers are the new program's.
 Result<void> exec_program(Task& task, ExecRequest request);
+
+// /proc/sys/kernel/randomize_va_space, of the whole kernel: 0 nothing is random, 1 all but the heap's beginning, 2 all.
+std::atomic<int>& address_randomisation();
 
 // Opens a file for exec: a regular file with the right to execute it, on a mount that allows it.
 Result<FileRef> open_program(Task& task, int dirfd, const std::string& path, unsigned walk_flags);

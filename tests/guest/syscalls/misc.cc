@@ -59,6 +59,16 @@ TEST(memory, mincore_of_what_is_not_mapped) {
   FAILS(mincore(memory + 1, 4096, pages), EINVAL);
 }
 
+TEST(memory, mlock2) {
+  char* const memory = static_cast<char*>(mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  OK(mlock2(memory, 4096, 0));
+  OK(mlock2(memory + 4096, 4096, MLOCK_ONFAULT));
+  FAILS(mlock2(memory, 4096, 2), EINVAL);
+  OK(munlock(memory, 8192));
+  OK(munmap(memory, 8192));
+  FAILS(mlock2(memory, 4096, 0), ENOMEM);
+}
+
 TEST(pidfd, polls_and_signals) {
   const pid_t child = start_child([] { pause(); });
   const int fd = OK(static_cast<int>(syscall(SYS_pidfd_open, child, 0)));

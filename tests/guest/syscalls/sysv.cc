@@ -135,3 +135,41 @@ TEST(sysv, messages) {
   OK(msgctl(id, IPC_RMID, nullptr));
   FAILS(msgsnd(id, &got, 1, 0), EINVAL);
 }
+
+// postgres asks so whether anybody is still there.
+TEST(sysv, attachments_of_children_count) {
+  const int id = OK(shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600));
+  int* const shared = static_cast<int*>(shmat(id, nullptr, 0));
+  CHECK(shared != reinterpret_cast<void*>(-1));
+  const auto count = [&] {
+    shmid_ds status;
+    OK(shmctl(id, IPC_STAT, &status));
+    return static_cast<long>(status.shm_nattch);
+  };
+  EQ(count(), 1);
+  int go[2], ready[2];
+  OK(pipe(go));
+  OK(pipe(ready));
+  const pid_t child = start_child([&] {
+    char byte;
+    close(go[1]);
+    EQ(count(), 2);
+    OK(shmdt(shared));
+    EQ(count(), 1);
+    FAILS(shmdt(shared), EINVAL);
+    CHECK(shmat(id, nullptr, 0) != reinterpret_cast<void*>(-1));
+    EQ(write(ready[1], "x", 1), 1);
+    EQ(read(go[0], &byte, 1), 0);
+  });
+  char byte;
+  close(go[0]);
+  EQ(read(ready[0], &byte, 1), 1);
+  EQ(count(), 2);
+  OK(shmctl(id, IPC_RMID, nullptr));
+  OK(shmdt(shared));
+  EQ(count(), 1);
+  close(go[1]);
+  EQ(wait_child(child), 0);
+  shmid_ds status;
+  CHECK(becomes_true([&] { return shmctl(id, IPC_STAT, &status) == -1 && errno == EINVAL; }));
+}

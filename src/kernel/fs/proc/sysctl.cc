@@ -3,9 +3,12 @@
 #include <stdio.h>
 #include <sys/random.h>
 
+#include <charconv>
+
 #include "kernel/event/watches.h"
 #include "kernel/fs/proc/proc.h"
 #include "kernel/platform/host_proc.h"
+#include "kernel/task/exec.h"
 #include "kernel/task/kernel.h"
 #include "kernel/task/task.h"
 
@@ -69,7 +72,6 @@ constexpr FixedRow kFixed[] = {
     {"sys/kernel/random/poolsize", "256"},
     {"sys/kernel/random/urandom_min_reseed_secs", "60"},
     {"sys/kernel/random/write_wakeup_threshold", "256"},
-    {"sys/kernel/randomize_va_space", "2"},
     {"sys/kernel/sched_autogroup_enabled", "0"},
     {"sys/kernel/sched_child_runs_first", "0"},
     {"sys/kernel/sched_rr_timeslice_ms", "100"},
@@ -92,7 +94,6 @@ constexpr FixedRow kFixed[] = {
     {"sys/vm/dirty_ratio", "20"},
     {"sys/vm/drop_caches", "0"},
     {"sys/vm/legacy_va_layout", "0"},
-    {"sys/vm/max_map_count", "65530"},
     {"sys/vm/min_free_kbytes", "45056"},
     {"sys/vm/mmap_min_addr", "65536"},
     {"sys/vm/nr_hugepages", "0"},
@@ -100,14 +101,33 @@ constexpr FixedRow kFixed[] = {
     {"sys/vm/oom_dump_tasks", "1"},
     {"sys/vm/oom_kill_allocating_task", "0"},
     {"sys/vm/overcommit_kbytes", "0"},
-    {"sys/vm/overcommit_memory", "0"},
-    {"sys/vm/overcommit_ratio", "50"},
     {"sys/vm/page-cluster", "3"},
     {"sys/vm/panic_on_oom", "0"},
     {"sys/vm/swappiness", "60"},
     {"sys/vm/vfs_cache_pressure", "100"},
     {"sys/vm/zone_reclaim_mode", "0"},
 };
+
+// What the host does with the memory of stubs is what counts. Its defaults where it cannot be asked.
+constexpr FixedRow kOfTheHost[] = {
+    {"sys/vm/max_map_count", "65530\n"}, {"sys/vm/overcommit_memory", "0\n"}, {"sys/vm/overcommit_ratio", "50\n"}};
+
+TextInode::Read host_setting(const FixedRow& row) {
+  return [&row](Task&) -> Result<std::string> {
+    Result<std::string> text = read_host_proc(row.name);
+    return text ? *std::move(text) : row.text;
+  };
+}
+
+// 0, 1 or 2, for programs that begin from now on; who administers the sandbox decides.
+Result<void> set_randomisation(Task& task, std::string_view text) {
+  int value = -1;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (parsed.ec != std::errc() || value < 0 || value > 2) return Errno(EINVAL);
+  if (!task.creds->has(kCapSysAdmin)) return Errno(EPERM);
+  address_randomisation() = value;
+  return {};
+}
 
 std::string random_uuid() {
   unsigned char bytes[16] = {};
@@ -144,6 +164,10 @@ void add_sysctl_files(TreeBuilder& tree) {
       "sys/kernel/hostname", [](Task& task) -> Result<std::string> { return task.spaces->uts->host() + "\n"; }, 0644, set_host_name);
   tree.file(
       "sys/kernel/domainname", [](Task& task) -> Result<std::string> { return task.spaces->uts->domain() + "\n"; }, 0644, set_domain_name);
+  tree.file(
+      "sys/kernel/randomize_va_space", [](Task&) -> Result<std::string> { return std::to_string(address_randomisation()) + "\n"; }, 0644,
+      set_randomisation);
+  for (const FixedRow& row : kOfTheHost) tree.file(row.name, host_setting(row));
   tree.file("sys/kernel/random/uuid", [](Task&) -> Result<std::string> { return random_uuid(); });
   // One for the life of the sandbox: it is what has been "booted".
   static const std::string boot_id = random_uuid();
