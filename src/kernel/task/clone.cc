@@ -13,6 +13,7 @@
 #include "kernel/klog.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/signal/send.h"
+#include "kernel/task/idle_threads.h"
 #include "kernel/task/kernel.h"
 #include "kernel/task/unshare.h"
 #include "kernel/trace/trace.h"
@@ -186,22 +187,25 @@ Result<long> clone_task(Task& parent, const CloneRequest& request) {
 }
 
 void start_thread(std::unique_ptr<Task> task) {
+  Kernel& kernel = task->kernel;
+  kernel.thread_began();
+  if (IdleThreads::get().give(task)) return;
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, kThreadStack);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_t thread;
   Task* raw = task.release();
-  Kernel& kernel = raw->kernel;
-  kernel.thread_began();
   const int error = pthread_create(
       &thread, &attributes,
       [](void* argument) -> void* {
         std::unique_ptr<Task> owned(static_cast<Task*>(argument));
-        Kernel& kernel = owned->kernel;
-        owned->run();
-        owned.reset();
-        kernel.thread_ended();
+        for (; owned; owned = IdleThreads::get().wait()) {
+          Kernel& kernel = owned->kernel;
+          owned->run();
+          owned.reset();
+          kernel.thread_ended();
+        }
         return nullptr;
       },
       raw);
