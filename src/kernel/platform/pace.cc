@@ -179,6 +179,9 @@ void PaceKeeper::remove(Pace& pace) {
 
 void PaceKeeper::wake() {
   if (asleep_.exchange(0) == 0) return;
+  // What was known is old, and a quick row of calls is over before the keeper has looked twice. This thread and its stub are to be the
+  // pair: a CPU for each.
+  count_spare_cpus(0, 1);
   std::lock_guard guard(lock_);
   if (std::exchange(begun_, true)) return futex_wake_private(reinterpret_cast<uint32_t*>(&asleep_));
   pthread_attr_t attributes;
@@ -199,21 +202,22 @@ void PaceKeeper::wake() {
 }
 
 // How many more may spin: CPUs without a runnable thread on the whole host. The figure is of one moment, so it must be told twice in a row.
-void PaceKeeper::count_spare_cpus() {
+// own: how many of the runnable threads are not to be counted.
+void PaceKeeper::count_spare_cpus(int own, int in_a_row) {
   const Result<std::string> text = read_host_proc("loadavg", 256);
   unsigned running = 0;
   if (!text || sscanf(text->c_str(), "%*s %*s %*s %u/", &running) != 1) {
     allowed_ = 0;
     return;
   }
-  const int others = static_cast<int>(running) - 1;  // but this thread
+  const int others = static_cast<int>(running) - own;
   // Within a quota that is worth fewer CPUs, spinning would take from the guest's own time.
   const int spare = static_cast<int>(visible_cpus().size()) - others, spinning = spinning_.load();
   spare_in_a_row_ = spare > 0 ? spare_in_a_row_ + 1 : 0;
   if (spare < 0)
     allowed_ = std::max(0, spinning + spare);
   else
-    allowed_ = spinning + (spare_in_a_row_ >= 2 ? spare : 0);
+    allowed_ = spinning + (spare_in_a_row_ >= in_a_row ? spare : 0);
 }
 
 void PaceKeeper::settle_quiet_ones() {
@@ -238,7 +242,7 @@ void PaceKeeper::settle_quiet_ones() {
     futex_wait_private(&never, 0, now_ns() + kTickNs);
     if (const int64_t passed = (now_ns() - begin) / 1000; passed > 1000)
       ticks_per_microsecond_ = static_cast<uint32_t>(std::max<uint64_t>(1, (ticks_now() - begin_ticks) / static_cast<uint64_t>(passed)));
-    count_spare_cpus();
+    count_spare_cpus(1, 2);  // but this thread
     if (round % kTicksToSettle == 0) settle_quiet_ones();
     quiet = busy_.exchange(false) ? 0 : quiet + 1;
     if (quiet < kQuietTicks) continue;

@@ -93,7 +93,7 @@ class PaceKeeper {
  private:
   PaceKeeper();
   [[noreturn]] void run();
-  void count_spare_cpus();
+  void count_spare_cpus(int own, int in_a_row);
   void settle_quiet_ones();
   void wake();
 
