@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 
+#include "kernel/fs/common/text.h"
 #include "kernel/task/task.h"
 
 namespace caisson::kernel {
@@ -42,6 +43,16 @@ inline Result<void> ipc_owns(Task& task, const IpcPermissions& object) {
   const Credentials& creds = *task.creds;
   if (creds.euid == object.uid || creds.euid == object.creator_uid || creds.has_in(*task.spaces->ipc->owner, kCapSysAdmin)) return {};
   return Errno(EPERM);
+}
+
+// Owner and creator as /proc/sysvipc has them, for the reader.
+inline std::string ipc_ids_text(const Task& reader, const IpcPermissions& object) {
+  using Ids = UserNamespace::Ids;
+  const UserNamespace& user = *reader.creds->user;
+  std::string text;
+  append_format(text, " %5u %5u %5u %5u", user.shown(Ids::Users, object.uid), user.shown(Ids::Groups, object.gid),
+                user.shown(Ids::Users, object.creator_uid), user.shown(Ids::Groups, object.creator_gid));
+  return text;
 }
 
 // Objects of one kind. Object has a member `IpcPermissions permissions`. All with `lock` held.

@@ -157,7 +157,9 @@ std::span<const SyscallRow> mount_syscalls() {
       SYSCALL(fstatfs, 138, Full, ""),
       SYSCALL(pivot_root, 155, Full, ""),
       SYSCALL(chroot, 161, Full, ""),
-      SYSCALL(mount, 165, Partial, "kernel file systems; bind, move, remount and propagation; no block devices"),
+      SYSCALL(mount, 165, Partial,
+              "no block devices; on folders of the host an overlay reads and writes user.overlay.* only, not the marks trusted.overlay.* "
+              "of others"),
       SYSCALL(umount2, 166, Partial, "no MNT_EXPIRE"),
   };
   return rows;

@@ -1,8 +1,10 @@
 // System V message queues.
+#include <inttypes.h>
 #include <sys/msg.h>
 
 #include <list>
 
+#include "kernel/ipc/listing.h"
 #include "kernel/ipc/sysv.h"
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
@@ -188,6 +190,19 @@ Result<long> sys_msgctl(Task& task, int id, int command, UserPtr<QueueStatus> at
 }
 
 }  // namespace
+
+Result<std::string> list_message_queues(Task& reader) {
+  std::string text =
+      "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n";
+  std::lock_guard guard(queues().lock);
+  queues().each([&](int id, const QueueRef& queue) {
+    append_format(text, "%10d %10d  %4o  %10zu %10zu %5d %5d", queue->permissions.key, id, queue->permissions.mode, queue->bytes,
+                  queue->messages.size(), queue->last_sender, queue->last_receiver);
+    text += ipc_ids_text(reader, queue->permissions);
+    append_format(text, " %10" PRId64 " %10" PRId64 " %10" PRId64 "\n", queue->sent_at, queue->received_at, queue->changed_at);
+  });
+  return text;
+}
 
 std::span<const SyscallRow> msg_syscalls() {
   static const SyscallRow rows[] = {

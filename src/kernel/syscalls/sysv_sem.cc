@@ -1,6 +1,8 @@
 // System V semaphores.
+#include <inttypes.h>
 #include <sys/sem.h>
 
+#include "kernel/ipc/listing.h"
 #include "kernel/ipc/semaphores.h"
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
@@ -213,6 +215,17 @@ Result<long> sys_semctl(Task& task, int id, int number, int command, uint64_t ar
 }
 
 }  // namespace
+
+Result<std::string> list_semaphores(Task& reader) {
+  std::string text = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n";
+  std::lock_guard guard(semaphore_sets().lock);
+  semaphore_sets().each([&](int id, const SetRef& set) {
+    append_format(text, "%10d %10d  %4o %10zu", set->permissions.key, id, set->permissions.mode, set->semaphores.size());
+    text += ipc_ids_text(reader, set->permissions);
+    append_format(text, " %10" PRId64 " %10" PRId64 "\n", set->operated_at, set->changed_at);
+  });
+  return text;
+}
 
 std::span<const SyscallRow> sem_syscalls() {
   static const SyscallRow rows[] = {

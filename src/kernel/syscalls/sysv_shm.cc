@@ -1,4 +1,5 @@
 // System V shared memory: host memfds that stubs map.
+#include <inttypes.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "kernel/ipc/listing.h"
 #include "kernel/ipc/shared_memory.h"
 #include "kernel/ipc/sysv.h"
 #include "kernel/platform/stub_thread.h"
@@ -228,6 +230,23 @@ void inherit_attachments(Task& parent, const std::shared_ptr<AddressSpace>& chil
     for (size_t i = 0; i < count; ++i)
       if (segment->attachments[i].memory.lock() == parent.memory) segment->attachments.push_back({child, segment->attachments[i].address});
   });
+}
+
+Result<std::string> list_shared_memory(Task& reader) {
+  std::string text =
+      "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime"
+      "                   rss                  swap\n";
+  std::lock_guard guard(segments().lock);
+  settle_all();
+  segments().each([&](int id, const std::shared_ptr<Segment>& segment) {
+    const SegmentStatus status = status_of(*segment);
+    append_format(text, "%10d %10d  %4o %21" PRIu64 " %5d %5d  %5" PRIu64, status.permissions.key, id, status.permissions.mode, status.size,
+                  status.creator, status.last, status.attachments);
+    text += ipc_ids_text(reader, status.permissions);
+    append_format(text, " %10" PRId64 " %10" PRId64 " %10" PRId64 " %21d %21d\n", status.attached_at, status.detached_at, status.changed_at,
+                  0, 0);
+  });
+  return text;
 }
 
 std::span<const SyscallRow> shm_syscalls() {

@@ -9,6 +9,19 @@ namespace {
 
 using Ids = UserNamespace::Ids;
 
+// Of a container that has a user namespace of the host.
+TEST(UserNamespaces, TheInitialOneHasTheHostsMap) {
+  UserNamespace& first = *UserNamespace::initial();
+  EXPECT_EQ(first.to_kernel(Ids::Users, 4'000'000'000u), 4'000'000'000u);
+  first.adopt(Ids::Users, {{0, 100'000, 65'536}});
+  EXPECT_EQ(first.to_kernel(Ids::Users, 5), 5u);
+  EXPECT_EQ(first.to_kernel(Ids::Users, 65'536), std::nullopt);
+  EXPECT_EQ(first.to_kernel(Ids::Groups, 65'536), 65'536u);
+  ASSERT_EQ(first.map(Ids::Users).size(), 1u);
+  EXPECT_EQ(first.map(Ids::Users)[0].outside, 100'000u);
+  first.adopt(Ids::Users, {{0, 0, UINT32_MAX}});
+}
+
 TEST(Namespaces, NumbersAreDifferentOnEachLevel) {
   const auto outer = std::make_shared<PidNamespace>();
   const TaskIdRef first = *TaskId::create(outer);

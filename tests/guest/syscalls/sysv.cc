@@ -3,6 +3,8 @@
 #include <sys/sem.h>
 #include <sys/shm.h>
 
+#include <vector>
+
 #include "harness.h"
 
 namespace {
@@ -172,4 +174,57 @@ TEST(sysv, attachments_of_children_count) {
   EQ(wait_child(child), 0);
   shmid_ds status;
   CHECK(becomes_true([&] { return shmctl(id, IPC_STAT, &status) == -1 && errno == EINVAL; }));
+}
+
+namespace {
+
+// The line of that file below /proc/sysvipc whose second column is `id`, as numbers.
+std::vector<long> listed(const char* file, int id) {
+  FILE* const stream = fopen((std::string("/proc/sysvipc/") + file).c_str(), "r");
+  if (stream == nullptr) skip_test("there is no /proc/sysvipc");
+  char line[512];
+  std::vector<long> found;
+  while (fgets(line, sizeof line, stream) != nullptr) {
+    std::vector<long> columns;
+    char* end = line;
+    for (char* at = line;; at = end) {
+      const int base = columns.size() == 2 ? 8 : 10;  // permissions
+      const long value = strtol(at, &end, base);
+      if (end == at) break;
+      columns.push_back(value);
+    }
+    if (columns.size() > 2 && columns[1] == id) found = columns;
+  }
+  fclose(stream);
+  return found;
+}
+
+}  // namespace
+
+TEST(sysv, proc_lists_them) {
+  const int memory = OK(shmget(IPC_PRIVATE, 5000, 0640)), set = OK(semget(IPC_PRIVATE, 3, 0600)), queue = OK(msgget(IPC_PRIVATE, 0622));
+  struct {
+    long type;
+    char text[5];
+  } message{1, "abcd"};
+  OK(msgsnd(queue, &message, 5, 0));
+  CHECK(shmat(memory, nullptr, 0) != reinterpret_cast<void*>(-1));
+  const std::vector<long> segment = listed("shm", memory), semaphores = listed("sem", set), messages = listed("msg", queue);
+  EQ(segment.size(), 16);
+  EQ(segment[2], 0640);
+  EQ(segment[3], 5000);
+  EQ(segment[4], getpid());
+  EQ(segment[6], 1);
+  EQ(semaphores.size(), 10);
+  EQ(semaphores[2], 0600);
+  EQ(semaphores[3], 3);
+  EQ(messages.size(), 14);
+  EQ(messages[2], 0622);
+  EQ(messages[3], 5);
+  EQ(messages[4], 1);
+  EQ(messages[5], getpid());
+  OK(shmctl(memory, IPC_RMID, nullptr));
+  OK(semctl(set, 0, IPC_RMID));
+  OK(msgctl(queue, IPC_RMID, nullptr));
+  CHECK(listed("sem", set).empty());
 }

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "kernel/fs/proc/facts.h"
 #include "kernel/fs/registry.h"
+#include "kernel/ipc/listing.h"
 #include "kernel/limits.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/task/kernel.h"
@@ -161,6 +162,9 @@ void add_global_files(TreeBuilder& tree, std::shared_ptr<const PidNamespace> pid
   tree.text("fb", "");
   tree.text("key-users", "");
   tree.text("keys", "");
+  tree.file("sysvipc/msg", list_message_queues);
+  tree.file("sysvipc/sem", list_semaphores);
+  tree.file("sysvipc/shm", list_shared_memory);
   tree.file("locks", [](Task&) -> Result<std::string> { return lock_table_text(); });
   tree.text("misc", "");
   tree.text("modules", "");
