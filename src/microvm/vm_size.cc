@@ -12,6 +12,7 @@ constexpr uint64_t kMib = 1 << 20;
 constexpr uint64_t kVmmMib = 384;
 // No guest is larger: a limit beyond any machine means "none" (podman and Kubernetes write such).
 constexpr uint64_t kLargestMib = 4 << 20;
+constexpr int64_t kMisc = 10, kKvm = 232;  // of /dev/kvm (Documentation/admin-guide/devices.txt)
 
 uint64_t number(std::string_view text) {
   uint64_t value = 0;
@@ -111,6 +112,8 @@ VmSize size_for_all(const VmSize& start, const std::vector<const oci::Spec*>& co
 
 oci::Resources vmm_resources(const oci::Spec& spec, const VmSize& size) {
   oci::Resources vmm;
+  // The filter of its cgroup would keep it from KVM. Where it runs by emulation its jail has no such file.
+  vmm.devices.push_back({.allow = true, .type = "c", .major = kMisc, .minor = kKvm, .access = "rw"});
   if (!spec.linux_.resources) return vmm;
   vmm.cpu = spec.linux_.resources->cpu;
   vmm.cpu.realtime_runtime.reset();

@@ -64,6 +64,11 @@ TEST(VmSize, TheVmmsCgroupHasRoomForTheMachine) {
   EXPECT_GE(*vmm.memory.limit, 160 << 20);
   EXPECT_EQ(vmm.cpu.shares, 512u);
   EXPECT_FALSE(vmm_resources({}, {}).memory.limit.has_value());
+  for (const oci::Resources& resources : {vmm, vmm_resources({}, {})}) {
+    ASSERT_EQ(resources.devices.size(), 1u) << "/dev/kvm, which its cgroup would not let it open";
+    EXPECT_TRUE(resources.devices[0].allow);
+    EXPECT_EQ(resources.devices[0].minor, 232);
+  }
 }
 
 TEST(VmSize, AllContainersOfAPodTogether) {

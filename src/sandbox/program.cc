@@ -1,11 +1,14 @@
 #include "sandbox/program.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "base/log.h"
 
@@ -58,6 +61,16 @@ Result<UniqueFd> copy_own_program() {
   if (fcntl(copy.get(), F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0)
     return errno_error("cannot seal the copy of {}", kSelf);
   return copy;
+}
+
+std::string own_program_folder() {
+  if (const char* told = getenv(kProgramFolderVariable)) return told;
+  char name[PATH_MAX];
+  const ssize_t length = readlink(kSelf, name, sizeof name);
+  if (length <= 0 || length == sizeof name) return "";
+  const std::string program(name, static_cast<size_t>(length));
+  // Elsewhere than in a folder: a copy in memory, a mount of no namespace.
+  return access(program.c_str(), X_OK) == 0 ? program.substr(0, program.rfind('/')) : "";
 }
 
 Result<UniqueFd> open_own_program() {

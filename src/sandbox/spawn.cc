@@ -94,7 +94,9 @@ Result<SandboxClient> spawn_sandbox_process(const SandboxContext& context, pid_t
   arguments.push_back(nullptr);
   std::vector<char*> variables;
   for (char** variable = environ; variable != nullptr && *variable != nullptr; ++variable)
-    if (passes_on(*variable)) variables.push_back(*variable);
+    if (passes_on(*variable) && !std::string_view(*variable).starts_with(kProgramFolderVariable)) variables.push_back(*variable);
+  std::string folder = fmt::format("{}={}", kProgramFolderVariable, own_program_folder());
+  variables.push_back(folder.data());
   variables.push_back(nullptr);
 
   volatile int failure = 0;

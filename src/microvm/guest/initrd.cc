@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -13,6 +12,7 @@
 #include "host/files.h"
 #include "microvm/guest/cpio.h"
 #include "microvm/guest/elf_image.h"
+#include "sandbox/program.h"
 
 #ifndef CAISSON_BUILD_BIN
 #define CAISSON_BUILD_BIN ""
@@ -64,12 +64,7 @@ bool is_read_only(int code) { return code == EROFS || code == EACCES || code == 
 
 Result<std::string> find_agent() {
   std::vector<std::string> places;
-  char self[PATH_MAX];
-  const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-  if (length > 0) {
-    const std::string program(self, static_cast<size_t>(length));
-    if (const size_t slash = program.rfind('/'); slash != std::string::npos) places.push_back(program.substr(0, slash));
-  }
+  if (std::string own = sandbox::own_program_folder(); !own.empty()) places.push_back(std::move(own));
   for (const char* place : {"/usr/local/libexec/caisson", "/usr/libexec/caisson", "/usr/local/bin", "/usr/bin", CAISSON_BUILD_BIN})
     if (*place != 0) places.emplace_back(place);
   std::string tried;

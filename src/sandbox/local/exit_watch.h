@@ -8,8 +8,8 @@
 
 namespace caisson::sandbox::local {
 
-// Whether this kernel (6.15 and later) keeps the exit status of a process for those who hold its descriptor, though its parent has reaped
-// it.
+// Whether we learn the exit status of a process that its parent has reaped: the kernel keeps it for those who hold the process's descriptor
+// (6.15 and later), or tells us every end as it happens (ExitEvents).
 bool sibling_status_supported();
 
 // Calls ended(wait status, as of waitpid(2)) once. The child is reaped.
