@@ -23,7 +23,7 @@ CONFIGURATION = """
 version = 2
 root = "{folder}/root"
 state = "{folder}/state"
-disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper"]
+disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs"{disabled}]
 [grpc]
   address = "{folder}/c.sock"
 [debug]
@@ -40,6 +40,13 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
     conf_dir = "{folder}/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     default_runtime_name = "runc"
+"""
+
+DEVMAPPER = """
+[plugins."io.containerd.snapshotter.v1.devmapper"]
+  pool_name = "{pool}"
+  root_path = "{folder}/devmapper"
+  base_image_size = "64MB"
 """
 
 HANDLER = """
@@ -83,7 +90,8 @@ elif os.environ["CNI_COMMAND"] == "ADD":
 class Node:
     """One containerd, started by start() and ended with everything below it by stop()."""
 
-    def __init__(self, folder, pause_image):
+    def __init__(self, folder, pause_image, pool=None):
+        """pool: the name of a thin pool of device mapper's, for the snapshotter of that name."""
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True)
         self.bin = self.folder / "bin"
@@ -93,12 +101,14 @@ class Node:
         for name in SHIM_LINKS:
             (self.bin / name).symlink_to(shim)
         self.address = self.folder / "c.sock"
-        text = CONFIGURATION.format(folder=self.folder, pause_image=pause_image)
+        text = CONFIGURATION.format(folder=self.folder, pause_image=pause_image, disabled="" if pool else ', "io.containerd.snapshotter.v1.devmapper"')
         for name, runtime_type in RUNTIME_TYPES.items():
             text += HANDLER.format(name=name, type=runtime_type)
         for name, configuration in CONFIGURED.items():
             (self.folder / f"{name}.toml").write_text(configuration)
             text += CONFIGURED_HANDLER.format(name=name, folder=self.folder)
+        if pool:
+            text += DEVMAPPER.format(folder=self.folder, pool=pool)
         (self.folder / "config.toml").write_text(text)
         (self.folder / "cni").mkdir()
         plugins = self.folder / "cnibin"

@@ -51,8 +51,8 @@ def debian_archive():
     return done
 
 
-def install(tree, packages):
-    """Installs packages in the root file system tree, as the host's own apt would."""
+def install(tree, packages, environment=()):
+    """Installs packages in the root file system tree, as the host's own apt would. environment: (name, value) pairs for their scripts."""
     shutil.copy("/etc/resolv.conf", tree / "etc/resolv.conf")
     for setting in pathlib.Path("/etc/apt/apt.conf.d").glob("*proxy*"):
         shutil.copy(setting, tree / "etc/apt/apt.conf.d")
@@ -66,7 +66,7 @@ def install(tree, packages):
     (tree / "usr/share/man/man1").mkdir(parents=True, exist_ok=True)  # openjdk makes links there
     script = "apt-get -q update && apt-get -q -y --no-install-recommends install " + " ".join(packages)
     run("unshare", "--mount", "--pid", "--fork", "sh", "-c", 'mount -t proc proc "$0/proc" && exec chroot "$0" sh -c "$1"', tree, script,
-        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"})
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C", **dict(environment)})
     policy.unlink()
     dpkg.unlink()
 
