@@ -13,12 +13,15 @@ def become_subreaper():
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
 
 
-def reap():
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0] != 0:
+def reap(but=0):
+    """Every child that has ended, but the one that somebody else waits for."""
+    for pid, parent in parents().items():
+        if parent != os.getpid() or pid == but:
+            continue
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
             pass
-    except ChildProcessError:
-        pass
 
 
 def parents():

@@ -3,6 +3,9 @@
 import os
 import shutil
 import subprocess
+import time
+
+from . import memory
 
 ENDED_BY_US = 120  # seconds; longer than any one container here takes, also under emulation
 
@@ -43,8 +46,16 @@ class Peer:
         return container
 
     def stop(self, container):
-        subprocess.run(self.command("delete", "--force", container), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                       timeout=ENDED_BY_US, check=False)
+        """Some wait until the sandbox's processes have gone, which became our children: they are reaped meanwhile."""
+        process = subprocess.Popen(self.command("delete", "--force", container), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + ENDED_BY_US
+        while process.poll() is None:
+            if time.monotonic() > until:
+                process.kill()
+                process.wait()
+                raise RuntimeError(f"{self.name}: delete --force did not end within {ENDED_BY_US} s")
+            memory.reap(but=process.pid)
+            time.sleep(0.05)
 
     def probe(self, bundle):
         """Runs one container to find out whether this side can take part."""
