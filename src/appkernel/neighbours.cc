@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "kernel.pb.h"
 #include "kernel/control/messages.h"
+#include "kernel/platform/host_rows.h"
 
 namespace caisson::appkernel {
 namespace {
@@ -98,6 +99,7 @@ void Neighbours::accept_one() {
   kernel::v1::Resident told;
   told.set_kernel_of(first_.kernel_of);
   told.set_pid(first_.pid);
+  told.set_kernel_pid(first_.kernel);
   told.set_bounding(first_.bounding);
   told.set_user_namespace(first_.user_namespace);
   auto file = kernel::make_description("kernel-resident", told.SerializeAsString());
@@ -110,7 +112,7 @@ void Neighbours::accept_one() {
 void Neighbours::take_from(int fd) {
   auto message = kernel::receive_message(fd);
   if (message.ok() && message->kind == kernel::MessageKind::Join && message->fds.size() == 2) {
-    const Result<void> passed = pass_({message->fds[0].get(), message->fds[1].get()});
+    const Result<void> passed = pass_({message->fds[0].get(), message->fds[1].get()}, static_cast<uint32_t>(message->number));
     (void)kernel::send_message(fd, passed ? kernel::MessageKind::Started : kernel::MessageKind::Failed, passed ? 0 : passed.error().code());
   }
   drop(fd);
@@ -152,13 +154,20 @@ Result<Neighbours::Joining> Neighbours::approach(const std::string& kernel_of, p
   kernel::v1::Resident told;
   if (message.kind != kernel::MessageKind::Answer || message.fds.size() != 1) return make_error(EPROTO, "{} does not say who it is", path);
   const auto text = kernel::read_description(message.fds[0].get());
-  if (!text.ok() || !told.ParseFromString(*text) || told.pid() != pid) return make_error(EPROTO, "{} does not say who it is", path);
-  joining.first = {.kernel_of = told.kernel_of(), .pid = told.pid(), .bounding = told.bounding(), .user_namespace = told.user_namespace()};
+  if (!text.ok() || !told.ParseFromString(*text) || told.pid() != pid || told.kernel_pid() <= 0)
+    return make_error(EPROTO, "{} does not say who it is", path);
+  joining.first = {.kernel_of = told.kernel_of(),
+                   .kernel = told.kernel_pid(),
+                   .pid = told.pid(),
+                   .bounding = told.bounding(),
+                   .user_namespace = told.user_namespace()};
   return joining;
 }
 
-Result<void> Neighbours::join(const Joining& joining, const std::vector<int>& fds) {
-  TRY(sent(kernel::send_message(joining.connection.get(), kernel::MessageKind::Join, 0, fds)));
+Result<void> Neighbours::join(const Joining& joining, const std::vector<int>& fds, uint64_t bounding) {
+  // Those that a broker may have are among the lowest 31.
+  const auto number = static_cast<int32_t>(kernel::brokered_capabilities(bounding));
+  TRY(sent(kernel::send_message(joining.connection.get(), kernel::MessageKind::Join, number, fds)));
   const kernel::Message message = TRY(await_message(joining.connection.get()));
   if (message.kind == kernel::MessageKind::Started) return {};
   return make_error(message.kind == kernel::MessageKind::Failed ? message.number : EPROTO, "it is not passed on");

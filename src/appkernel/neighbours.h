@@ -23,8 +23,8 @@ class Neighbours {
   Neighbours(const Neighbours&) = delete;
   Neighbours& operator=(const Neighbours&) = delete;
 
-  // pass: hands a channel to the kernel process and one to a stand-in on (kernel/control/messages.h, Join).
-  using Pass = std::function<Result<void>(const std::vector<int>& fds)>;
+  // Hands a channel to the kernel process and one to a stand-in on (kernel/control/messages.h, Join). bounding: of the container.
+  using Pass = std::function<Result<void>(const std::vector<int>& fds, uint64_t bounding)>;
   // Listens for those who want to join that kernel process.
   Result<void> offer(const Resident& first, Pass pass);
 
@@ -37,7 +37,7 @@ class Neighbours {
   };
   Result<Joining> approach(const std::string& kernel_of, pid_t pid) const;
   // Has it pass the two channels on.
-  static Result<void> join(const Joining& joining, const std::vector<int>& fds);
+  static Result<void> join(const Joining& joining, const std::vector<int>& fds, uint64_t bounding);
 
  private:
   void accept_one();

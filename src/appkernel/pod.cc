@@ -1,14 +1,10 @@
 #include "appkernel/pod.h"
 
 #include <fmt/format.h>
-#include <linux/capability.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
 #include <array>
-
-#include "kernel/platform/host_rows.h"
-#include "oci/names.h"
 
 namespace caisson::appkernel {
 namespace {
@@ -46,21 +42,21 @@ bool same_network(const oci::Spec& spec, const Resident& first) {
   const oci::Namespace* network = spec.find_namespace("network");
   if (network != nullptr && network->path.empty()) return false;
   const auto wanted = identity(network != nullptr ? network->path : "/proc/self/ns/net");
-  return wanted && identity(namespace_of(first.pid, "network")) == wanted;
+  return wanted && identity(namespace_of(first.kernel, "network")) == wanted;
 }
 
 bool same_user_namespace(const oci::Spec& spec, const Resident& first) {
   const oci::Namespace* user = spec.find_namespace("user");
   if (user == nullptr || !first.user_namespace) return user == nullptr && !first.user_namespace;
   const auto wanted = identity(user->path);
-  return wanted && identity(namespace_of(first.pid, "user")) == wanted;
+  return wanted && identity(namespace_of(first.kernel, "user")) == wanted;
 }
 
 // Clocks are the host's of the kernel process and the zygotes, whose vDSO answers.
 bool same_time(const oci::Spec& spec, const Resident& first) {
   const oci::Namespace* time = spec.find_namespace("time");
   if (time != nullptr && time->path.empty()) return false;
-  return identity(time != nullptr ? time->path : "/proc/self/ns/time") == identity(namespace_of(first.pid, "time"));
+  return identity(time != nullptr ? time->path : "/proc/self/ns/time") == identity(namespace_of(first.kernel, "time"));
 }
 
 }  // namespace
@@ -81,20 +77,11 @@ Sharing find_sharing(const oci::Spec& spec, const Residents& residents) {
   return sharing;
 }
 
-std::optional<std::string> obstacle(const oci::Spec& spec, uint64_t bounding, const Resident& first) {
+std::optional<std::string> obstacle(const oci::Spec& spec, const Resident& first) {
   if (!same_network(spec, first)) return "its network namespace is another one";
   if (!same_user_namespace(spec, first)) return "its user namespace is another one";
   if (!same_time(spec, first)) return "its time namespace is another one";
-  // What the host lets the kernel process do, or a broker of its own making, or the settings that it has made for its network.
-  const auto counts = [](uint64_t capabilities) {
-    return kernel::kept_capabilities(capabilities) | (capabilities & (1ULL << CAP_NET_RAW | 1ULL << CAP_NET_BIND_SERVICE));
-  };
-  const uint64_t more = counts(bounding) & ~counts(first.bounding);
-  if (more == 0) return std::nullopt;
-  std::string names;
-  for (const oci::NamedValue& row : oci::kCapabilities)
-    if ((more >> row.value & 1) != 0) names += (names.empty() ? "" : ", ") + std::string(row.name);
-  return "its process.capabilities.bounding has " + names + ", which that container has not";
+  return std::nullopt;
 }
 
 }  // namespace caisson::appkernel

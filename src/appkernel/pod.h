@@ -15,8 +15,9 @@ namespace caisson::appkernel {
 
 // A container that lives in a kernel process.
 struct Resident {
-  std::string kernel_of;  // id of the container whose kernel process that is; its own where it came first
-  pid_t pid = 0;          // of its first process on the node; 0: not made yet
+  std::string kernel_of;  // id of the container that its kernel process was made for; its own where it came first
+  pid_t kernel = 0;       // that process, on the node
+  pid_t pid = 0;          // of the stand-in of its first process, on the node; 0: not made yet
   uint64_t bounding = 0;  // capabilities that its processes may have
   bool user_namespace = false;
 };
@@ -29,7 +30,8 @@ struct Sharing {
 // By the paths in linux.namespaces: "/proc/PID/ns/..." of a resident, or what is the same namespace of the node's. Reads /proc.
 Sharing find_sharing(const oci::Spec& spec, const Residents& residents);
 
-// Why a container whose processes may have those capabilities cannot live in the kernel process of `first`; nothing: it can.
-std::optional<std::string> obstacle(const oci::Spec& spec, uint64_t bounding, const Resident& first);
+// Why a container cannot live in the kernel process of `first`; nothing: it can. Capabilities are no reason: a kernel process has none that
+// only some containers may use, but by its network broker, and gets another one of those where a container may have more (House::join).
+std::optional<std::string> obstacle(const oci::Spec& spec, const Resident& first);
 
 }  // namespace caisson::appkernel

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -10,8 +9,6 @@
 
 namespace caisson::appkernel {
 namespace {
-
-constexpr uint64_t bit(int capability) { return 1ULL << capability; }
 
 // A process in an IPC namespace of its own.
 class Other {
@@ -76,16 +73,11 @@ TEST(Pod, TwoKernelsAreNotOne) {
   EXPECT_EQ(sharing.ipc_of, "a");
 }
 
-TEST(Pod, WhatAKernelProcessHasNotItCannotGive) {
-  const Resident first = {.kernel_of = "first", .pid = getpid(), .bounding = bit(CAP_CHOWN) | bit(CAP_NET_BIND_SERVICE)};
-  const oci::Spec spec = spec_with({{"network", "/proc/self/ns/net"}});
-  EXPECT_FALSE(obstacle(spec, first.bounding, first));
-  EXPECT_FALSE(obstacle(spec, 0, first));
-  EXPECT_FALSE(obstacle(spec, first.bounding | bit(CAP_SYS_PTRACE), first)) << "the kernel itself asks for that one";
-  EXPECT_NE(obstacle(spec, bit(CAP_NET_ADMIN), first).value_or("").find("CAP_NET_ADMIN"), std::string::npos);
-  EXPECT_NE(obstacle(spec, bit(CAP_NET_RAW), first).value_or("").find("CAP_NET_RAW"), std::string::npos);
-  EXPECT_TRUE(obstacle(spec_with({{"network", ""}}), 0, first)) << "a network of its own";
-  EXPECT_TRUE(obstacle(spec_with({{"network", "/proc/self/ns/net"}, {"user", ""}}), 0, first)) << "a user namespace of its own";
+TEST(Pod, OtherNetworksAndUsersAreOtherKernels) {
+  const Resident first = {.kernel_of = "first", .kernel = getpid(), .pid = getpid()};
+  EXPECT_FALSE(obstacle(spec_with({{"network", "/proc/self/ns/net"}}), first));
+  EXPECT_TRUE(obstacle(spec_with({{"network", ""}}), first)) << "a network of its own";
+  EXPECT_TRUE(obstacle(spec_with({{"network", "/proc/self/ns/net"}, {"user", ""}}), first)) << "a user namespace of its own";
 }
 
 }  // namespace

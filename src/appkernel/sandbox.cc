@@ -10,6 +10,7 @@
 #include <map>
 
 #include "appkernel/answer.h"
+#include "appkernel/house.h"
 #include "appkernel/limits.h"
 #include "appkernel/neighbours.h"
 #include "appkernel/pod.h"
@@ -71,57 +72,58 @@ bool has_own_network(const oci::Spec& spec) {
 
 class Keeper : public sandbox::ProcessKeeper {
  public:
-  // dir: the folder where other sandbox processes find this one's kernel process; "": nowhere.
-  Keeper(host::EventLoop& loop, const std::string& dir, bool debug) : debug_(debug), neighbours_(loop, dir) {}
+  // Other sandbox processes find this one's kernel process in its folder, but a pod's daemon's, which has all of the pod.
+  Keeper(host::EventLoop& loop, const sandbox::SandboxContext& context)
+      : loop_(loop), dir_(context.dir), debug_(context.debug), neighbours_(loop, context.keep ? std::string() : context.dir) {}
 
   Result<void> prepare_create(oci::Spec& spec, container::Stdio& stdio, container::CreateOptions& options) override {
     auto stand_in = std::make_shared<container::StandIn>();
     stand_in->program = kernel::kProgramFd - kernel::kChannelFd;
     stand_in->process = spec.process;
     kernel::v1::Start start;
-    const Company company = TRY(company_of(options.id, spec));
-    const bool joins = company.any();
+    Company company = TRY(company_of(options.id, spec));
     start.set_container_id(options.id);
     start.set_debug(debug_);
     const auto strace = spec.annotations.find(std::string(oci::kStraceAnnotation));
     start.set_strace(std::getenv("CAISSON_STRACE") != nullptr || (strace != spec.annotations.end() && strace->second == "true"));
-    const auto patch = spec.annotations.find(std::string(oci::kPatchAnnotation));
-    start.set_patch(patch == spec.annotations.end() || patch->second != "false");
     Kept kept;
     kept.resident.bounding = container::capability_sets(spec.process).bounding;
     kept.resident.user_namespace = spec.find_namespace("user") != nullptr;
-    kept.resident.kernel_of = joins ? company.sharing.kernel_of : options.id;
-    TRY(divide(spec, start, company.sharing, company.first.pid));
-    start.set_own_network(has_own_network(spec));
+    kept.resident.kernel_of = company.any() ? company.sharing.kernel_of : options.id;
+    kept.resident.kernel = company.first.kernel;
+    const oci::Spec whole = spec;
+    TRY(divide(spec, start, company.sharing));
+    if (company.any())
+      live_with(spec, company.first.kernel);
+    else
+      company.house = TRY(build_house(whole, kept.resident, start, options));
+    kept.house = company.house;
     if (spec.linux_.resources) kept.limits.apply(*spec.linux_.resources);
     *start.mutable_limits() = kept.limits.described();
     start.mutable_process()->set_preserved(static_cast<uint32_t>(stdio.preserved.size()));
     auto [ours, theirs] = TRY(make_channel());
     kept.channel = std::move(ours);
-    if (joins) theirs = TRY(join(options.id, company, std::move(theirs)));
-    become_stand_in(spec.process, (joins ? "caisson-init " : "caisson-kernel ") + options.id,
-                    joins ? kernel::kJoinCommand : kernel::kKernelCommand);
+    theirs = TRY(join(options.id, company, kept.resident.bounding, std::move(theirs)));
+    become_stand_in(spec.process, "caisson-init " + options.id, kernel::kJoinCommand);
     TRY(add_own_descriptors(stdio, std::move(theirs), TRY(memory_file("kernel-start", start.SerializeAsString()))));
     kernels_.insert_or_assign(options.id, std::move(kept));
     options.stand_in = std::move(stand_in);
     return {};
   }
 
-  void created(const std::string& id, pid_t pid) override {
-    const auto kept = kernels_.find(id);
+  void created(const container::Record& record) override {
+    const auto kept = kernels_.find(record.id);
     if (kept == kernels_.end()) return;
-    Resident& resident = kept->second.resident;
-    resident.pid = pid;
-    if (resident.kernel_of != id) return;
-    auto offered = neighbours_.offer(resident, [this, id](const std::vector<int>& fds) { return pass_on(id, fds); });
-    if (!offered)
-      log::warning("no container of another sandbox process can join the application kernel of container {}: {}", id,
-                   offered.error().message());
+    kept->second.resident.pid = record.pid;
+    if (kept->second.resident.kernel_of != record.id || !kept->second.house) return;
+    kept->second.house->begins_in(record.cgroup);
+    kept->second.house->when_known([this, id = record.id] { offer(id); });
   }
 
   Result<void> prepare_exec(const std::string& id, const std::string& exec_id, oci::Process& process, container::Stdio& stdio,
                             container::ExecOptions& options) override {
     Kept& kept = *TRY(find(id));
+    warn_of_labels(id, process, kept);
     auto stand_in = std::make_shared<container::StandIn>();
     stand_in->program = kernel::kProgramFd - kernel::kChannelFd;
     stand_in->process = process;
@@ -157,7 +159,13 @@ class Keeper : public sandbox::ProcessKeeper {
   Result<void> signal_all(const std::string& id, int signal) override { return tell(id, kernel::MessageKind::SignalAll, signal, {}); }
   Result<void> log_calls(const std::string& id, bool on) override { return tell(id, kernel::MessageKind::Strace, on ? 1 : 0, {}); }
 
-  void forget(const std::string& id) override { kernels_.erase(id); }
+  void forget(const std::string& id) override {
+    const auto kept = kernels_.find(id);
+    if (kept == kernels_.end()) return;
+    const std::shared_ptr<House> house = std::move(kept->second.house);
+    kernels_.erase(kept);
+    if (house && !find_house(house->id())) house->leave();
+  }
   std::string kernel_release() const override { return kernel::kKernelRelease; }
   std::string kernel_version() const override { return kernel::kKernelVersion; }
 
@@ -166,16 +174,19 @@ class Keeper : public sandbox::ProcessKeeper {
   struct Kept {
     UniqueFd channel;
     Resident resident;
+    std::shared_ptr<House> house;  // null: another sandbox process's
     Limits limits;
     std::map<int, std::string> execs;  // number to exec_id, the last ones
     int next_exec = 1;                 // 0 is the container's first process
+    bool told_of_labels = false;
   };
   static constexpr size_t kMostExecs = 4096;
 
   // Whom a container shares a kernel process with.
   struct Company {
     Sharing sharing;
-    Resident first;                              // whose kernel process it is
+    Resident first;                              // whom the kernel process was made for
+    std::shared_ptr<House> house;                // where this one keeps it
     std::optional<Neighbours::Joining> joining;  // where another sandbox process keeps that
     bool any() const { return !sharing.kernel_of.empty(); }
   };
@@ -186,11 +197,7 @@ class Keeper : public sandbox::ProcessKeeper {
     Company company{.sharing = find_sharing(spec, residents)};
     Result<void> found;
     if (company.any()) {
-      const auto first = residents.find(company.sharing.kernel_of);
-      if (first != residents.end())
-        company.first = first->second;
-      else
-        found = make_error(ESRCH, "that container has gone");
+      found = find_first(company);
     } else {
       residents = neighbours_.look();
       company.sharing = find_sharing(spec, residents);
@@ -202,7 +209,7 @@ class Keeper : public sandbox::ProcessKeeper {
     if (!found)
       why = found.error().message();
     else
-      why = obstacle(spec, container::capability_sets(spec.process).bounding, company.first);
+      why = obstacle(spec, company.first);
     if (!why) return company;
     const Sharing& sharing = company.sharing;
     if (!sharing.pid_of.empty())
@@ -213,6 +220,52 @@ class Keeper : public sandbox::ProcessKeeper {
     return Company();
   }
 
+  // Any container of the same kernel process can tell of it: that which it was made for may have gone.
+  Result<void> find_first(Company& company) {
+    company.house = find_house(company.sharing.kernel_of);
+    if (!company.house || company.house->kernel() == 0) return make_error(ESRCH, "that container has gone");
+    company.first = company.house->resident;
+    company.first.kernel = company.house->kernel();
+    return {};
+  }
+
+  std::shared_ptr<House> find_house(const std::string& kernel_of) const {
+    for (const auto& [id, kept] : kernels_)
+      if (kept.house && kept.house->id() == kernel_of) return kept.house;
+    return nullptr;
+  }
+
+  Result<std::shared_ptr<House>> build_house(const oci::Spec& spec, const Resident& resident, const kernel::v1::Start& start,
+                                             container::CreateOptions& options) {
+    kernel::v1::House description;
+    description.set_id(options.id);
+    description.set_bounding(resident.bounding);
+    description.set_own_network(has_own_network(spec));
+    description.set_strace(start.strace());
+    description.set_debug(debug_);
+    const auto patch = spec.annotations.find(std::string(oci::kPatchAnnotation));
+    description.set_patch(patch == spec.annotations.end() || patch->second != "false");
+    auto house = TRY(House::build(loop_, dir_, spec, description, options));
+    house->resident = resident;
+    return house;
+  }
+
+  // To containers of other sandbox processes.
+  void offer(const std::string& id) {
+    const auto kept = kernels_.find(id);
+    if (kept == kernels_.end()) return;
+    Resident& resident = kept->second.resident;
+    resident.kernel = kept->second.house->kernel();
+    auto offered = neighbours_.offer(
+        resident, [house = std::weak_ptr<House>(kept->second.house)](const std::vector<int>& fds, uint64_t bounding) -> Result<void> {
+          if (const auto there = house.lock()) return there->join(fds, bounding, true);
+          return make_error(ESRCH, "that container has gone");
+        });
+    if (!offered)
+      log::warning("no container of another sandbox process can join the application kernel of container {}: {}", id,
+                   offered.error().message());
+  }
+
   Result<void> approach(const Resident& resident, Company& company) {
     company.joining = TRY(neighbours_.approach(company.sharing.kernel_of, resident.pid));
     company.first = company.joining->first;
@@ -220,22 +273,27 @@ class Keeper : public sandbox::ProcessKeeper {
   }
 
   // Announces a container to the kernel process of another, which gets `control`: the end of a channel for its stand-in.
-  Result<UniqueFd> join(const std::string& id, const Company& company, UniqueFd control) {
+  Result<UniqueFd> join(const std::string& id, const Company& company, uint64_t bounding, UniqueFd control) {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
       return errno_error("cannot make a socket pair for the application kernel");
     const UniqueFd theirs(pair[0]);
     UniqueFd stand_in(pair[1]);
     const std::vector<int> fds = {control.get(), theirs.get()};
-    const Result<void> done = company.joining ? Neighbours::join(*company.joining, fds) : pass_on(company.sharing.kernel_of, fds);
+    const Result<void> done =
+        company.joining ? Neighbours::join(*company.joining, fds, bounding) : company.house->join(fds, bounding, false);
     if (!done)
       return make_error(done.error().code(), "container {}: the application kernel of container {} does not take it: {}", id,
                         company.sharing.kernel_of, done.error().message());
     return stand_in;
   }
 
-  Result<void> pass_on(const std::string& kernel_of, const std::vector<int>& fds) {
-    return tell(kernel_of, kernel::MessageKind::Join, 0, fds);
+  // What the command line has taken out and told of is no longer there; the shim's processes come as they are.
+  static void warn_of_labels(const std::string& id, const oci::Process& process, Kept& kept) {
+    const char* member = !process.apparmor_profile.empty() ? "apparmorProfile" : !process.selinux_label.empty() ? "selinuxLabel" : nullptr;
+    if (member == nullptr || std::exchange(kept.told_of_labels, true)) return;
+    log::warning("container {}: process.{} of an exec is ignored with the isolation \"appkernel\": its processes are not the node's", id,
+                 member);
   }
 
   Result<Kept*> find(const std::string& id) {
@@ -263,6 +321,8 @@ class Keeper : public sandbox::ProcessKeeper {
     return kernel::Question::Count;
   }
 
+  host::EventLoop& loop_;
+  std::string dir_;
   bool debug_;
   std::map<std::string, Kept> kernels_;
   Neighbours neighbours_;
@@ -276,7 +336,7 @@ Result<std::unique_ptr<sandbox::Sandbox>> make_appkernel_sandbox(host::EventLoop
   options.dir = context.dir;
   options.isolation = context.isolation;
   options.keep = context.keep;
-  options.keeper = std::make_shared<Keeper>(loop, context.keep ? std::string() : context.dir, context.debug);
+  options.keeper = std::make_shared<Keeper>(loop, context);
   return sandbox::make_local_sandbox(loop, std::move(options), std::move(ended));
 }
 
@@ -286,6 +346,7 @@ std::optional<int> run_hidden_command(int argc, char** argv) {
   if (command == kernel::kKernelCommand) return kernel::kernel_process_main();
   if (command == kernel::kExecCommand) return kernel::kernel_exec_main();
   if (command == kernel::kJoinCommand) return kernel::kernel_join_main();
+  if (command == kernel::kBrokerCommand) kernel::kernel_broker_main();
   return std::nullopt;
 }
 

@@ -150,6 +150,41 @@ Result<kernel::v1::Process> describe_process(const oci::Process& process) {
   return to;
 }
 
+void live_with(oci::Spec& spec, pid_t kernel) {
+  auto& namespaces = spec.linux_.namespaces;
+  namespaces.push_back({.type = "pid", .path = fmt::format("/proc/{}/ns/pid", kernel)});
+  for (oci::Namespace& ns : namespaces) {
+    if (ns.path.empty() && ns.type == "network") ns.path = fmt::format("/proc/{}/ns/net", kernel);
+    if (ns.path.empty() && ns.type == "user") ns.path = fmt::format("/proc/{}/ns/user", kernel);
+    if (ns.path.empty() && ns.type == "time") ns.path = fmt::format("/proc/{}/ns/time", kernel);
+  }
+}
+
+oci::Spec kernel_spec(const oci::Spec& spec, const std::string& id) {
+  oci::Spec to;
+  to.has_process = true;
+  become_stand_in(to.process, "caisson-kernel " + id, kernel::kKernelCommand);
+  to.process.oom_score_adj = spec.process.oom_score_adj;
+  to.linux_.uid_mappings = spec.linux_.uid_mappings;
+  to.linux_.gid_mappings = spec.linux_.gid_mappings;
+  for (const char* type : {"pid", "mount", "ipc", "uts"}) to.linux_.namespaces.push_back({.type = type, .path = ""});
+  to.linux_.time_offsets = spec.linux_.time_offsets;
+  for (const char* type : {"network", "user", "time"})
+    if (const oci::Namespace* ns = spec.find_namespace(type); ns != nullptr) to.linux_.namespaces.push_back(*ns);
+  return to;
+}
+
+oci::Spec broker_spec(const std::string& id, pid_t kernel, bool user_namespace) {
+  oci::Spec to;
+  to.has_process = true;
+  become_stand_in(to.process, "caisson-broker " + id, kernel::kBrokerCommand);
+  to.linux_.namespaces = {{.type = "mount", .path = ""}};
+  for (const auto& [type, file] : {std::pair("pid", "pid"), {"network", "net"}, {"user", "user"}})
+    if (user_namespace || std::string_view(type) != "user")
+      to.linux_.namespaces.push_back({.type = type, .path = fmt::format("/proc/{}/ns/{}", kernel, file)});
+  return to;
+}
+
 void become_stand_in(oci::Process& process, const std::string& name, const char* command) {
   process.args = {name, command};
   process.env.clear();
@@ -163,7 +198,7 @@ void become_stand_in(oci::Process& process, const std::string& name, const char*
   process.selinux_label.clear();
 }
 
-Result<void> divide(oci::Spec& spec, kernel::v1::Start& start, const Sharing& sharing, pid_t kernel) {
+Result<void> divide(oci::Spec& spec, kernel::v1::Start& start, const Sharing& sharing) {
   // What the command line has taken out and told of is no longer there; the shim's configurations come as they are.
   for (const std::string& warning : TRY(oci::check_support(spec, "appkernel"))) log::warning("{}", warning);
   TRY(check_sharing(spec, sharing));
@@ -180,10 +215,8 @@ Result<void> divide(oci::Spec& spec, kernel::v1::Start& start, const Sharing& sh
   spec.linux_.seccomp.reset();
   if (spec.linux_.personality && spec.linux_.personality->domain == "LINUX32") start.set_personality(PER_LINUX32);
   spec.linux_.personality.reset();
-  // The kernel is the first process of a PID namespace of its own, and ends all that is in it. Further containers of a pod join that.
   auto& namespaces = spec.linux_.namespaces;
   std::erase_if(namespaces, [](const oci::Namespace& ns) { return ns.type == "pid"; });
-  namespaces.push_back({.type = "pid", .path = kernel == 0 ? "" : fmt::format("/proc/{}/ns/pid", kernel)});
   if (spec.find_namespace("mount") == nullptr) namespaces.push_back({.type = "mount", .path = ""});
   return {};
 }

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -57,6 +58,10 @@ struct CreateOptions {
   bool run_runtime_hooks = true;
   bool in_guest = false;  // the network namespace that we are in is the sandbox's own, not a node's
   std::shared_ptr<const StandIn> stand_in;
+  // Called in create() once the container's cgroup is made and before its first process is: may change the copy of the specification that
+  // is used from there on. Empty: nothing is.
+  std::function<Result<void>(oci::Spec& spec, const host::CgroupPaths& cgroup)> before_spawn;
+  std::vector<int> kept_fds;  // that it needs, borrowed
   // Warnings by name about what cannot be honoured here go through log::warning.
 };
 

@@ -57,6 +57,7 @@ class Creation {
     const host::ScopeHolder holder = TRY(make_cgroup(cgroup_, options_.systemd_cgroup));
     owns_cgroup_ = true;
     TRY(apply_resources(cgroup_, spec_.linux_.resources.value_or(oci::Resources{}), false));
+    if (options_.before_spawn) TRY(options_.before_spawn(spec_, cgroup_));
     TRY(spawn());
     if (!attaches_itself(spec_)) TRY(host::attach_to_cgroup(cgroup_, init_.pid));
     if (has_fresh(spec_, "user")) {
@@ -179,7 +180,7 @@ class Creation {
     if (!removed) log::warning("a cgroup is left over: {}", removed.error().message());
   }
 
-  const oci::Spec& spec_;
+  oci::Spec spec_;
   CreateOptions options_;
   Stdio stdio_;
   std::string rootfs_;

@@ -62,8 +62,8 @@ class ProcessKeeper {
   virtual ~ProcessKeeper() = default;
   // Turns what the user wants into what the host is to do.
   virtual Result<void> prepare_create(oci::Spec& spec, container::Stdio& stdio, container::CreateOptions& options) = 0;
-  // The container is made; pid: of its first process, as this process sees it.
-  virtual void created(const std::string& id, pid_t pid) = 0;
+  // The container is made.
+  virtual void created(const container::Record& record) = 0;
   virtual Result<void> prepare_exec(const std::string& id, const std::string& exec_id, oci::Process& process, container::Stdio& stdio,
                                     container::ExecOptions& options) = 0;
   // Turns new resources into what the host is to hold; tell_limits() when it does.

@@ -110,10 +110,10 @@ def test_a_shim_is_small(clean, runtime_name, name, record_property):
 def test_the_pid_of_a_task_is_the_nodes(clean, runtime_name, name):
     pid = start(clean, runtime_name, name, "sleep", "1000")
     (shim,) = clean.shims()
-    # A machine's is that of its monitor, an application kernel's its own; with isolation namespace it is the program itself.
+    # A machine's is that of its monitor, with an application kernel one that stands for the program; with isolation namespace it is the program itself.
     assert pid in below(shim), (pid, below(shim))
     comm = pathlib.Path(f"/proc/{pid}/comm").read_text()
-    assert {"microvm": "qemu", "appkernel": "caisson-kernel"}.get(runtime_name, "sleep") in comm
+    assert {"microvm": "qemu", "appkernel": "caisson-init"}.get(runtime_name, "sleep") in comm
     remove(clean, name, 30)
 
 

@@ -18,8 +18,15 @@ def pid_of(pod, container):
 
 
 def kernel_of(pod):
-    """The pid of its pause container's first process."""
-    return pod.status()["info"]["pid"]
+    """The pid of its kernel process: the first of the PID namespace of its pause container's first process."""
+    namespace = os.readlink(f"/proc/{pod.status()['info']['pid']}/ns/pid")
+    for comm in pathlib.Path("/proc").glob("[0-9]*/comm"):
+        try:
+            if comm.read_text() == "caisson-kernel\n" and os.readlink(comm.parent / "ns/pid") == namespace:
+                return int(comm.parent.name)
+        except OSError:
+            pass
+    return None
 
 
 def name_of(pid):

@@ -69,8 +69,8 @@ def kind_of(command, name):
         return "vmm"
     if "virtiofsd" in command[0] or name.startswith("virtiofsd"):
         return "vmm"
-    # Under the application kernel its process is the container's first, and all below it are stubs.
-    if "testinit" in command[0] or name.startswith(("caisson:init", "testinit", "caisson-kernel")):
+    # Under the application kernel: what stands for the container's first process, and the kernel, whose end is the container's.
+    if "testinit" in command[0] or name.startswith(("caisson:init", "testinit", "caisson-init", "caisson-kernel")):
         return "init"
     if command[0].endswith("caisson") or name.startswith("caisson"):
         return "cli"

@@ -16,18 +16,19 @@ namespace caisson::kernel {
 // over the node, without any capability), by descriptor only (host_proc.h, identity.h).
 // Until enter_empty_root() there is a whole one, too.
 Result<void> open_own_proc();
-// An empty, read-only root directory that lies nowhere in a mount namespace; the working directory too. The mount namespace stays the
-// container's, for engines that enter it through the process of the pid file (podman cp): none of what it has can be reached from here.
+// For the kernel process, in a mount namespace of its own: nothing is mounted in it any more but an empty folder, so that it keeps neither
+// the node's mounts nor a container's. Anything that is to be had of them is had before.
+Result<void> leave_mounts();
+// An empty, read-only root directory that lies nowhere in a mount namespace; the working directory too.
 // With own_user_namespace also a user namespace in which every id is what it is outside: owners of files keep their meaning, capabilities
 // count in it only (so not in a network namespace that was made outside). A network broker (net/broker.h) with the capabilities
 // `brokered` stays where this process was; 0: none. Before the first thread. EPERM: no user namespace can be had.
 Result<void> enter_empty_root(bool own_user_namespace, uint64_t brokered);
 // The same for who joins a kernel process: with its user namespace, -1 for none of its own.
 Result<void> join_empty_root(int user_namespace);
-// Whether a user namespace may be tried for a kernel whose guests may have those capabilities. A network namespace belongs to the user
-// namespace that made it, so no capability about the network would count: raw sockets come from the broker, low ports can be had without
-// any (open_low_ports) or by the broker, but nobody else can configure it.
-bool can_have_user_namespace(uint64_t guests);
+// Whether a user namespace may be tried. A network namespace belongs to the user namespace that made it, so no capability about the network
+// would count: what takes one is done by the broker; low ports can be had without any (open_low_ports).
+bool can_have_user_namespace();
 // Every port of this network namespace, which must not be the node's, may be bound without CAP_NET_BIND_SERVICE: the kernel itself asks
 // the guest's capability.
 Result<void> open_low_ports();

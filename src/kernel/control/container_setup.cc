@@ -61,17 +61,25 @@ std::string own_hostname() {
   return gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
 }
 
+template <typename Description>
+Result<Description> take_description() {
+  Description description;
+  if (!description.ParseFromString(TRY(read_description(kDescriptionFd)))) return Errno(EPROTO);
+  close(kDescriptionFd);
+  close(kProgramFd);
+  klog_configure(kLogFd, description.debug() ? LogLevel::Debug : LogLevel::Info);
+  return description;
+}
+
 }  // namespace
 
 Result<v1::Start> take_start() {
-  v1::Start start;
-  if (!start.ParseFromString(TRY(read_description(kDescriptionFd)))) return Errno(EPROTO);
-  close(kDescriptionFd);
-  close(kProgramFd);
+  v1::Start start = TRY(take_description<v1::Start>());
   if (start.hostname().empty()) start.set_hostname(own_hostname());
-  klog_configure(kLogFd, start.debug() ? LogLevel::Debug : LogLevel::Info);
   return start;
 }
+
+Result<v1::House> take_house() { return take_description<v1::House>(); }
 
 Result<std::vector<OpenMount>> open_mounts(const v1::Start& start) {
   return open_host_mounts(TRY(read_host_proc("self/mountinfo")), [&](std::string_view point) { return is_ours(start, point); });

@@ -10,12 +10,15 @@
 namespace caisson::kernel {
 
 namespace v1 {
+class House;
 class Limits;
 class Start;
 }  // namespace v1
 
-// What a process of ours that begins a container has been started with, and the log where it says; closes what it was read from. EPROTO.
+// What a stand-in that begins a container has been started with, and the log where it says; closes what it was read from. EPROTO.
 Result<v1::Start> take_start();
+// The same of a kernel process.
+Result<v1::House> take_house();
 // The mounts of this process's namespace that the container's kernel does not make itself.
 Result<std::vector<OpenMount>> open_mounts(const v1::Start& start);
 

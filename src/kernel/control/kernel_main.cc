@@ -1,4 +1,5 @@
-// kernel_process_main: a container's kernel from its first instruction to its end.
+// kernel_process_main: the kernel of a sandbox's containers from its first instruction to its end, which comes with that of the last
+// container. It is no container's process: each has a stand-in of its own (join_main.cc).
 #include "kernel/control/kernel_main.h"
 
 #include <fcntl.h>
@@ -46,20 +47,23 @@ void raise_descriptor_limit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int give_up(const char* what, Errno error, int errors) {
-  // Whoever started the container sees its standard error.
-  dprintf(errors, "caisson: %s: %s\n", what, strerrordesc_np(error.value));
-  klog(LogLevel::Error, "%s: %s", what, strerrordesc_np(error.value));
-  return error == Errno(ENOENT) ? 127 : 126;
+// The cgroup that the kernel process begins in, told once that is made.
+Result<void> find_place() {
+  const Message message = TRY(receive_message(kPlaceFd));
+  if (message.kind != MessageKind::Place) return Errno(EPROTO);
+  close(kPlaceFd);
+  for (const UniqueFd& fd : message.fds)
+    if (write(fd.get(), "0", 1) != 1) return host_errno();
+  return {};
 }
 
-// From here on there is no way back to what lies outside the container. own: set to whether it has a user namespace of its own.
-Result<void> confine(const v1::Start& start, bool& own) {
-  const uint64_t guests = start.process().bounding();
+// From here on there is no way back to what lies outside the containers. own: set to whether it has a user namespace of its own.
+Result<void> confine(const v1::House& house, bool& own) {
+  const uint64_t guests = house.bounding();
   constexpr uint64_t kLowPorts = 1ULL << CAP_NET_BIND_SERVICE;
-  uint64_t brokered = guests & 1ULL << CAP_NET_RAW;
-  own = can_have_user_namespace(guests);
-  if (own && (guests & kLowPorts) != 0 && !(start.own_network() && open_low_ports())) brokered |= kLowPorts;
+  uint64_t brokered = guests & (1ULL << CAP_NET_RAW | 1ULL << CAP_NET_ADMIN);
+  own = can_have_user_namespace();
+  if (own && (guests & kLowPorts) != 0 && !(house.own_network() && open_low_ports())) brokered |= kLowPorts;
   Result<void> entered = enter_empty_root(own, brokered);
   if (!entered && own) {
     klog(LogLevel::Info, "no user namespace for the kernel process: %s", strerrordesc_np(entered.error().value));
@@ -70,42 +74,26 @@ Result<void> confine(const v1::Start& start, bool& own) {
   return drop_privileges(guests);  // before the first thread: capabilities are each thread's own
 }
 
-Result<int> run() {
-  v1::Start start = TRY(take_start());
-  strace_configure(start.strace());
-  CallSites::allow(start.patch());
+Result<void> run() {
+  const v1::House house = TRY(take_house());
+  strace_configure(house.strace());
+  CallSites::allow(house.patch());
   TRY(open_own_proc());
   TRY(adopt_host_id_maps());
-  std::vector<OpenMount> mounts = TRY(open_mounts(start));
   UniqueFd signals = block_signals();
-  leave_terminal(0);
-  UniqueFd errors(fcntl(2, F_DUPFD_CLOEXEC, 16));
   UniqueFd control(fcntl(kChannelFd, F_DUPFD_CLOEXEC, 16));
   close(kChannelFd);
-  std::vector<UniqueFd> streams = take_streams(start.process().preserved());
+  TRY(leave_mounts());
   bool own_user_namespace = false;
-  const auto usable = [&]() -> Result<std::unique_ptr<Kernel>> {
-    TRY(confine(start, own_user_namespace));
-    std::unique_ptr<Kernel> kernel = TRY(Kernel::create());  // stubs have a filter of their own: the zygote comes before ours
-    if (!enter_proc_folder()) return host_errno();
-    TRY(load_host_filter(start.process().bounding()));
-    return kernel;
-  };
-  Result<std::unique_ptr<Kernel>> made = usable();
-  if (!made) return give_up("the application kernel cannot be confined", made.error(), errors.get());
-  const std::unique_ptr<Kernel> kernel = *std::move(made);
-  std::unique_ptr<Container> container = TRY(make_container(*kernel, start, std::move(mounts)));
-  Result<Kernel::Started> started = start_with(*kernel, *container, start.process(), std::move(streams));
-  if (!started)
-    return give_up(start.process().arguments_size() > 0 ? start.process().arguments(0).c_str() : "process.args", started.error(),
-                   errors.get());
-  errors.reset();
+  TRY(confine(house, own_user_namespace));
+  TRY(find_place());
+  const std::unique_ptr<Kernel> kernel = TRY(Kernel::create(false));
+  if (!enter_proc_folder()) return host_errno();
+  TRY(load_host_filter(house.bounding()));
   Server server(*kernel, std::move(signals), own_user_namespace);
-  const int status = server.serve(std::move(container), std::move(control), *started);
-  if (server.busy()) _exit(status);
-  *started = {};
-  kernel->shutdown();
-  return status;
+  server.serve(std::move(control));
+  // Nothing is to be tidied up: the PID namespace ends with us.
+  _exit(0);
 }
 
 }  // namespace
@@ -114,9 +102,9 @@ int kernel_process_main() {
   prctl(PR_SET_NAME, "caisson-kernel");
   umask(0);
   raise_descriptor_limit();
-  const Result<int> status = run();
-  // Nothing is to be tidied up: the PID namespace ends with us.
-  _exit(status ? *status : give_up("the application kernel cannot start", status.error(), 2));
+  const Result<void> done = run();
+  if (!done) klog(LogLevel::Error, "the application kernel cannot start: %s", strerrordesc_np(done.error().value));
+  _exit(1);
 }
 
 }  // namespace caisson::kernel

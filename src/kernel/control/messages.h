@@ -25,12 +25,16 @@ enum class MessageKind : uint32_t {
   SignalAll = 9,  // number is the signal, for every process
   Strace = 10,    // number: 1 on, 0 off
   Answer = 11,    // kernel to who asks, with one descriptor: v1::Processes
-  // A further container of a pod, which lives in the kernel process of the first one:
-  Join = 12,       // sandbox to kernel, with two descriptors: what is to it as this channel is to the first one, and one to its stand-in
+  // A container that is to live in the kernel process:
+  Join = 12,  // sandbox to kernel (number: capabilities that the broker needs for it), with two descriptors: a channel about this container
+              // alone, and one to its stand-in
   Welcome = 13,    // kernel to stand-in, with one descriptor where the kernel has a user namespace of its own
   Mounts = 14,     // stand-in to kernel, with descriptors: the next ones of Start::host_mounts
   Container = 15,  // stand-in to kernel, with descriptors: v1::Start, the zygote's socket and pidfd, standard streams, preserved ones.
                    // Answered as Process is; Signal as there
+  Place = 16,      // sandbox to kernel, before anything else, on a channel of its own: files of cgroups that a thread writes itself into
+  Broker =
+      17,  // sandbox to kernel, with one descriptor: the channel to a network broker in the place of the one before; number: what it has
 };
 
 enum class Question : int32_t {

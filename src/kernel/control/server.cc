@@ -7,8 +7,11 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "kernel.pb.h"
 #include "kernel/klog.h"
+#include "kernel/net/broker.h"
 #include "kernel/platform/host_proc.h"
 
 namespace caisson::kernel {
@@ -38,35 +41,54 @@ Server::Server(Kernel& kernel, UniqueFd signals, bool own_user_namespace)
                  [this](UniqueFd control, UniqueFd stand_in) {
                    if (tenants_.size() >= kMostTenants) return klog(LogLevel::Error, "too many containers");
                    tenants_.push_back(std::make_unique<Tenant>(house_, std::move(control), std::move(stand_in)));
+                   inhabited_ = true;
                  }} {}
 
-int Server::serve(std::unique_ptr<Container> container, UniqueFd control, const Kernel::Started& init) {
-  tenants_.push_back(std::make_unique<Tenant>(house_, std::move(container), std::move(control), init));
-  Tenant& first = *tenants_.front();
-  init.go();
-  for (bool soon = false;;) {
-    std::vector<pollfd> entries = {{signals_.get(), POLLIN, 0}, {event_.get(), POLLIN, 0}};
-    std::vector<Tenant*> of = {nullptr, nullptr};
+void Server::serve(UniqueFd control) {
+  control_ = std::move(control);
+  for (bool soon = false; !all_gone();) {
+    // poll(2) passes over what is -1.
+    std::vector<pollfd> entries = {{signals_.get(), POLLIN, 0}, {event_.get(), POLLIN, 0}, {control_ ? control_.get() : -1, POLLIN, 0}};
+    const size_t own = entries.size();
+    std::vector<Tenant*> of(own, nullptr);
     for (const auto& tenant : tenants_) {
       tenant->add_descriptors(entries);
       of.resize(entries.size(), tenant.get());
     }
-    if (poll(entries.data(), entries.size(), soon ? kSoon : -1) < 0 && errno != EINTR) return 125;
+    if (poll(entries.data(), entries.size(), soon ? kSoon : -1) < 0 && errno != EINTR) return;
     uint64_t count;
     if (entries[1].revents != 0) [[maybe_unused]]
       ssize_t ignored = read(event_.get(), &count, sizeof count);
     settle();
-    if (const std::optional<int> status = first.outcome()) return *status;
-    if (entries[0].revents != 0) pass_signal();
-    for (size_t i = 2; i < entries.size(); ++i)
+    if (entries[0].revents != 0) take_signal();
+    for (size_t i = own; i < entries.size(); ++i)
       if (entries[i].revents != 0 && still_readable(entries[i].fd)) of[i]->take_from(entries[i].fd);
-    soon = false;
-    for (auto it = tenants_.begin(); it != tenants_.end();) {
-      soon = soon || (*it)->impatient();
-      const bool over = (*it)->over();
-      if (over) ended_.push_back((*it)->take_container());
-      it = over ? tenants_.erase(it) : std::next(it);
-    }
+    if (entries[2].revents != 0) take_announcement();
+    forget_those_over();
+    soon = std::any_of(tenants_.begin(), tenants_.end(), [](const auto& tenant) { return tenant->impatient(); });
+  }
+  house_.see_off();
+}
+
+// The sandbox process has gone, and whoever cleans up after it ends the containers: the kernel goes on for them until then.
+void Server::take_announcement() {
+  Result<Message> message = receive_message(control_.get());
+  if (!message) return control_.reset();
+  if (message->kind == MessageKind::Join && message->fds.size() == 2) house_.join(std::move(message->fds[0]), std::move(message->fds[1]));
+  if (message->kind == MessageKind::Broker && message->fds.size() == 1)
+    set_network_broker(std::move(message->fds[0]), static_cast<uint32_t>(message->number));
+}
+
+bool Server::all_gone() const {
+  if (!inhabited_) return !control_;
+  return std::all_of(tenants_.begin(), tenants_.end(), [](const auto& tenant) { return tenant->gone(); });
+}
+
+void Server::forget_those_over() {
+  for (auto it = tenants_.begin(); it != tenants_.end();) {
+    const bool over = (*it)->over();
+    if (over) ended_.push_back((*it)->take_container());
+    it = over ? tenants_.erase(it) : std::next(it);
   }
 }
 
@@ -88,11 +110,10 @@ SharedNamespaces Server::shared_namespaces(const v1::Start& start) {
   return shared;
 }
 
-// What engines send to the container's process is meant for the guest's.
-void Server::pass_signal() {
+// Nobody has a reason to send any: they are for containers' first processes, which have stand-ins.
+void Server::take_signal() {
   signalfd_siginfo info;
-  if (read(signals_.get(), &info, sizeof info) != sizeof info || info.ssi_signo == SIGCHLD) return;
-  tenants_.front()->deliver(static_cast<int>(info.ssi_signo));
+  [[maybe_unused]] ssize_t ignored = read(signals_.get(), &info, sizeof info);
 }
 
 }  // namespace caisson::kernel

@@ -1,4 +1,4 @@
-// The kernel process's own loop: its tenants, and signals.
+// The kernel process's own loop: its tenants, and who brings new ones.
 #pragma once
 
 #include <list>
@@ -13,21 +13,23 @@ class Server {
  public:
   // signals: a signalfd. own_user_namespace: the kernel process is in one that further containers have to join.
   Server(Kernel& kernel, UniqueFd signals, bool own_user_namespace);
-  // Until the first container's first process has ended: its exit status.
-  int serve(std::unique_ptr<Container> container, UniqueFd control, const Kernel::Started& init);
-  // Threads that start something are at work: the kernel must not be taken apart.
-  bool busy() const { return house_.starting != 0; }
+  // control: where the sandbox process announces containers. Until all that have come have ended; without any, until that channel ends.
+  void serve(UniqueFd control);
 
  private:
   SharedNamespaces shared_namespaces(const v1::Start& start);
   Container* find(const std::string& id);
-  void pass_signal();
+  void take_announcement();
+  void take_signal();
   void settle();
+  void forget_those_over();
+  bool all_gone() const;
 
-  UniqueFd signals_, event_;
+  UniqueFd signals_, event_, control_;
   Household house_;
-  std::list<std::unique_ptr<Tenant>> tenants_;  // the first container's comes first
+  std::list<std::unique_ptr<Tenant>> tenants_;
   std::vector<std::unique_ptr<Container>> ended_;
+  bool inhabited_ = false;  // somebody has come
 };
 
 }  // namespace caisson::kernel

@@ -60,12 +60,21 @@ std::vector<OpenMount> described_mounts(const v1::Start& start, std::vector<Uniq
 
 }  // namespace
 
-Tenant::Tenant(Household& house, std::unique_ptr<Container> container, UniqueFd control, const Kernel::Started& init)
-    : house_(house),
-      state_(State::Running),
-      container_(std::move(container)),
-      control_(std::move(control)),
-      init_(std::make_unique<EndWatch>(init, house.event)) {}
+void Household::part(UniqueFd channel) {
+  std::erase_if(partings, [](const UniqueFd& fd) {
+    pollfd entry{fd.get(), 0, 0};
+    return poll(&entry, 1, 0) == 1;  // POLLHUP
+  });
+  if (channel) partings.push_back(std::move(channel));
+}
+
+void Household::see_off() {
+  const Deadline patience = Deadline::after(kPatience);
+  for (const UniqueFd& fd : partings) {
+    pollfd entry{fd.get(), 0, 0};
+    while (poll(&entry, 1, static_cast<int>(patience.left() / 1'000'000)) < 0 && errno == EINTR) continue;
+  }
+}
 
 Tenant::Tenant(Household& house, UniqueFd control, UniqueFd stand_in)
     : house_(house), control_(std::move(control)), stand_in_(std::move(stand_in)) {
@@ -74,7 +83,7 @@ Tenant::Tenant(Household& house, UniqueFd control, UniqueFd stand_in)
   if (space && *space) fds.push_back(space->get());
   const Result<void> sent = space ? send_message(stand_in_.get(), MessageKind::Welcome, 0, fds) : space.error();
   if (sent) return;
-  klog(LogLevel::Error, "a further container cannot be welcomed: %s", strerrordesc_np(sent.error().value));
+  klog(LogLevel::Error, "a container cannot be welcomed: %s", strerrordesc_np(sent.error().value));
   stand_in_.reset();
   state_ = State::Gone;
 }
@@ -103,7 +112,6 @@ void Tenant::take_request() {
   std::vector<UniqueFd>& fds = message->fds;
   if (message->kind == MessageKind::SignalAll) return signal_all(message->number);
   if (message->kind == MessageKind::Strace) return strace_configure(message->number != 0);
-  if (message->kind == MessageKind::Join && fds.size() == 2) return house_.join(std::move(fds[0]), std::move(fds[1]));
   if (fds.size() != 1) return;
   if (message->kind == MessageKind::Limits) take_limits(fds[0].get());
   if (message->kind == MessageKind::Ask) answer(fds[0].get(), static_cast<Question>(message->number));
@@ -179,7 +187,7 @@ void Tenant::take_from_stand_in() {
   }
   if (taken) return;
   (void)send_message(stand_in_.get(), MessageKind::Failed, taken.error().value);
-  stand_in_.reset();
+  house_.part(std::move(stand_in_));
   mounts_.clear();
   state_ = State::Gone;
 }
@@ -325,23 +333,23 @@ void Tenant::settle_execs() {
         (*result)->go();
       } else {
         if (exec.socket) (void)send_message(exec.socket.get(), MessageKind::Failed, result->error().value);
+        house_.part(std::move(exec.socket));
         it = execs_.erase(it);
         continue;
       }
     }
     const std::optional<int> status = exec.process ? exec.process->outcome(house_.kernel) : std::nullopt;
     if (status && exec.socket) (void)send_message(exec.socket.get(), MessageKind::Ended, *status);
+    if (status) house_.part(std::move(exec.socket));
     it = status ? execs_.erase(it) : std::next(it);
   }
 }
 
-std::optional<int> Tenant::outcome() { return init_ ? init_->outcome(house_.kernel) : std::nullopt; }
-
 // Its own PID namespace ends with its first process; in a shared one the rest of the container is ended here, as engines expect it.
 void Tenant::settle_end() {
   if (state_ == State::Running) {
-    const std::optional<int> status = outcome();
-    if (!status || !container_->stubs) return;  // the first container's end is the kernel's
+    const std::optional<int> status = init_ ? init_->outcome(house_.kernel) : std::nullopt;
+    if (!status) return;
     status_ = *status;
     state_ = State::Ending;
     patience_ = Deadline::after(kPatience);
@@ -363,7 +371,7 @@ void Tenant::settle_end() {
 // Gives back what keeps the host from taking the container apart.
 void Tenant::leave() {
   state_ = State::Gone;
-  stand_in_.reset();
+  house_.part(std::move(stand_in_));
   init_.reset();
   if (!container_) return;
   bool busy;
@@ -373,6 +381,7 @@ void Tenant::leave() {
   }
   for (const auto& [fd, exec] : execs_) busy = busy || exec.starting;
   if (busy) return klog(LogLevel::Warning, "container %s: tasks do not end; its files stay open", container_->id.c_str());
+  for (auto& [fd, exec] : execs_) house_.part(std::move(exec.socket));
   execs_.clear();
   container_->console.reset();
   container_->root = {};

@@ -1,5 +1,5 @@
-// Tenant: one container of a kernel process, and all who talk about it: its sandbox process, its first process's stand-in (a further
-// container of a pod; the first one's is the kernel process itself) and the stand-ins of its execs. Everything here is the control
+// Tenant: one container of a kernel process, and all who talk about it: its sandbox process, its first process's stand-in and the stand-ins
+// of its execs. Everything here is the control
 // thread's; what may take long (looking for a program, waiting for a stub of a container that is paused) is done by threads of their own,
 // so that no container holds up another.
 //
@@ -28,6 +28,11 @@ struct Household {
   std::function<SharedNamespaces(const v1::Start&)> shared_namespaces;  // by the ids of other tenants
   std::function<void(UniqueFd control, UniqueFd stand_in)> join;
   size_t starting = 0;  // threads that start something
+  // Channels of stand-ins that have been told how to end: the kernel process must not end before they have, since the host would kill them.
+  std::vector<UniqueFd> partings;
+  void part(UniqueFd channel);
+  // Waits until they have ended; not for ever: they may be paused.
+  void see_off();
 };
 
 // Something that is being started, by a thread of its own.
@@ -39,9 +44,7 @@ struct Starting {
 
 class Tenant {
  public:
-  // The first container.
-  Tenant(Household& house, std::unique_ptr<Container> container, UniqueFd control, const Kernel::Started& init);
-  // A further one, which its stand-in will describe.
+  // Its stand-in will describe it.
   Tenant(Household& house, UniqueFd control, UniqueFd stand_in);
   ~Tenant();
 
@@ -53,10 +56,10 @@ class Tenant {
   void settle();
   // Wants settle() soon without an event: output is on its way, or tasks are ending.
   bool impatient() const;
-  // Of the first container: its exit status once it has ended.
-  std::optional<int> outcome();
-  // Nobody asks after it any more: it may be destroyed.
-  bool over() const { return state_ == State::Gone && !control_; }
+  // It has ended, or has never begun.
+  bool gone() const { return state_ == State::Gone && !starting_; }
+  // Nobody asks after it any more either: it may be destroyed.
+  bool over() const { return gone() && !control_; }
 
   // To its first process.
   void deliver(int signal);

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 
-#include "kernel/fs/host/identity.h"
 #include "kernel/net/broker.h"
 #include "kernel/net/host_options.h"
 #include "kernel/net/netlink_requests.h"
@@ -53,6 +52,17 @@ Result<void> check_kind(Task& task, int family, int type, int protocol) {
     default:
       return Errno(EAFNOSUPPORT);
   }
+}
+
+// A guest task that may configure the network, of a kernel process that can have it done.
+bool administers(Task& task) { return task.creds->has(kCapNetAdmin) && broker_administers(); }
+
+// Not to another process.
+bool is_to_kernel(const OutgoingMessage& message) {
+  if (!message.to) return true;
+  sockaddr_nl address{};
+  memcpy(&address, message.to->get(), std::min<size_t>(message.to->length, sizeof address));
+  return address.nl_family == AF_NETLINK && address.nl_pid == 0 && address.nl_groups == 0;
 }
 
 // The kernel process may not open raw sockets itself.
@@ -209,14 +219,13 @@ Result<size_t> HostSocket::send(Task& task, IoBuffer& data, OutgoingMessage& mes
     const size_t piece = TRY(ahead.take(bytes, size));
     if (piece < std::min(size, data.left()) && !stream) return Errno(EFAULT);
     if (family() == AF_NETLINK) disarm_netlink(protocol(), {bytes, piece});
-    // The host refuses what the task has no right to, by an answer: the kernel process's own right must not be seen.
-    const bool without_rights = family() == AF_NETLINK && !task.creds->has(kCapNetAdmin);
+    // What the task has no right to the host refuses, by an answer.
+    const bool administers_now =
+        family() == AF_NETLINK && is_to_kernel(message) && administers(task) && needs_administrator(protocol(), {bytes, piece});
     const Result<size_t> sent = wait_on(
         task, shared_->queue, POLLOUT, dont_wait, deadline,
         [&] {
-          std::optional<WithoutNetworkRights> dropped;
-          if (without_rights) dropped.emplace();
-          return send_once(message, bytes, piece, message.control);
+          return administers_now ? send_requests_by_broker(fd_.get(), {bytes, piece}) : send_once(message, bytes, piece, message.control);
         },
         [&] { arm(POLLOUT); });
     if (!sent) {
@@ -296,8 +305,11 @@ Result<void> HostSocket::set_option(Task& task, int level, int name, std::string
   if (row == nullptr || !row->set) return Socket::set_option(task, level, name, value);
   if (row->capability >= 0 && !task.creds->has(row->capability)) return Errno(EPERM);
   std::string copy(value.substr(0, row->most));
-  TRY(host_result(::setsockopt(fd_.get(), level, name, copy.data(), static_cast<socklen_t>(copy.size()))));
-  return {};
+  if (::setsockopt(fd_.get(), level, name, copy.data(), static_cast<socklen_t>(copy.size())) == 0) return {};
+  int number;
+  if (errno != EPERM || copy.size() < sizeof number || !administers(task)) return host_errno();
+  memcpy(&number, copy.data(), sizeof number);
+  return set_option_by_broker(fd_.get(), level, name, number);
 }
 
 namespace {
@@ -322,6 +334,10 @@ Result<long> interface_ioctl(Task& task, int fd, unsigned command, uint64_t argu
   if (row->administrator && !task.creds->has(kCapNetAdmin)) return Errno(EPERM);
   char bytes[sizeof(ifreq)] = {};
   TRY(task.read_bytes(argument, bytes, row->size));
+  if (row->administrator) {
+    TRY(ioctl_by_broker(fd, command, {bytes, row->size}));
+    return 0L;
+  }
   const long result = TRY(host_result(::ioctl(fd, command, bytes)));
   TRY(task.write_bytes(argument, bytes, row->size));
   return result;

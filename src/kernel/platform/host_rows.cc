@@ -145,15 +145,10 @@ Rows ioctl_rows() {
       {"ioctl", SYS_ioctl, {one_of(1, {FS_IOC_GETFLAGS}, "FS_IOC_GETFLAGS")}, "lsattr(1) of the container's files"},
       {"ioctl", SYS_ioctl, {one_of(1, {SIOCGIFCONF}, "SIOCGIFCONF")}, "the pod's interfaces"},
   };
-  std::vector<uint32_t> reading, changing;
-  for (const HostIoctl& row : host_ioctls()) (row.administrator ? changing : reading).push_back(row.command);
+  std::vector<uint32_t> reading;  // those that change are the network broker's
+  for (const HostIoctl& row : host_ioctls())
+    if (!row.administrator) reading.push_back(row.command);
   rows.push_back({"ioctl", SYS_ioctl, {one_of(1, reading, "those of src/kernel/net/host_options.cc that read")}, "the pod's interfaces"});
-  rows.push_back({"ioctl",
-                  SYS_ioctl,
-                  {one_of(1, changing, "those of src/kernel/net/host_options.cc that change")},
-                  "the pod's interfaces, for a guest that may configure them",
-                  CallEffect::Allow,
-                  bit(CAP_NET_ADMIN)});
   return rows;
 }
 
@@ -222,7 +217,7 @@ Rows socket_rows() {
                  SYS_socket,
                  {family(AF_NETLINK, "AF_NETLINK"), one_of(1, {SOCK_RAW, SOCK_DGRAM}, "", kFlags),
                   one_of(2, {NETLINK_ROUTE, NETLINK_SOCK_DIAG}, "routes and socket lists: no netfilter, no audit, no generic families")},
-                 "ip, ss, getifaddrs; without CAP_NET_ADMIN the host refuses what changes anything"},
+                 "ip, ss, getifaddrs; the host refuses what changes anything: that is the network broker's"},
                 {"socketpair",
                  SYS_socketpair,
                  {family(AF_UNIX, "AF_UNIX"), one_of(1, {SOCK_SEQPACKET}, "SOCK_SEQPACKET", kFlags)},
@@ -394,9 +389,8 @@ const std::vector<CapabilityRow>& host_capabilities() {
       {"CAP_FSETID", CAP_FSETID, false, "the guest's root keeps set-user-ID bits; nothing here is executed by the host"},
       {"CAP_SETUID", CAP_SETUID, false, "setfsuid: a thread acts on files as the guest's user"},
       {"CAP_SETGID", CAP_SETGID, false, "setfsgid, setgroups: as CAP_SETUID"},
-      {"CAP_SETFCAP", CAP_SETFCAP, true, "the guest's setcap"},
+      {"CAP_SETFCAP", CAP_SETFCAP, false, "the guest's setcap, for whichever container of a pod may"},
       {"CAP_NET_BIND_SERVICE", CAP_NET_BIND_SERVICE, true, "ports below 1024 of the pod's network"},
-      {"CAP_NET_ADMIN", CAP_NET_ADMIN, true, "the guest configures the pod's network"},
       {"CAP_SYS_NICE", CAP_SYS_NICE, true, "the guest lowers nice values"},
   };
   return rows;

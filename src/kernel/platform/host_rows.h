@@ -34,6 +34,8 @@ uint64_t kept_capabilities(uint64_t guest);
 // The calls of the network broker (net/broker.h), any other ends it; and what it keeps.
 const std::vector<CallRow>& broker_calls();
 const std::vector<CapabilityRow>& broker_capabilities();
+// Those of them that a guest with `guest` (a bounding set) may need.
+uint64_t brokered_capabilities(uint64_t guest);
 std::vector<sock_filter> make_broker_filter(uint64_t capabilities);
 
 std::vector<sock_filter> make_host_filter(uint64_t guest_capabilities);

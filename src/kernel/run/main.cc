@@ -28,6 +28,7 @@
 #include "kernel/net/broker.h"
 #include "kernel/patch/call_sites.h"
 #include "kernel/platform/filter.h"
+#include "kernel/platform/host_calls.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/host_rows.h"
 #include "kernel/syscalls/table.h"
@@ -91,7 +92,9 @@ Result<int> run(const Options& options) {
   set_proc_folder(proc);
   set_host_proc(UniqueFd(fcntl(proc, F_DUPFD_CLOEXEC, 3)));
   umask(0);
-  TRY(start_network_broker(-1, 1ULL << CAP_NET_RAW));
+  constexpr uint64_t kBrokered = 1ULL << CAP_NET_RAW | 1ULL << CAP_NET_ADMIN;
+  TRY(start_network_broker(-1, kBrokered));
+  TRY(limit_capabilities(~kBrokered, ~0ULL));
   CallSites::allow(options.patch);
   const std::unique_ptr<Kernel> kernel = TRY(Kernel::create());
   strace_configure(options.strace);

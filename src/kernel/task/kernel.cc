@@ -16,10 +16,10 @@
 
 namespace caisson::kernel {
 
-Result<std::unique_ptr<Kernel>> Kernel::create() {
+Result<std::unique_ptr<Kernel>> Kernel::create(bool zygote) {
   std::unique_ptr<Kernel> kernel(new Kernel);
   signal(SIGPIPE, SIG_IGN);
-  kernel->stubs_ = TRY(StubPool::create());  // forks: before the first thread
+  if (zygote) kernel->stubs_ = TRY(StubPool::create());  // forks: before the first thread
   kernel->watcher_ = TRY(HostWatcher::create());
   return kernel;
 }

@@ -71,8 +71,8 @@ struct StartProcess {
 
 class Kernel {
  public:
-  // Before the first thread: forks the zygote.
-  static Result<std::unique_ptr<Kernel>> create();
+  // Before the first thread: forks the zygote. zygote: false where every container brings its own (Container::stubs).
+  static Result<std::unique_ptr<Kernel>> create(bool zygote = true);
   ~Kernel();
 
   // Guards what task.h says it does.

@@ -94,6 +94,7 @@ Result<void> LocalContainer::create(const v1::CreateContainerRequest& request, r
 void LocalContainer::run_creation(std::shared_ptr<Creation> creation, Turn turn) {
   auto stdio = std::make_shared<container::Stdio>(std::move(creation->stdio));
   host::WorkerOptions options{.sibling = creation->sibling, .deadline = kCreateDeadline, .keep_fds = descriptors_of(*stdio)};
+  options.keep_fds->insert(options.keep_fds->end(), creation->options.kept_fds.begin(), creation->options.kept_fds.end());
   work(
       options,
       [this, creation, stdio] {
@@ -126,7 +127,7 @@ Result<void> LocalContainer::adopt(const Creation& creation, host::WorkerOutput 
   TRY(creation.sibling ? watch_sibling_exit(core_->loop, init_.pidfd.get(), init_.pid, ended)
                        : watch_child_exit(core_->loop, init_.pid, ended));
   if (output.fds.size() > 2) watch_oom(std::move(output.fds[2]));
-  if (core_->options.keeper) core_->options.keeper->created(id_, init_.pid);
+  if (core_->options.keeper) core_->options.keeper->created(record_);
   return step(state_, Created{std::move(output.fds[1])}, id_);
 }
 

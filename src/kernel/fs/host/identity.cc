@@ -20,14 +20,14 @@ struct Identity {
 thread_local Identity t_now;
 int g_proc = -1;
 
-// Of the effective set, only those in `mask` change; what is not permitted to the kernel process cannot come back.
-void set_capabilities(uint64_t wanted, uint64_t mask = kFileCapabilities) {
+// Of the effective set, only those about files change; what is not permitted to the kernel process cannot come back.
+void set_capabilities(uint64_t wanted) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2];
   if (syscall(SYS_capget, &header, data) != 0) return;
   const uint64_t permitted = data[0].permitted | static_cast<uint64_t>(data[1].permitted) << 32;
   uint64_t effective = data[0].effective | static_cast<uint64_t>(data[1].effective) << 32;
-  effective = (effective & ~mask) | (wanted & permitted);
+  effective = (effective & ~kFileCapabilities) | (wanted & permitted);
   data[0].effective = static_cast<uint32_t>(effective);
   data[1].effective = static_cast<uint32_t>(effective >> 32);
   syscall(SYS_capset, &header, data);
@@ -50,9 +50,6 @@ void act_as(const Credentials& creds) {
   take(creds.fsuid, creds.fsgid, creds.groups, creds.user->is_initial() ? creds.effective & kFileCapabilities : 0);
 }
 void act_as_kernel() { take(0, 0, {}, kFileCapabilities); }
-
-WithoutNetworkRights::WithoutNetworkRights() { set_capabilities(0, 1ULL << CAP_NET_ADMIN); }
-WithoutNetworkRights::~WithoutNetworkRights() { set_capabilities(1ULL << CAP_NET_ADMIN, 1ULL << CAP_NET_ADMIN); }
 
 void set_proc_folder(int fd) { g_proc = fd; }
 int proc_folder() { return g_proc; }

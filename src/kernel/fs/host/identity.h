@@ -11,15 +11,6 @@ void act_as(const Credentials& creds);
 // The kernel process's own again: all rights on the container's files.
 void act_as_kernel();
 
-// While it lives, this host thread has no CAP_NET_ADMIN, whatever the kernel process has.
-class WithoutNetworkRights {
- public:
-  WithoutNetworkRights();
-  ~WithoutNetworkRights();
-  WithoutNetworkRights(const WithoutNetworkRights&) = delete;
-  WithoutNetworkRights& operator=(const WithoutNetworkRights&) = delete;
-};
-
 // A descriptor of /proc for the kernel process itself: how O_PATH descriptors are opened in full. Set once, before the first thread.
 void set_proc_folder(int fd);
 int proc_folder();

@@ -1,0 +1,68 @@
+// House: a kernel process and the containers that live in it, as the sandbox process that has made it sees them. The kernel process is
+// nobody's first process: it is made beside the container that comes first, in a PID namespace of its own, and lives until the last of its
+// containers has ended, or until this sandbox process has gone and they have.
+//
+// Its cgroup: while it serves one container it is in that one's, so that the container's limits hold for all that is done on its behalf,
+// and a pause stops it, too. When a further container comes it moves to a cgroup of its own beside: it must serve one while another is
+// paused, and what it holds is the pod's.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "appkernel/pod.h"
+#include "base/unique_fd.h"
+#include "container/container.h"
+#include "host/event_loop.h"
+#include "host/worker.h"
+#include "kernel.pb.h"
+
+namespace caisson::appkernel {
+
+class House : public std::enable_shared_from_this<House> {
+ public:
+  // The kernel process is made by a worker, beside the creation of the container `options.id`, which waits for it by
+  // options.before_spawn. dir: of the sandbox, where it is written down what must be freed; "": nowhere. spec: before divide().
+  static Result<std::shared_ptr<House>> build(host::EventLoop& loop, const std::string& dir, const oci::Spec& spec,
+                                              const kernel::v1::House& description, container::CreateOptions& options);
+  ~House();
+  House(const House&) = delete;
+  House& operator=(const House&) = delete;
+
+  // Of the container that it was made for, as it was then.
+  Resident resident;
+
+  const std::string& id() const { return id_; }
+  // Of the kernel process, on the node; 0: it is being made.
+  pid_t kernel() const { return pid_; }
+  // Calls it once that is known.
+  void when_known(std::function<void()> call);
+  // The cgroup of the container that it was made for.
+  void begins_in(const host::CgroupPaths& cgroup) { first_cgroup_ = cgroup; }
+  // Announces a container (kernel/control/messages.h, Join). bounding: capabilities that its processes may have; where the kernel process's
+  // network broker has not what they take, it gets another one. foreign: of another sandbox process.
+  Result<void> join(const std::vector<int>& fds, uint64_t bounding, bool foreign);
+  // Nobody of this sandbox process lives here any more: waits for the end of the kernel process and frees what it had. Where containers of
+  // other sandbox processes live on in it, a process of its own does that.
+  void leave();
+
+ private:
+  House(host::EventLoop& loop, std::string dir, std::string id);
+  void made(Result<host::WorkerOutput> output);
+  Result<void> move_out();
+  Result<void> extend(uint64_t brokered);
+  void sweep_later();
+  std::string leftovers_name() const { return id_ + ".kernel"; }
+
+  host::EventLoop& loop_;
+  std::string dir_, id_;
+  UniqueFd channel_, pidfd_;
+  pid_t pid_ = 0;
+  std::vector<std::function<void()>> when_known_;
+  host::CgroupPaths first_cgroup_, cgroup_;  // cgroup_: of its own
+  uint64_t brokered_ = 0;                    // what its network broker has
+  bool inhabited_ = false, foreigners_ = false, alone_ = true;
+};
+
+}  // namespace caisson::appkernel
