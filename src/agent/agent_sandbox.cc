@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include "agent/guest_init.h"
+#include "agent/name_server.h"
 #include "agent/process_streams.h"
 #include "base/log.h"
 #include "host/worker.h"

@@ -5,12 +5,15 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "host/event_loop.h"
 #include "sandbox/mux.h"
 #include "sandbox/sandbox.h"
 
 namespace caisson::agent {
+
+class NameServer;
 
 using sandbox::Reply;
 namespace v1 = sandbox::v1;  // NOLINT
@@ -45,6 +48,8 @@ class AgentSandbox : public sandbox::Sandbox {
   Configurer configure_;
   std::function<void()> ended_;
   std::map<ProcessKey, std::shared_ptr<ProcessStreams>> streams_;
+  std::vector<std::unique_ptr<NameServer>> name_servers_;
+  bool has_mirrors_ = false;  // their file system is mounted
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -87,27 +87,31 @@ Result<void> enter_namespaces(const HolderRequest& request) {
     if (setns(ns.get(), known->flag) != 0) return errno_error("linux.namespaces: cannot join {}", wanted.path);
   }
   if (fresh != 0 && unshare(fresh) != 0) return errno_error("cannot make the holder's namespaces");
-  if (!request.rootfs.empty()) return enter_rootfs(request.rootfs, request.binds);
   return {};
 }
 
+// What is said between a holder and who has forked it: each of the holder's two steps ends with kDone, or with the error's text and the
+// holder's end; the second begins with kGo.
+constexpr char kDone = '+';
+constexpr char kGo = 'g';
+
 // Leaves nothing of the caller's: its session, standard streams, and descriptors but the two given.
-Result<void> leave_caller(UniqueFd& socket, UniqueFd& report) {
+Result<void> leave_caller(UniqueFd& socket, UniqueFd& talk) {
   setsid();
   UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null) return errno_error("/dev/null");
   for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null.get(), fd);
   null.reset();
   log::to_descriptor(-1);
-  int high = std::max(socket.get(), report.get()) + 1;
-  for (UniqueFd* fd : {&socket, &report}) {
+  int high = std::max(socket.get(), talk.get()) + 1;
+  for (UniqueFd* fd : {&socket, &talk}) {
     int moved = fcntl(fd->get(), F_DUPFD_CLOEXEC, high);
     if (moved < 0) return errno_error("fcntl");
     fd->reset(moved);
   }
   close_range(STDERR_FILENO + 1, static_cast<unsigned>(socket.get()) - 1, 0);
-  close_range(static_cast<unsigned>(socket.get()) + 1, static_cast<unsigned>(report.get()) - 1, 0);
-  close_range(static_cast<unsigned>(report.get()) + 1, ~0U, 0);
+  close_range(static_cast<unsigned>(socket.get()) + 1, static_cast<unsigned>(talk.get()) - 1, 0);
+  close_range(static_cast<unsigned>(talk.get()) + 1, ~0U, 0);
   return {};
 }
 
@@ -117,19 +121,23 @@ class Holder {
       : request_(request), loop_(loop), client_(loop, std::move(socket), [this] { loop_.stop(); }) {}
 
   // Waits for the process. Returns its status.
-  int run(UniqueFd report) {
+  int run(UniqueFd talk) {
     Result<UniqueFd> signals = take_signals();
-    if (!signals.ok()) return fail(report, signals.error());
+    if (!signals.ok()) return fail(talk, signals.error());
     if (Result<void> added = loop_.add(signals->get(), EPOLLIN_, [this, fd = signals->get()](uint32_t) { pass_on(fd); }); !added.ok())
-      return fail(report, added.error());
+      return fail(talk, added.error());
     wait();
-    report.reset();  // closed without a word: all is well
+    say(talk, {&kDone, 1});
+    talk.reset();
     if (!loop_.run().ok()) return kSandboxGone;
     return status_;
   }
 
-  static int fail(UniqueFd& report, const Error& error) {
-    dprintf(report.get(), "%s", error.message().c_str());
+  static void say(UniqueFd& talk, std::string_view text) {
+    (void)TEMP_FAILURE_RETRY(send(talk.get(), text.data(), text.size(), MSG_NOSIGNAL));
+  }
+  static int fail(UniqueFd& talk, const Error& error) {
+    say(talk, error.message());
     return kSandboxGone;
   }
 
@@ -188,15 +196,20 @@ class Holder {
   int status_ = kSandboxGone;
 };
 
-[[noreturn]] void holder_main(const HolderRequest& request, UniqueFd socket, UniqueFd report) {
+[[noreturn]] void holder_main(const HolderRequest& request, UniqueFd socket, UniqueFd talk) {
   set_title(request);
-  Result<void> ready = leave_caller(socket, report);
+  Result<void> ready = leave_caller(socket, talk);
   if (ready.ok()) ready = enter_namespaces(request);
-  if (!ready.ok()) _exit(Holder::fail(report, ready.error()));
+  if (!ready.ok()) _exit(Holder::fail(talk, ready.error()));
+  Holder::say(talk, {&kDone, 1});
+  char go = 0;
+  if (TEMP_FAILURE_RETRY(read(talk.get(), &go, 1)) != 1 || go != kGo) _exit(kSandboxGone);  // there will be no process
+  if (!request.rootfs.empty()) ready = enter_rootfs(request.rootfs, request.binds);
+  if (!ready.ok()) _exit(Holder::fail(talk, ready.error()));
   Result<std::unique_ptr<host::EventLoop>> loop = host::EventLoop::create();
-  if (!loop.ok()) _exit(Holder::fail(report, loop.error()));
+  if (!loop.ok()) _exit(Holder::fail(talk, loop.error()));
   Holder holder(request, **loop, std::move(socket));
-  _exit(holder.run(std::move(report)));
+  _exit(holder.run(std::move(talk)));
 }
 
 }  // namespace
@@ -207,23 +220,49 @@ void remember_arguments(int argc, char** argv) {
   arguments_size = static_cast<size_t>(argv[argc - 1] + std::strlen(argv[argc - 1]) + 1 - argv[0]);
 }
 
-Result<pid_t> start_holder(const HolderRequest& request) {
+Result<HolderProcess> HolderProcess::start(const HolderRequest& request) {
   // Connected before the fork: the sandbox cannot end unnoticed between our return and the holder's first call.
   sandbox::SandboxClient client = TRY(sandbox::SandboxClient::connect(request.socket));
   UniqueFd socket(fcntl(client.fd(), F_DUPFD_CLOEXEC, 3));
   if (!socket) return errno_error("cannot make a holder");
-  int pipe_fds[2];
-  if (pipe2(pipe_fds, O_CLOEXEC) != 0) return errno_error("cannot make a holder");
-  UniqueFd read_end(pipe_fds[0]), write_end(pipe_fds[1]);
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return errno_error("cannot make a holder");
+  UniqueFd ours(ends[0]), theirs(ends[1]);
   pid_t pid = fork();
   if (pid < 0) return errno_error("cannot fork a holder");
-  if (pid == 0) holder_main(request, std::move(socket), std::move(write_end));
-  write_end.reset();
+  if (pid == 0) {
+    ours.reset();
+    holder_main(request, std::move(socket), std::move(theirs));
+  }
+  theirs.reset();
+  HolderProcess holder(pid, std::move(ours));
+  TRY(holder.answer());
+  return holder;
+}
+
+HolderProcess::~HolderProcess() {
+  if (pid_ == 0) return;
+  kill(pid_, SIGKILL);
+  TEMP_FAILURE_RETRY(waitpid(pid_, nullptr, 0));
+}
+
+Result<void> HolderProcess::answer() {
   char text[1024];
-  ssize_t length = TEMP_FAILURE_RETRY(read(read_end.get(), text, sizeof text));
-  if (length <= 0) return pid;
-  TEMP_FAILURE_RETRY(waitpid(pid, nullptr, 0));
+  ssize_t length = TEMP_FAILURE_RETRY(read(talk_.get(), text, sizeof text));
+  if (length == 1 && text[0] == kDone) return {};
+  if (length <= 0) return make_error(EIO, "cannot make a holder: it has ended");
   return make_error(EIO, "cannot make a holder: {}", std::string_view(text, static_cast<size_t>(length)));
+}
+
+Result<pid_t> HolderProcess::wait_for_process() {
+  if (TEMP_FAILURE_RETRY(send(talk_.get(), &kGo, 1, MSG_NOSIGNAL)) != 1) return errno_error("cannot make a holder: it has ended");
+  TRY(answer());
+  return std::exchange(pid_, 0);
+}
+
+Result<pid_t> start_holder(const HolderRequest& request) {
+  HolderProcess holder = TRY(HolderProcess::start(request));
+  return holder.wait_for_process();
 }
 
 }  // namespace caisson::cli

@@ -6,9 +6,11 @@
 #include <sys/types.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "oci/spec.h"
 
 namespace caisson::cli {
@@ -31,7 +33,29 @@ struct HolderRequest {
   std::vector<oci::Namespace> namespaces;
 };
 
-// Forks the holder; returns its pid when it waits for the process. It is our child until we end, then our subreaper's (conmon's).
+// A holder that we have forked. Killed and reaped with this object, unless it has come to wait for its process.
+class HolderProcess {
+ public:
+  // Forks the holder, in its network, IPC and UTS namespaces: hooks may be told its pid, before there is a process to wait for.
+  static Result<HolderProcess> start(const HolderRequest& request);
+  HolderProcess(HolderProcess&& other) noexcept : pid_(std::exchange(other.pid_, 0)), talk_(std::move(other.talk_)) {}
+  HolderProcess& operator=(HolderProcess&&) = delete;
+  ~HolderProcess();
+
+  pid_t pid() const { return pid_; }
+  // The process is there: the holder enters its root file system and waits. From now on it is on its own: our child until we end, then our
+  // subreaper's (conmon's).
+  Result<pid_t> wait_for_process();
+
+ private:
+  HolderProcess(pid_t pid, UniqueFd talk) : pid_(pid), talk_(std::move(talk)) {}
+  Result<void> answer();
+
+  pid_t pid_ = 0;
+  UniqueFd talk_;
+};
+
+// Both steps at once: returns the holder's pid when it waits for the process.
 Result<pid_t> start_holder(const HolderRequest& request);
 
 // Remembers where the kernel shows this program's arguments, so that a holder can say what it is in ps(1). Call it first in main.

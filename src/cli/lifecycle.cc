@@ -120,7 +120,7 @@ Result<sandbox::SandboxClient> find_or_start_sandbox(const Globals& globals, con
 }
 
 Result<v1::CreateContainerResponse> call_create(sandbox::SandboxClient& client, const CreateRequest& request, const Globals& globals,
-                                                const Bundle& bundle, int console) {
+                                                const Bundle& bundle, int console, pid_t stand_in) {
   v1::CreateContainerRequest message;
   message.set_container_id(request.id);
   message.set_bundle(bundle.path);
@@ -129,6 +129,7 @@ Result<v1::CreateContainerResponse> call_create(sandbox::SandboxClient& client, 
   message.set_no_new_keyring(request.no_new_keyring);
   message.set_systemd_cgroup(globals.systemd_cgroup);
   message.set_sibling(!request.foreground);
+  message.set_stand_in_pid(stand_in);
   StreamPlan plan = TRY(plan_streams(bundle.spec.process.terminal, console, listen_fds() + request.preserve_fds));
   *message.mutable_streams() = plan.streams;
   message.mutable_preserved()->Add(plan.preserved.begin(), plan.preserved.end());
@@ -151,24 +152,32 @@ std::vector<HolderRequest::Bind> binds_of(const Bundle& bundle) {
   return binds;
 }
 
+// What stands on this host for the first process of a container in a micro-VM. Made before the container, so that hooks are told the pid
+// that `state` tells.
+Result<HolderProcess> start_stand_in(sandbox::SandboxClient& client, const Store& store, const CreateRequest& request,
+                                     const Bundle& bundle) {
+  // Who answers has come to listen at its socket, too.
+  TRY(client.Ping({}, {}, kQuickTimeout));
+  return HolderProcess::start({.socket = sandbox_socket(store, request.id),
+                               .container_id = request.id,
+                               .exec_id = "",
+                               .rootfs = bundle.spec.root.path,
+                               .binds = binds_of(bundle),
+                               .namespaces = bundle.spec.linux_.namespaces});
+}
+
 // The process that --pid-file names: the real one where it is (or becomes) the engine's child, or where we wait ourselves; else a holder.
-Result<sandbox::ProcessIdentity> standing_process(const Store& store, const CreateRequest& request, const Bundle& bundle,
+// stand_in: given where the real one is not on this host.
+Result<sandbox::ProcessIdentity> standing_process(const Store& store, const CreateRequest& request, HolderProcess* stand_in,
                                                   const v1::CreateContainerResponse& created, ContainerState& state) {
   sandbox::ProcessIdentity process{.pid = created.pid()};
-  bool real_is_here = state.isolation != "microvm";
-  bool holder_needed = !real_is_here || (!created.reparented() && !request.foreground);
   pid_t named = process.pid;
-  if (holder_needed) {
-    HolderRequest holder{.socket = sandbox_socket(store, request.id), .container_id = request.id};
-    if (!real_is_here) {
-      holder.rootfs = bundle.spec.root.path;
-      holder.binds = binds_of(bundle);
-      holder.namespaces = bundle.spec.linux_.namespaces;
-    }
-    named = TRY(start_holder(holder));
-    state.holder = !real_is_here;
+  if (stand_in != nullptr) {
+    process.pid = named = TRY(stand_in->wait_for_process());
+    state.holder = true;
+  } else if (!created.reparented() && !request.foreground) {
+    named = TRY(start_holder({.socket = sandbox_socket(store, request.id), .container_id = request.id}));
   }
-  if (!real_is_here) process.pid = named;
   // A process that has ended already has no start time: a container that is stopped, which is no error here.
   if (Result<uint64_t> start = sandbox::process_start_time(process.pid); start.ok()) process.start_time = *start;
   if (!request.pid_file.empty()) {
@@ -212,14 +221,18 @@ Result<CreatedContainer> create_container(const Globals& globals, const CreateRe
 
   Console console = TRY(open_console(request, terminal));
   sandbox::SandboxClient client = TRY(find_or_start_sandbox(globals, store, state, std::move(config)));
-  Result<v1::CreateContainerResponse> created = call_create(client, request, globals, *bundle, console.for_sandbox.get());
+  std::optional<Result<HolderProcess>> stand_in;
+  if (state.isolation == "microvm") stand_in.emplace(start_stand_in(client, store, request, *bundle));
+  Result<v1::CreateContainerResponse> created =
+      call_create(client, request, globals, *bundle, console.for_sandbox.get(), stand_in && stand_in->ok() ? (*stand_in)->pid() : 0);
   show_sandbox_warnings(dir);
   if (!created.ok()) return std::move(created).error();
+  if (stand_in && !stand_in->ok()) return std::move(*stand_in).error();
   console.for_sandbox.reset();
   UniqueFd master;
   if (console.ours) master = TRY(receive_terminal(console.ours.get()));
 
-  state.process = TRY(standing_process(store, request, *bundle, *created, state));
+  state.process = TRY(standing_process(store, request, stand_in ? &**stand_in : nullptr, *created, state));
   state.complete = true;
   TRY(store.save(state));
   undo.disarm();

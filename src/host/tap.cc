@@ -39,7 +39,7 @@ Result<void> redirect(nl_sock* socket, rtnl_link* from, rtnl_link* to) {
   rtnl_tc_set_link(TC_CAST(classifier.get()), from);
   rtnl_tc_set_parent(TC_CAST(classifier.get()), kIngressHandle);
   rtnl_tc_set_kind(TC_CAST(classifier.get()), "u32");
-  rtnl_cls_set_prio(classifier.get(), 1);
+  rtnl_cls_set_prio(classifier.get(), 2);  // after what stays here (name_answers.cc)
   rtnl_cls_set_protocol(classifier.get(), ETH_P_ALL);
   rtnl_u32_add_key_uint32(classifier.get(), 0, 0, 0, 0);  // matches everything
   rtnl_u32_set_cls_terminal(classifier.get());

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "microvm/mirrored_volumes.h"
 #include "oci/document.h"
 #include "oci/support.h"
 
@@ -76,7 +77,9 @@ void translate_mounts(Json& mounts, const std::string& bundle, const std::string
                       .recursive = mount.value("type", "") == "bind" ? !has_option(mount, {"bind"}) || has_option(mount, {"rbind"})
                                                                      : has_option(mount, {"rbind"}),
                       .follows = has_option(mount, {"slave", "rslave", "shared", "rshared"})};
-    mount["source"] = fmt::format("{}/{}", kGuestShareFolder, exposure.name);
+    const bool mirrored = exposure.readonly && is_atomic_volume(source);
+    if (mirrored) guest.mirrors.push_back({.host_path = source, .name = exposure.name});
+    mount["source"] = fmt::format("{}/{}", mirrored ? kGuestMirrorFolder : kGuestShareFolder, exposure.name);
     guest.exposures.push_back(std::move(exposure));
   }
 }

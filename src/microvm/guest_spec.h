@@ -12,6 +12,8 @@ namespace caisson::microvm {
 
 // Where the agent mounts the shared tree (src/agent/guest_init.h).
 inline constexpr std::string_view kGuestShareFolder = "/run/caisson/share";
+// And where it has copies of small volumes.
+inline constexpr std::string_view kGuestMirrorFolder = "/run/caisson/mirror";
 
 // Something of the host that the guest must see.
 struct Exposure {
@@ -23,9 +25,16 @@ struct Exposure {
   bool follows = false;  // mounts made on the host later are to be seen (rslave; rshared, as far as it goes)
 };
 
+// An exposed volume of which the guest has a copy in its memory, under the same name (mirrored_volumes.h).
+struct Mirror {
+  std::string host_path;
+  std::string name;
+};
+
 struct GuestSpec {
   std::string json;
   std::vector<Exposure> exposures;
+  std::vector<Mirror> mirrors;
   std::vector<std::string> warnings;  // sentences about what is not honoured
 };
 

@@ -58,7 +58,7 @@ struct VmConfig {
   uint32_t max_vcpus = 0;
   std::string kernel_parameters;
   sandbox::MicrovmConfig settings;
-  std::string cgroup;  // host cgroup path for VMM and helpers, below the mount points; "" none
+  host::CgroupPaths cgroup;  // that VMM and helpers are put into; made and removed by the caller; no folders: none
 };
 
 // Whether the machine has a PCI bus: without it nothing can be plugged in while it runs.

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "container/container.h"
 #include "container/resources.h"
+#include "host/cgroup_files.h"
 #include "host/worker.h"
 #include "microvm/vm_container.h"
 
@@ -27,6 +28,9 @@ uint64_t node_memory_mib() {
   struct sysinfo info {};
   return sysinfo(&info) == 0 ? uint64_t{info.totalram} * info.mem_unit >> 20 : 0;
 }
+
+// What is in the machine's cgroup when it ends may end by itself within this.
+constexpr std::chrono::milliseconds kHoldersPatience{500};
 
 constexpr const char* kCgroupLeftovers = "cgroup";
 constexpr const char* kVmLeftovers = "vm";
@@ -51,13 +55,18 @@ Machine::~Machine() {
 
 // The container's own cgroup on the host is that of the VMM: so engines find the sandbox's use where they look for the container's, and the
 // node is protected from a VMM that has been taken over.
-Result<std::string> Machine::make_cgroup(const oci::Spec& spec, bool systemd_cgroup, const VmSize& size) {
+Result<void> Machine::make_cgroup(const oci::Spec& spec, bool systemd_cgroup, const VmSize& size) {
   host::CgroupPaths paths = TRY(container::plan_cgroup(spec, context.id, systemd_cgroup));
   TRY(sandbox::save_leftovers(context.dir, kCgroupLeftovers, {.cgroups = {paths}}));
   cgroup_ = paths;
-  TRY(host::create_cgroup(cgroup_));
-  TRY(container::apply_resources(cgroup_, vmm_resources(spec, size), false));
-  return cgroup_.path;
+  scope_ = TRY(container::make_cgroup(cgroup_, systemd_cgroup));
+  return container::apply_resources(cgroup_, vmm_resources(spec, size), false);
+}
+
+void Machine::take_in(pid_t stand_in) {
+  if (cgroup_.folders.empty()) return;
+  if (auto moved = host::attach_to_cgroup(cgroup_, stand_in); !moved.ok())
+    log::warning("process {}, which stands for the container, is not in its cgroup: {}", stand_in, moved.error().message());
 }
 
 Result<void> Machine::start(const oci::Spec& spec, bool systemd_cgroup) {
@@ -77,7 +86,7 @@ Result<void> Machine::start(const oci::Spec& spec, bool systemd_cgroup) {
   share_ = TRY(Share::create());
   config.share_namespace = share_->namespace_fd();
   if (auto cgroup = make_cgroup(spec, systemd_cgroup, size); cgroup.ok())
-    config.cgroup = *cgroup;
+    config.cgroup = cgroup_;
   else
     log::warning("the virtual machine runs without a cgroup of its own: {}", cgroup.error().message());
 
@@ -98,6 +107,7 @@ Result<void> Machine::start(const oci::Spec& spec, bool systemd_cgroup) {
                                                             [weak](const Error& error) {
                                                               if (auto self = weak.lock()) self->died(error);
                                                             }});
+  mirrors_ = std::make_unique<MirroredVolumes>(loop, *link_);
   if (network_path_.empty()) {
     boot(std::move(config), std::move(configure), {});
     return {};
@@ -125,8 +135,8 @@ void Machine::plan_attachments(const oci::Spec& spec, VmConfig& config) {
   }
   const oci::Namespace* network = spec.find_namespace("network");
   if (network != nullptr) network_path_ = network->path;
-  // docker gives a container its interfaces by the network namespace of the pid that its hook is told (through the command line), or of the
-  // task's (through the shim): in both cases the VMM's.
+  // docker gives a container its interfaces by the network namespace of the pid that its hook is told (through the command line: the
+  // holder's), or of the task's (through the shim: the VMM's).
   may_come_late_ = network != nullptr && (is_pod || context.keep || !network_path_.empty() || has_network_hooks(spec));
   config.hotplug_slots = is_pod                                    ? context.config.microvm.hotplug_slots
                          : network_path_.empty() && may_come_late_ ? kSlotsForLateInterfaces
@@ -148,9 +158,9 @@ void Machine::boot(VmConfig config, sandbox::v1::ConfigureRequest configure, Pod
   attachments_->started();
 }
 
-void Machine::find_late_interfaces(std::function<void(Result<void>)> done) {
+void Machine::find_late_interfaces(pid_t told, std::function<void(Result<void>)> done) {
   if (!may_come_late_ || !alive()) return done({});
-  const std::string path = network_path_.empty() ? fmt::format("/proc/{}/ns/net", vmm_pid()) : network_path_;
+  const std::string path = network_path_.empty() ? fmt::format("/proc/{}/ns/net", told) : network_path_;
   take_over_network(loop, path, {.known = interfaces_, .forwards = false, .may_add = hotplug_slots_ > 0},
                     [self = shared_from_this(), done = std::move(done)](Result<PodNetwork> late) {
                       if (!late.ok() && late.error().code() == ENOTSUP) {
@@ -162,6 +172,15 @@ void Machine::find_late_interfaces(std::function<void(Result<void>)> done) {
                       for (const auto& interface : late->description.interfaces()) self->interfaces_.push_back(interface.name());
                       self->attachments_->give_networks(*self->link_, std::move(*late), done);
                     });
+}
+
+void Machine::serve_names(const std::string& resolv_conf, pid_t told, std::function<void()> done) {
+  if (!alive() || !link_->ready()) return done();
+  if (!names_) names_ = std::make_unique<NameService>(loop, *link_, next_channel);
+  std::vector<NameService::Redirected> interfaces;
+  for (size_t i = 0; i < interfaces_.size(); ++i) interfaces.push_back({.interface = interfaces_[i], .tap = tap_name(i)});
+  names_->serve(resolv_conf, network_path_.empty() ? fmt::format("/proc/{}/ns/net", told) : network_path_, std::move(interfaces),
+                std::move(done));
 }
 
 void Machine::make_room(const std::string& for_container, std::function<void(Result<void>)> done) {
@@ -195,6 +214,7 @@ void Machine::when_ready(std::function<void(Result<void>)> ready) {
 
 void Machine::became_ready(const sandbox::v1::ConfigureResponse& guest) {
   guest_ = guest;
+  scope_ = {};  // the VMM is in it
   watch_oom_events(0);
   for (auto& ready : std::exchange(waiting_, {})) ready({});
 }
@@ -268,7 +288,13 @@ void Machine::container_removed() {
 }
 
 void Machine::free_resources() {
+  scope_ = {};
   if (cgroup_.folders.empty()) return;
+  // Holders have been told how their containers have ended, and are on their way to tell it as well.
+  (void)host::wait_for_cgroup(kHoldersPatience, "", [&] {
+    auto left = host::cgroup_processes(cgroup_);
+    return !left.ok() || left->empty();
+  });
   if (auto removed = host::remove_cgroup(cgroup_); !removed.ok()) log::warning("{}", removed.error().message());
   cgroup_ = {};
 }
@@ -276,6 +302,8 @@ void Machine::free_resources() {
 void Machine::end() {
   if (std::exchange(ended_, true)) return;
   port_forward_.reset();
+  names_.reset();
+  mirrors_.reset();
   if (link_) link_->kill();
   free_resources();
   events.close();

@@ -12,6 +12,8 @@
 #include "host/cgroup.h"
 #include "microvm/attachments.h"
 #include "microvm/guest_link.h"
+#include "microvm/mirrored_volumes.h"
+#include "microvm/name_service.h"
 #include "microvm/pod_network.h"
 #include "microvm/port_forward.h"
 #include "microvm/share.h"
@@ -65,8 +67,18 @@ class Machine : public std::enable_shared_from_this<Machine> {
   void give_disks(const std::vector<BlockDevice>& devices, std::function<void(Result<std::vector<GuestDisk>>)> done) {
     attachments_->give_disks(*link_, devices, std::move(done));
   }
-  // Interfaces that have come into the pod's network namespace since the machine was started (docker) become the guest's.
-  void find_late_interfaces(std::function<void(Result<void>)> done);
+  // Interfaces that have come into the pod's network namespace since the machine was started (docker) become the guest's. told: the pid
+  // by which engine and hooks know the container; its network namespace counts where the specification names none.
+  void find_late_interfaces(pid_t told, std::function<void(Result<void>)> done);
+  // Name servers of loopback addresses that a container's resolv.conf names answer inside as well. told: as above.
+  void serve_names(const std::string& resolv_conf, pid_t told, std::function<void()> done);
+  // Volumes of which the guest has copies. Only while it takes calls.
+  MirroredVolumes& mirrors() { return *mirrors_; }
+  void drop_mirrors(const std::string& folder) {
+    if (mirrors_) mirrors_->remove(folder);
+  }
+  // Puts a process that stands for a container on the host into the machine's cgroup; a warning where that fails.
+  void take_in(pid_t stand_in);
   const sandbox::v1::ConfigureResponse& guest() const { return guest_; }
 
   // The process of the pod's first container in the guest, whose namespaces the pod's other containers share. EINVAL where there is none.
@@ -87,7 +99,7 @@ class Machine : public std::enable_shared_from_this<Machine> {
   void end();
 
  private:
-  Result<std::string> make_cgroup(const oci::Spec& spec, bool systemd_cgroup, const struct VmSize& size);
+  Result<void> make_cgroup(const oci::Spec& spec, bool systemd_cgroup, const struct VmSize& size);
   void boot(VmConfig config, sandbox::v1::ConfigureRequest configure, PodNetwork network);
   void warn_of_size(const std::string& container, const VmSize& wanted);
   void plan_attachments(const oci::Spec& spec, VmConfig& config);
@@ -101,17 +113,21 @@ class Machine : public std::enable_shared_from_this<Machine> {
   std::optional<Share> share_;
   std::unique_ptr<GuestLink> link_;
   std::unique_ptr<PortForward> port_forward_;
+  std::unique_ptr<NameService> names_;
+  std::unique_ptr<MirroredVolumes> mirrors_;
   std::shared_ptr<Attachments> attachments_;
   VmSize size_;
   uint32_t max_vcpus_ = 0;  // that it can be given
   bool can_grow_ = false, size_was_told_ = true, has_warned_of_size_ = false;
-  // The pod's network namespace: as the engine has named it, or, empty, the VMM's own. Looked at again where something may come late.
+  // The pod's network namespace: as the engine has named it, or, empty, that of the pid that engine and hooks are told. Looked at again
+  // where something may come late.
   std::string network_path_;
   bool may_come_late_ = false;
   uint32_t hotplug_slots_ = 0;
   std::vector<std::string> interfaces_;  // that the guest has
   int pod_init_ = 0;
   host::CgroupPaths cgroup_;
+  host::ScopeHolder scope_;  // until the VMM is in the cgroup, where systemd has made that
   sandbox::v1::ConfigureResponse guest_;
   std::vector<std::function<void(Result<void>)>> waiting_;
   host::EventLoop::TimerId terminal_timer_ = 0;

@@ -68,7 +68,7 @@ Result<host::WorkerOutput> take_over(const std::string& path, const TakeOver& op
   std::erase_if(network.neighbours, [&](const host::NetworkNeighbour& row) { return !taken(row.interface); });
   host::WorkerOutput output;
   for (size_t i = 0; i < network.interfaces.size(); ++i) {
-    std::string tap = fmt::format("{}{}", kTapPrefix, options.known.size() + i);
+    std::string tap = tap_name(options.known.size() + i);
     output.fds.push_back(TRY(host::create_tap(tap, network.interfaces[i].mtu)));
     TRY(host::redirect_between(network.interfaces[i].name, tap));
   }
@@ -91,6 +91,8 @@ Result<PodNetwork> unpack(host::WorkerOutput output) {
 }
 
 }  // namespace
+
+std::string tap_name(size_t number) { return fmt::format("{}{}", kTapPrefix, number); }
 
 void take_over_network(host::EventLoop& loop, const std::string& path, TakeOver how, std::function<void(Result<PodNetwork>)> done) {
   host::WorkerOptions options;

@@ -29,6 +29,9 @@ struct PodNetwork {
   std::optional<host::CaughtConnections> local_connections;
 };
 
+// The name of the tap of the machine's interface with this number, from 0.
+std::string tap_name(size_t number);
+
 struct TakeOver {
   std::vector<std::string> known;  // interfaces that have been taken over before: left as they are
   bool forwards = true;            // also catches connections made in the namespace

@@ -86,13 +86,17 @@ void VmContainer::emit(v1::Event::Kind kind, const std::string& exec_id, int pid
   machine_->events.add(event);
 }
 
-// Hooks run on the host, in a worker. Their pid is the VMM's: the container's own means nothing here, and hooks that work on
-// /proc/PID/ns/net must find the sandbox's network namespace (find_late_interfaces() looks there), never the node's. 0 where it has ended.
+// Hooks run on the host, in a worker. Their pid is that of `state`: the holder's, or, without one (the shim), the VMM's: the container's
+// own means nothing here, and hooks that work on /proc/PID/ns/net must find the sandbox's network namespace (find_late_interfaces() looks
+// there), never the node's. 0 where the container has ended.
 void VmContainer::run_hooks(const std::string& kind, std::vector<oci::Hook> hooks, std::string_view status,
                             std::function<void(Result<void>)> done) {
   if (hooks.empty()) return done({});
-  oci::State state{
-      .id = id_, .status = std::string(status), .pid = machine_->vmm_pid(), .bundle = bundle_, .annotations = spec_.annotations};
+  oci::State state{.id = id_,
+                   .status = std::string(status),
+                   .pid = status == "stopped" ? 0 : told_pid(),
+                   .bundle = bundle_,
+                   .annotations = spec_.annotations};
   host::run_worker(
       machine_->loop, {.keep_fds = std::vector<int>{}},
       [kind, hooks = std::move(hooks), state = std::move(state)]() -> Result<host::WorkerOutput> {
@@ -111,11 +115,18 @@ void VmContainer::start(Reply<v1::StartContainerResponse> reply) {
     if (!self) return reply(Error(ENOENT, "the container has been deleted"));
     if (auto right = self->expect({v1::STATUS_CREATED}, "start"); !right.ok()) return reply(std::move(right).error());
     if (self->machine_->role_of(self->spec_) == oci::PodRole::Container) return self->start_in_guest(reply, turn);
-    self->machine_->find_late_interfaces([self, reply, turn](Result<void> found) {
+    self->machine_->find_late_interfaces(self->told_pid(), [self, reply, turn](Result<void> found) {
       if (!found.ok()) return reply(std::move(found).error());
-      self->start_in_guest(reply, turn);
+      self->machine_->serve_names(self->resolv_conf(), self->told_pid(), [self, reply, turn] { self->start_in_guest(reply, turn); });
     });
   });
+}
+
+std::string VmContainer::resolv_conf() const {
+  for (const oci::Mount& mount : spec_.mounts)
+    if (mount.destination == "/etc/resolv.conf" && !mount.source.empty())
+      return mount.source.starts_with('/') ? mount.source : bundle_ + "/" + mount.source;
+  return "";
 }
 
 void VmContainer::start_in_guest(Reply<v1::StartContainerResponse> reply, Turn turn) {

@@ -69,7 +69,11 @@ class VmContainer : public std::enable_shared_from_this<VmContainer> {
   void emit(v1::Event::Kind kind, const std::string& exec_id = {}, int pid = 0, int exit_status = 0);
   void run_hooks(const std::string& kind, std::vector<oci::Hook> hooks, std::string_view status, std::function<void(Result<void>)> done);
   std::weak_ptr<VmContainer> weak() { return weak_from_this(); }
+  // The pid by which engine and hooks know the container.
+  pid_t told_pid() const { return stand_in_ != 0 ? stand_in_ : machine_->vmm_pid(); }
 
+  // The node's file that is the container's /etc/resolv.conf; "" where the specification mounts none.
+  std::string resolv_conf() const;
   void start_in_guest(Reply<v1::StartContainerResponse> reply, Turn turn);
   void update_in_guest(const v1::UpdateContainerRequest& request, Reply<v1::UpdateContainerResponse> reply, Turn turn);
 
@@ -96,6 +100,7 @@ class VmContainer : public std::enable_shared_from_this<VmContainer> {
   std::string folder_;  // in the share
   std::string bundle_;
   oci::Spec spec_;
+  pid_t stand_in_ = 0;  // the process of the host that stands for this container's first; 0: the VMM does
   v1::Status status_ = v1::STATUS_CREATING;
   std::shared_ptr<VmProcess> init_;
   std::map<std::string, std::shared_ptr<VmProcess>> execs_;

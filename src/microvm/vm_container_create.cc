@@ -12,12 +12,15 @@ struct VmContainer::Creation {
   rpc::Descriptors fds;
   Reply<v1::CreateContainerResponse> reply;
   std::vector<Exposure> exposures;
+  std::vector<Mirror> mirrors;
 };
 
 Result<void> VmContainer::create(v1::CreateContainerRequest request, rpc::Descriptors fds, Reply<v1::CreateContainerResponse> reply) {
   if (request.preserved_size() > 0) return make_error(ENOTSUP, "--preserve-fds: descriptors cannot be passed into a virtual machine");
   if (!request.bundle().starts_with('/')) return make_error(EINVAL, "bundle: must be an absolute path, is \"{}\"", request.bundle());
   bundle_ = request.bundle();
+  if (request.stand_in_pid() < 0) return make_error(EINVAL, "stand_in_pid: must not be negative");
+  stand_in_ = request.stand_in_pid();
   spec_ = TRY(oci::parse_spec(request.spec()));
   // The front has said so already; a front that has not finds it in the log.
   oci::Adapted adapted = TRY(oci::adapt_config(request.spec(), "microvm"));
@@ -38,9 +41,11 @@ Result<void> VmContainer::create(v1::CreateContainerRequest request, rpc::Descri
   creation->request.set_systemd_cgroup(false);
   creation->request.set_no_pivot(false);
   creation->request.set_sibling(false);
+  creation->request.clear_stand_in_pid();
   creation->fds = std::move(fds);
   creation->reply = std::move(reply);
   creation->exposures = std::move(guest.exposures);
+  creation->mirrors = std::move(guest.mirrors);
   TRY(expose_files(*creation));
   queue_.exclusive([self = shared_from_this(), creation](Turn turn) {
     self->machine_->when_ready([self, creation, turn](Result<void> ready) {
@@ -62,7 +67,10 @@ void VmContainer::attach_devices(std::shared_ptr<Creation> creation, Turn turn) 
       auto numbered = with_guest_numbers(creation->request.spec(), wanted, *disks);
       if (!numbered.ok()) return self->creation_failed(creation, std::move(numbered).error());
       creation->request.set_spec(*numbered);
-      self->create_in_guest(creation, turn);
+      self->machine_->mirrors().add(creation->mirrors, [self, creation, turn](Result<void> mirrored) {
+        if (!mirrored.ok()) return self->creation_failed(creation, std::move(mirrored).error().within("config.json: mounts"));
+        self->create_in_guest(creation, turn);
+      });
     });
   });
 }
@@ -89,6 +97,7 @@ void VmContainer::create_in_guest(std::shared_ptr<Creation> creation, Turn turn)
       [self = shared_from_this(), creation, turn](Result<v1::CreateContainerResponse> response) {
         if (!response.ok()) return self->creation_failed(creation, std::move(response).error());
         self->init_->pid = response->pid();
+        if (self->stand_in_ != 0) self->machine_->take_in(self->stand_in_);
         std::vector<oci::Hook> create_runtime = self->spec_.hooks.create_runtime;
         self->run_hooks("prestart", self->spec_.hooks.prestart, "creating", [self, creation, turn, create_runtime](Result<void> prestart) {
           if (!prestart.ok()) return self->creation_failed(creation, std::move(prestart).error());

@@ -150,6 +150,7 @@ void VmContainer::removed_in_guest(Reply<v1::DeleteResponse> reply, Turn turn) {
 void VmContainer::free_host_side() {
   for (auto& [exec_id, process] : execs_) process->streams.reset();
   init_->streams.reset();
+  machine_->drop_mirrors(folder_);
   if (auto removed = machine_->share().remove(folder_); !removed.ok()) log::warning("{}", removed.error().message());
 }
 

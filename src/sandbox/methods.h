@@ -24,4 +24,4 @@
 // What not every sandbox has: one that does not implement a row answers it with ENOTSUP.
 #define CAISSON_SANDBOX_OPTIONAL_METHODS(X) \
   X(Connect)                                \
-  X(Debug) X(AttachDevices)
+  X(Debug) X(AttachDevices) X(ServeNames) X(Mirror)

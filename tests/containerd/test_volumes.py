@@ -1,6 +1,7 @@
 """Volumes of pods as a kubelet prepares them: folders and files of the node, put in place by containerd."""
 
 import os
+import shutil
 import subprocess
 import time
 
@@ -99,6 +100,57 @@ def test_updates_on_the_node_are_seen_at_once(network, make_pod, folder, runtime
     os.rename(data / "..tmp", data / "..data")
     settle()
     assert look("/config/key") == "changed in place"
+
+
+class AtomicWriter:
+    """A folder written as kubelet writes configMaps, secrets and projected volumes (pkg/volume/util/atomic_writer.go)."""
+
+    def __init__(self, folder):
+        self.folder, self.number = folder, 0
+        folder.mkdir()
+
+    def write(self, **files):
+        self.number += 1
+        version = self.folder / f"..2026_11_21_13_05_59.{self.number:09}"
+        version.mkdir()
+        for name, text in files.items():
+            (version / name).write_text(text)
+        old = os.readlink(self.folder / "..data") if self.number > 1 else None
+        (self.folder / "..data_tmp").symlink_to(version.name)
+        os.rename(self.folder / "..data_tmp", self.folder / "..data")
+        for name in files:
+            if not os.path.lexists(self.folder / name):
+                (self.folder / name).symlink_to(f"..data/{name}")
+        for link in self.folder.iterdir():
+            if not link.name.startswith("..") and link.name not in files:
+                link.unlink()
+        if old:
+            shutil.rmtree(self.folder / old)
+
+
+@ALL
+def test_a_program_that_waits_for_its_configmap_is_told(network, make_pod, crictl, folder, runtime_name):
+    """By inotify, and finds what is new: an update as kubelet makes it, several in a row, keys that come and go."""
+    config = AtomicWriter(folder / "config")
+    config.write(key="1", goes="x")
+    os.chmod(folder / "config/..data/key", 0o640)
+    pod = make_pod()
+    container = pod.start(["/testinit", "notify", "/config"], mounts=[volume(folder / "config", "/config", readonly=True)])
+    logged = lambda: crictl.call("logs", container).stdout.splitlines()
+    wait_for(lambda: any("ready" in line for line in logged()), "the program to watch")
+    read = lambda path: pod.exec(container, "cat", path, check=False).stdout
+    assert read("/config/key") == "1" and read("/config/goes") == "x"
+    assert pod.exec(container, "stat", "-L", "-c", "%a", "/config/key").stdout.strip() == "640"
+    config.write(key="2", comes="y")
+    wait_for(lambda: any(line.endswith("..data") for line in logged()), "the program to be told of the update", deadline=10)
+    wait_for(lambda: read("/config/comes") == "y" and not pod.exec(container, "ls", "/config/goes", check=False).ok, "keys to come and go", deadline=10)
+    assert read("/config/key") == "2"
+    for number in range(3, 8):
+        config.write(key=str(number), comes="y")
+    wait_for(lambda: read("/config/key") == "7", "the last of several updates", deadline=10)
+    names = pod.exec(container, "ls", "-A", "/config").stdout.split()
+    assert sorted(names) == ["..2026_11_21_13_05_59.000000007", "..data", "comes", "key"]
+    assert not pod.exec(container, "touch", "/config/new", check=False).ok, "still read-only"
 
 
 @ALL

@@ -1,5 +1,9 @@
 """docker's networks: it gives a container its interfaces when the container has been created. `--network none`: test_docker.py."""
 
+import ctypes
+import socket
+import threading
+
 import pytest
 
 from harness.waiting import wait_for
@@ -36,8 +40,50 @@ def test_user_defined_bridge(docker, network, name):
     said = docker.run("--rm", "--network", network, "--", "sh", "-c", script, check=False).stdout
     assert "inet 10.217.0." in said and "default via 10.217.0.1" in said
     assert "pinged" in said and "served" in said
-    # docker's name server is in the network namespace on the node, which the guest's own loopback hides.
-    assert (f"Name:\t{server}\nAddress: {address}" in said) == (not docker.is_vm), said
+    assert f"Name:\t{server}\nAddress: {address}" in said, said
+
+
+class Names(threading.Thread):
+    """A name server on the daemon's host: 192.0.2.77 for every name with "example" in it."""
+
+    def __init__(self, netns, address):
+        super().__init__(daemon=True)
+        self.ready, self.over = threading.Event(), threading.Event()
+        self.netns, self.address, self.asked = netns, address, []
+
+    def run(self):
+        with open(f"/run/netns/{self.netns}") as place:
+            ctypes.CDLL(None, use_errno=True).setns(place.fileno(), 0x40000000)  # this thread only
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+            server.bind((self.address, 53))
+            server.settimeout(0.1)
+            self.ready.set()
+            while not self.over.is_set():
+                try:
+                    query, client = server.recvfrom(512)
+                except TimeoutError:
+                    continue
+                end = query.index(0, 12) + 5
+                self.asked.append(query[12:end - 5])
+                is_a = query[end - 4:end - 2] == b"\0\1"
+                answer = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\xc0\0\2\x4d" if is_a else b""
+                server.sendto(query[:2] + b"\x81\x80\0\1" + (b"\0\1" if is_a else b"\0\0") + b"\0\0\0\0" + query[12:end] + answer, client)
+
+    def stop(self):
+        self.over.set()
+        self.join(10)
+
+
+def test_names_of_the_world_outside(docker, network, name):
+    """docker's name server asks another one, from the container's network namespace, for what it does not know itself."""
+    names = Names(docker.daemon.netns, "10.217.0.1")
+    names.start()
+    assert names.ready.wait(10)
+    try:
+        said = docker.run("--rm", "--network", network, "--dns", "10.217.0.1", "--", "sh", "-c", "cat /etc/resolv.conf; nslookup -type=a web.example.test", check=False).stdout
+        assert "nameserver 127.0.0.11" in said and "192.0.2.77" in said, (said, names.asked)
+    finally:
+        names.stop()
 
 
 def test_default_bridge_and_several_networks(docker, network, name):

@@ -78,6 +78,23 @@ def test_a_hooks_pid_leads_to_the_sandboxs_network(container, folder):
     assert os.readlink("/proc/self/ns/net") not in found.values(), found
 
 
+def test_a_hooks_pid_is_that_of_the_state(container, folder, runtime):
+    """And leads to the container's cgroup on the node."""
+    kinds = [kind for kind in ("prestart", "createRuntime", "poststart")]
+    note = script(folder, "note", f"""pid=$(grep -o '"pid": *[0-9]*' | grep -o '[0-9]*$'); echo $pid > {folder}/$1; cat /proc/$pid/cgroup > {folder}/$1.cgroup\n""")
+    container.bundle.spec["hooks"] = {kind: [{"path": note, "args": ["note", kind], "env": ["PATH=/usr/bin:/bin"]}] for kind in kinds}
+    container.bundle.process["args"] = ["/testinit", "sleep"]
+    container.create()
+    container.start()
+    container.wait_output("ready")
+    pid = container.state()["pid"]
+    assert pid == container.pid
+    assert {kind: int((folder / kind).read_text()) for kind in kinds} == dict.fromkeys(kinds, pid)
+    for kind in kinds:
+        memory = [line for line in (folder / f"{kind}.cgroup").read_text().splitlines() if ":memory:" in line or line.startswith("0::")]
+        assert any(container.id in line for line in memory), kind
+
+
 @pytest.mark.parametrize("kind", ["prestart", "createRuntime"])
 def test_a_hook_gives_the_container_an_interface(container, folder, marker, runtime, kind):
     """As docker does it. A sysctl of the container's network namespace comes along, as it does there."""

@@ -121,11 +121,6 @@ class Qemu : public Hypervisor {
     console_.reset();
     agent_.reset();
     share_.reset();
-    if (!cgroup_.folders.empty()) {
-      auto removed = host::remove_cgroup(cgroup_);
-      if (!removed) log::warning("{}", removed.error().message());
-    }
-    cgroup_ = {};
   }
 
   pid_t pid() const override { return qemu_ ? qemu_->pid() : 0; }
@@ -161,7 +156,6 @@ class Qemu : public Hypervisor {
   // What is made before the VMM runs, in the order in which it is written down.
   Result<void> launch() {
     program_ = TRY(find_qemu(config_.settings));
-    TRY(make_cgroup());
     if (config_.share_namespace < 0) share_.emplace(TRY(Share::create()));  // nothing in it: the jail's base
     const int share_namespace = share_ ? share_->namespace_fd() : config_.share_namespace;
     const bool has_share = config_.share_namespace >= 0;
@@ -171,7 +165,7 @@ class Qemu : public Hypervisor {
     TRY(note_processes());
     for (JailedProcess* process : {virtiofsd_.get(), qemu_.get()})
       if (process != nullptr) {
-        if (!cgroup_.folders.empty()) TRY(host::attach_to_cgroup(cgroup_, process->pid()));
+        if (!config_.cgroup.folders.empty()) TRY(host::attach_to_cgroup(config_.cgroup, process->pid()));
         TRY(process->go());
       }
     deadline_ = loop_.add_timer(std::chrono::seconds(config_.settings.boot_timeout_seconds), [this] {
@@ -179,14 +173,6 @@ class Qemu : public Hypervisor {
       fail(make_error(ETIMEDOUT, "QEMU has not answered on its control connection within {} s", config_.settings.boot_timeout_seconds));
     });
     return {};
-  }
-
-  Result<void> make_cgroup() {
-    if (config_.cgroup.empty()) return {};
-    cgroup_ = TRY(host::cgroup_paths(TRY(host::cgroup_layout()), config_.cgroup));
-    leftovers_.cgroups.push_back(cgroup_);
-    TRY(save_(leftovers_));
-    return host::create_cgroup(cgroup_);
   }
 
   Result<UniqueFd> prepare_files(int share_namespace) {
@@ -341,7 +327,6 @@ class Qemu : public Hypervisor {
   std::function<Result<void>(const sandbox::Leftovers&)> save_;
   sandbox::Leftovers leftovers_;
   std::string program_;
-  host::CgroupPaths cgroup_;
   std::optional<Share> share_;
   std::unique_ptr<JailedProcess> virtiofsd_, qemu_;
   std::unique_ptr<QmpClient> qmp_;
