@@ -70,14 +70,26 @@ def make_pod(crictl, runtime_name, name, folder, request):
         pod.remove()
 
 
+class PodNetwork:
+    """The bridge that pods are on, and the node's addresses there. Each process of pytest-xdist has its own."""
+
+    def __init__(self):
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        number = 7 if worker == 0 else 100 + worker
+        self.bridge = f"caissonct{worker}"
+        self.subnets = [f"10.213.{number}.0/24", f"fd00:213:{number}::/64"]
+        self.host, self.host6 = f"10.213.{number}.1", f"fd00:213:{number}::1"
+
+
 # A pod on the node's own network has no place in a virtual machine: tests without a network plug-in give it one of its own.
 @pytest.fixture
 def network(node):
+    network = PodNetwork()
     conf = {
         "cniVersion": "0.4.0", "name": "caissontest",
-        "plugins": [{"type": "bridge", "bridge": "caissonct0", "isGateway": True, "ipMasq": False,
+        "plugins": [{"type": "bridge", "bridge": network.bridge, "isGateway": True, "ipMasq": False,
                      "ipam": {"type": "host-local", "dataDir": str(node.folder / "ipam"),
-                              "ranges": [[{"subnet": "10.213.7.0/24"}], [{"subnet": "fd00:213:7::/64"}]],
+                              "ranges": [[{"subnet": subnet}] for subnet in network.subnets],
                               "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}},
                     {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}, {"type": "further"}],
     }
@@ -87,8 +99,8 @@ def network(node):
     if not path.exists():
         path.write_text(json.dumps(conf))
         wait_for(lambda: '"NetworkReady"' in node_status(node) and network_ready(node), "containerd to load the network configuration")
-    yield
-    subprocess.run(["ip", "link", "del", "caissonct0"], capture_output=True)
+    yield network
+    subprocess.run(["ip", "link", "del", network.bridge], capture_output=True)
 
 
 def node_status(node):

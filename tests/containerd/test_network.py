@@ -92,8 +92,7 @@ def test_host_port(network, make_pod, runtime_name):
     port = free_port()
     pod = make_pod(ports=[(port, 8080)])
     pod.start(ANSWER)
-    host = "10.213.7.1"
-    assert wait_for(lambda: ask(host, port), "an answer at the host's port") == "hello from inside\n"
+    assert wait_for(lambda: ask(network.host, port), "an answer at the host's port") == "hello from inside\n"
 
 
 class NameServer(threading.Thread):
@@ -133,14 +132,14 @@ class NameServer(threading.Thread):
 
 @ALL
 def test_names_are_resolved_as_resolv_conf_says(network, make_pod, runtime_name):
-    pod = make_pod(dns={"servers": ["10.213.7.1"], "searches": ["example.test"], "options": ["ndots:2"]})
+    pod = make_pod(dns={"servers": [network.host], "searches": ["example.test"], "options": ["ndots:2"]})
     container = pod.start(["sleep", "1000"])
-    server = NameServer("10.213.7.1")
+    server = NameServer(network.host)
     server.start()
     try:
         assert "192.0.2.77" in pod.exec(container, "nslookup", "-type=a", "web.example.test").stdout
     finally:
-        server.stop("10.213.7.1")
+        server.stop(network.host)
     assert "web.example.test" in server.asked
     assert "options ndots:2" in pod.exec(container, "cat", "/etc/resolv.conf").stdout
 
@@ -152,7 +151,7 @@ def test_ipv6_between_pods_and_to_the_host(network, make_pod, runtime_name):
     asking = client.start(["sleep", "1000"])
     address = next(text for text in server.addresses() if ":" in text)
     assert wait_for(lambda: client.exec(asking, "nc", "-w", "5", address, "8080", check=False).stdout.strip(), "the other pod to answer by IPv6") == "six"
-    assert client.exec(asking, "ping6", "-c", "1", "-w", "10", "fd00:213:7::1").ok
+    assert client.exec(asking, "ping6", "-c", "1", "-w", "10", network.host6).ok
     assert wait_for(lambda: ask(address, 8080), "the pod to answer the host by IPv6") == "six\n"
 
 
@@ -193,7 +192,7 @@ def test_two_interfaces_and_mtu(network, further, make_pod, runtime_name, kind, 
     links = pod.exec(container, "ip", "addr").stdout
     assert re.search(r"net1[@:].*mtu 1400", links) and "10.214.0.9/24" in links and "eth0" in links
     routes = pod.exec(container, "ip", "route").stdout
-    assert "198.51.100.0/24 via 10.214.0.1" in routes and "default via 10.213.7.1" in routes
+    assert "198.51.100.0/24 via 10.214.0.1" in routes and f"default via {network.host}" in routes
     assert pod.exec(container, "ping", "-c", "1", "-w", "10", "10.214.0.1").ok
     # What is larger than the MTU goes in pieces that fit.
     assert pod.exec(container, "ping", "-c", "1", "-w", "10", "-s", "3000", "10.214.0.1").ok

@@ -43,15 +43,15 @@ def test_pod_reaches_host_and_pods_each_other(network, make_pod, crictl, runtime
     ip = crictl.json("inspectp", server.id)["status"]["network"]["ip"]
     ask = lambda: client.exec(asking, "nc", "-w", "5", ip, "8080", check=False).stdout.strip()
     assert wait_for(ask, "the other pod to answer") == "from the server"
-    assert client.exec(asking, "ping", "-c", "1", "-w", "5", "10.213.7.1").ok
+    assert client.exec(asking, "ping", "-c", "1", "-w", "5", network.host).ok
     from_host = lambda: subprocess.run(["bash", "-c", f"exec 3<>/dev/tcp/{ip}/8080; head -c 100 <&3"], capture_output=True, text=True, timeout=10).stdout.strip()
     assert wait_for(from_host, "the pod to answer the host") == "from the server"
-    assert pod_has_default_route(client, asking)
+    assert pod_has_default_route(client, asking, network)
     assert serving
 
 
-def pod_has_default_route(pod, container):
-    return "default via 10.213.7.1" in pod.exec(container, "ip", "route").stdout
+def pod_has_default_route(pod, container, network):
+    return f"default via {network.host}" in pod.exec(container, "ip", "route").stdout
 
 
 @ALL
