@@ -125,7 +125,7 @@ class Node:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(["containerd", "--config", str(self.folder / "config.toml")], env=env, stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, start_new_session=True)
-        wait_for(lambda: self.process.poll() is not None or self.ctr("version", check=False, timeout=10).ok, "containerd to answer")
+        wait_for(lambda: self.process.poll() is not None or self.ctr("version", check=False).ok, "containerd to answer")
         assert self.process.poll() is None, f"containerd has ended: {self.log_tail()}"
 
     def stop(self):

@@ -122,7 +122,7 @@ Result<std::unique_ptr<Container>> make_container(Kernel& kernel, const v1::Star
   // The root's own flags (root.readonly).
   std::string rest;
   const unsigned long flags = split_mount_options(root->mount.options, &rest);
-  const MountRef mount = TRY(container->mounts->add(fs, dentry, Path(), flags, "rootfs", ""));
+  const MountRef mount = TRY(container->mounts->add(fs, dentry, Path(), flags, "caisson", ""));
   container->root = {mount, dentry};
   apply_limits(kernel, *container, start.limits());
   TRY(mount_all(kernel, *container, start, std::move(mounts)));
