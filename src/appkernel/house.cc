@@ -110,12 +110,17 @@ Result<host::Cloned> spawn(const oci::Spec& spec, const std::string& id, Belongi
   return cloned;
 }
 
+// The v2 tree of a hybrid host is for finding and killing what is in a container; to be moved in it takes tens of milliseconds.
+bool is_only_for_finding(const host::CgroupPaths& cgroup, const std::string& controller) {
+  return cgroup.version == host::CgroupVersion::V1 && controller.empty();
+}
+
 // Files that a process with one thread writes itself into (host/cgroup.h, attach_to_cgroup).
 Result<std::vector<UniqueFd>> entrances_of(const host::CgroupPaths& cgroup) {
   std::vector<UniqueFd> files;
   std::set<std::string> done;
   for (const auto& [controller, folder] : cgroup.folders) {
-    if (!done.insert(folder).second) continue;
+    if (is_only_for_finding(cgroup, controller) || !done.insert(folder).second) continue;
     const std::string path = folder + (controller.empty() ? "/cgroup.procs" : "/tasks");
     files.emplace_back(open(path.c_str(), O_WRONLY | O_CLOEXEC));
     if (!files.back()) return errno_error("cannot open {}", path);
@@ -142,7 +147,7 @@ Result<void> move_in(int place, const std::string& id, oci::Spec& spec, const ho
 
 }  // namespace
 
-House::House(host::EventLoop& loop, std::string dir, std::string id) : loop_(loop), dir_(std::move(dir)), id_(std::move(id)) {}
+House::House(host::EventLoop& loop, std::string dir, std::string id) : loop_(loop), dir_(std::move(dir)), id_(std::move(id)), log_(loop) {}
 House::~House() = default;
 
 Result<std::shared_ptr<House>> House::build(host::EventLoop& loop, const std::string& dir, const oci::Spec& spec,
@@ -155,8 +160,9 @@ Result<std::shared_ptr<House>> House::build(host::EventLoop& loop, const std::st
   auto [creators, kernels] = TRY(channel_pair());
   auto file = kernel::make_description("kernel-house", description.SerializeAsString());
   if (!file.ok()) return make_error(file.error().value, "cannot make a memory file: {}", strerrordesc_np(file.error().value));
+  if (description.strace()) house->log_.allow_trace();
   const auto own = std::make_shared<Belongings>();
-  *own = {std::move(theirs), std::move(*file), TRY(sandbox::open_own_program()), TRY(copy_of(log::descriptor())), std::move(kernels)};
+  *own = {std::move(theirs), std::move(*file), TRY(sandbox::open_own_program()), TRY(house->log_.open(options.id)), std::move(kernels)};
   host::run_worker(
       loop, {.deadline = kSpawnDeadline, .keep_fds = own->numbers()},
       [own, spec = kernel_spec(spec, options.id), id = options.id]() -> Result<host::WorkerOutput> {
@@ -238,6 +244,7 @@ Result<void> House::move_out() {
   host::CgroupPaths own = first_cgroup_;
   const auto beside = [](std::string path) { return path + ".kernel"; };
   own.path = beside(own.path);
+  std::erase_if(own.folders, [&](const auto& entry) { return is_only_for_finding(own, entry.first); });
   for (auto& [controller, folder] : own.folders) folder = beside(folder);
   if (!dir_.empty()) {
     const uint64_t start = TRY(host::process_start_time(pid_));

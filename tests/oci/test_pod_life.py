@@ -44,7 +44,9 @@ def kernel_of(container):
 
 
 def cgroup_of(pid):
-    return pathlib.Path(f"/proc/{pid}/cgroup").read_text()
+    """Of the controllers: what has none is for finding processes only."""
+    lines = pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    return "\n".join(line for line in lines if "::" not in line or len(lines) == 1)
 
 
 def stopped(container):
