@@ -10,6 +10,7 @@
 #include "kernel/control/confine.h"
 #include "kernel/control/container_setup.h"
 #include "kernel/control/descriptors.h"
+#include "kernel/control/handover.h"
 #include "kernel/control/host_mounts.h"
 #include "kernel/control/kernel_main.h"
 #include "kernel/control/messages.h"
@@ -21,13 +22,6 @@
 
 namespace caisson::kernel {
 namespace {
-
-// The kernel process's user namespace, without which it could not look into the stubs of this container; none where it has none of its own.
-Result<UniqueFd> wait_for_welcome() {
-  Message message = TRY(receive_message(kChannelFd));
-  if (message.kind != MessageKind::Welcome || message.fds.size() > 1) return Errno(EPROTO);
-  return message.fds.empty() ? UniqueFd() : std::move(message.fds[0]);
-}
 
 Result<void> send_mounts(const std::vector<OpenMount>& mounts) {
   for (size_t at = 0; at < mounts.size(); at += kMostDescriptors) {
@@ -66,7 +60,7 @@ Result<int> stand_in() {
     const std::vector<OpenMount> mounts = TRY(open_mounts(start));
     if (mounts.size() > kMostMounts) return Errno(E2BIG);
     if (start.process().terminal()) leave_terminal(0);
-    const UniqueFd user_namespace = TRY(wait_for_welcome());
+    const UniqueFd user_namespace = TRY(read_welcome(TRY(receive_message(kChannelFd))));
     TRY(join_empty_root(user_namespace ? user_namespace.get() : -1));
     const Zygote zygote = TRY(make_zygote(true));
     TRY(hand_over(start, mounts, zygote));

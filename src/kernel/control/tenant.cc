@@ -7,8 +7,10 @@
 
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include "kernel.pb.h"
+#include "kernel/control/handover.h"
 #include "kernel/control/observe.h"
 #include "kernel/control/start_process.h"
 #include "kernel/klog.h"
@@ -20,7 +22,6 @@ namespace caisson::kernel {
 namespace {
 
 constexpr int64_t kPatience = 2'000'000'000;  // nanoseconds for what has been killed to end
-constexpr uint64_t kHighest = 1ULL << 47;
 constexpr size_t kMostEarlySignals = 64;
 
 // EAGAIN: the host gives no thread.
@@ -31,31 +32,6 @@ Result<void> run_in_thread(std::function<void()> body) {
     return Errno(EAGAIN);
   }
   return {};
-}
-
-// What the stand-in says must fit what it has handed over.
-Result<v1::Start> read_start(const Message& message, size_t mounts) {
-  if (message.fds.size() < kContainerDescriptors + 3) return Errno(EPROTO);
-  v1::Start start;
-  if (!start.ParseFromString(TRY(read_description(message.fds[0].get())))) return Errno(EPROTO);
-  if (static_cast<size_t>(start.host_mounts_size()) != mounts || start.vdso() % 4096 != 0 || start.vdso() >= kHighest) return Errno(EPROTO);
-  if (message.fds.size() != kContainerDescriptors + 3 + start.process().preserved()) return Errno(EPROTO);
-  return start;
-}
-
-std::vector<OpenMount> described_mounts(const v1::Start& start, std::vector<UniqueFd> fds) {
-  std::vector<OpenMount> mounts;
-  for (int i = 0; i < start.host_mounts_size(); ++i) {
-    const v1::Start::HostMount& from = start.host_mounts(i);
-    MountInfo info;
-    info.point = from.point();
-    info.type = from.type();
-    info.source = from.source();
-    info.options = from.options();
-    info.tags = from.tags();
-    mounts.push_back({std::move(info), std::move(fds[static_cast<size_t>(i)])});
-  }
-  return mounts;
 }
 
 }  // namespace
@@ -193,12 +169,8 @@ void Tenant::take_from_stand_in() {
 }
 
 Result<void> Tenant::begin(Message message) {
-  const auto start = std::make_shared<v1::Start>(TRY(read_start(message, mounts_.size())));
-  const auto mounts = std::make_shared<std::vector<OpenMount>>(described_mounts(*start, std::move(mounts_)));
-  mounts_.clear();
-  const auto zygote = std::make_shared<Zygote>(Zygote{std::move(message.fds[1]), std::move(message.fds[2]), start->vdso()});
-  const auto streams = std::make_shared<std::vector<UniqueFd>>();
-  for (size_t i = kContainerDescriptors; i < message.fds.size(); ++i) streams->push_back(std::move(message.fds[i]));
+  const auto all = std::make_shared<Handover>(TRY(read_handover(std::move(message), std::exchange(mounts_, {}))));
+  const v1::Start* start = &all->start;
   const SharedNamespaces shared = house_.shared_namespaces(*start);
   // Who shares processes with what has ended cannot begin.
   if ((!start->pid_of().empty() && !shared.pids) || (!start->ipc_of().empty() && !shared.ipc) || (!start->uts_of().empty() && !shared.uts))
@@ -207,11 +179,11 @@ Result<void> Tenant::begin(Message message) {
   state_ = State::Starting;
   starting_ = std::make_shared<Starting>();
   Kernel& kernel = house_.kernel;
-  run_aside(starting_, [&kernel, start, mounts, zygote, streams, shared](Starting& starting) -> Result<Kernel::Started> {
-    std::shared_ptr<StubPool> stubs = TRY(StubPool::adopt(std::move(*zygote)));
-    starting.container = TRY(make_container(kernel, *start, std::move(*mounts), shared));
+  run_aside(starting_, [&kernel, all, shared](Starting& starting) -> Result<Kernel::Started> {
+    std::shared_ptr<StubPool> stubs = TRY(StubPool::adopt(std::move(all->zygote)));
+    starting.container = TRY(make_container(kernel, all->start, std::move(all->mounts), shared));
     starting.container->stubs = std::move(stubs);
-    return start_with(kernel, *starting.container, start->process(), std::move(*streams));
+    return start_with(kernel, *starting.container, all->start.process(), std::move(all->streams));
   });
   return {};
 }
