@@ -147,7 +147,7 @@ Result<void> move_in(int place, const std::string& id, oci::Spec& spec, const ho
 
 }  // namespace
 
-House::House(host::EventLoop& loop, std::string dir, std::string id) : loop_(loop), dir_(std::move(dir)), id_(std::move(id)) {}
+House::House(host::EventLoop& loop, std::string dir, std::string id) : loop_(loop), dir_(std::move(dir)), id_(std::move(id)), log_(loop) {}
 House::~House() = default;
 
 Result<std::shared_ptr<House>> House::build(host::EventLoop& loop, const std::string& dir, const oci::Spec& spec,
@@ -160,8 +160,9 @@ Result<std::shared_ptr<House>> House::build(host::EventLoop& loop, const std::st
   auto [creators, kernels] = TRY(channel_pair());
   auto file = kernel::make_description("kernel-house", description.SerializeAsString());
   if (!file.ok()) return make_error(file.error().value, "cannot make a memory file: {}", strerrordesc_np(file.error().value));
+  if (description.strace()) house->log_.allow_trace();
   const auto own = std::make_shared<Belongings>();
-  *own = {std::move(theirs), std::move(*file), TRY(sandbox::open_own_program()), TRY(copy_of(log::descriptor())), std::move(kernels)};
+  *own = {std::move(theirs), std::move(*file), TRY(sandbox::open_own_program()), TRY(house->log_.open(options.id)), std::move(kernels)};
   host::run_worker(
       loop, {.deadline = kSpawnDeadline, .keep_fds = own->numbers()},
       [own, spec = kernel_spec(spec, options.id), id = options.id]() -> Result<host::WorkerOutput> {

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 
+#include "appkernel/kernel_log.h"
 #include "appkernel/pod.h"
 #include "base/unique_fd.h"
 #include "container/container.h"
@@ -43,6 +44,8 @@ class House : public std::enable_shared_from_this<House> {
   // Announces a container (kernel/control/messages.h, Join). bounding: capabilities that its processes may have; where the kernel process's
   // network broker has not what they take, it gets another one. foreign: of another sandbox process.
   Result<void> join(const std::vector<int>& fds, uint64_t bounding, bool foreign);
+  // Somebody wants to see system calls: the kernel process has that much more to say (kernel_log.h).
+  void allow_trace() { log_.allow_trace(); }
   // Nobody of this sandbox process lives here any more: waits for the end of the kernel process and frees what it had. Where containers of
   // other sandbox processes live on in it, a process of its own does that.
   void leave();
@@ -57,6 +60,7 @@ class House : public std::enable_shared_from_this<House> {
 
   host::EventLoop& loop_;
   std::string dir_, id_;
+  KernelLog log_;
   UniqueFd channel_, pidfd_;
   pid_t pid_ = 0;
   std::vector<std::function<void()>> when_known_;

@@ -157,7 +157,11 @@ class Keeper : public sandbox::ProcessKeeper {
   }
 
   Result<void> signal_all(const std::string& id, int signal) override { return tell(id, kernel::MessageKind::SignalAll, signal, {}); }
-  Result<void> log_calls(const std::string& id, bool on) override { return tell(id, kernel::MessageKind::Strace, on ? 1 : 0, {}); }
+  Result<void> log_calls(const std::string& id, bool on) override {
+    const auto kept = kernels_.find(id);
+    if (const auto house = on && kept != kernels_.end() ? find_house(kept->second.resident.kernel_of) : nullptr) house->allow_trace();
+    return tell(id, kernel::MessageKind::Strace, on ? 1 : 0, {});
+  }
 
   void forget(const std::string& id) override {
     const auto kept = kernels_.find(id);

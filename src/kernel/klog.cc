@@ -1,5 +1,7 @@
 #include "kernel/klog.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +19,23 @@ constexpr size_t kMostLine = 1024, kKinds = 64;
 int g_fd = 2;
 LogLevel g_least = LogLevel::Info;
 std::atomic<int64_t> g_log_left{kMostLogged}, g_trace_left{kMostTraced};
+std::atomic<uint32_t> g_lost{0};
+std::atomic<bool> g_stuck{false};  // nobody has read for so long that no line waits any more
+
+// The log may be a pipe that never lets us wait (src/appkernel/kernel_log.h). Lines that somebody has asked for wait for its reader a
+// little. False: the line is lost.
+bool put(const char* text, size_t size, bool patient) {
+  constexpr int kPatience = 200;  // milliseconds
+  for (int attempt = 0;; ++attempt) {
+    if (::write(g_fd, text, size) >= 0) {
+      g_stuck.store(false, std::memory_order_relaxed);
+      return true;
+    }
+    if (errno != EAGAIN || !patient || attempt > 0 || g_stuck.load(std::memory_order_relaxed)) return false;
+    pollfd entry{g_fd, POLLOUT, 0};
+    if (poll(&entry, 1, kPatience) <= 0) g_stuck.store(true, std::memory_order_relaxed);
+  }
+}
 
 // Lines of one format.
 struct Kind {
@@ -78,8 +97,15 @@ class Line {
     if (left.load(std::memory_order_relaxed) <= 0) return;
     const int64_t before = left.fetch_sub(static_cast<int64_t>(used_), std::memory_order_relaxed);
     if (before <= 0) return;
-    [[maybe_unused]] ssize_t ignored = ::write(g_fd, text_, used_);
-    if (before <= static_cast<int64_t>(used_)) ignored = ::write(g_fd, end, strlen(end));
+    const bool patient = &left == &g_trace_left;
+    if (!put(text_, used_, patient)) {
+      g_lost.fetch_add(1, std::memory_order_relaxed);
+    } else if (const uint32_t lost = g_lost.exchange(0, std::memory_order_relaxed); lost > 0) {
+      char told[80];
+      const int size = snprintf(told, sizeof told, "kernel: warning: %u lines before this one were lost\n", lost);
+      put(told, static_cast<size_t>(size), patient);
+    }
+    if (before <= static_cast<int64_t>(used_)) put(end, strlen(end), patient);
   }
 
  private:

@@ -1,5 +1,6 @@
 #include "kernel/klog.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -75,6 +76,33 @@ TEST(Log, TextOfGuestsForgesNoLines) {
   EXPECT_EQ(text.find('\033'), text.npos);
   EXPECT_LE(text.size(), 1024u);
   EXPECT_EQ(text.back(), '\n');
+}
+
+TEST(Log, NobodyReads) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+  const UniqueFd ours(ends[0]);
+  UniqueFd theirs(ends[1]);
+  ASSERT_GE(fcntl(ours.get(), F_SETPIPE_SZ, 4096), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(10);
+    klog_configure(theirs.get(), LogLevel::Info);
+    for (int i = 0; i < 1000; ++i) klog_trace("call %d", i);  // waits once
+    // There is room again.
+    char text[8192];
+    if (read(ours.get(), text, sizeof text) <= 0) _exit(2);
+    klog_trace("the last call");
+    _exit(0);
+  }
+  theirs.reset();
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  char text[8192] = {};
+  EXPECT_GT(read(ours.get(), text, sizeof text - 1), 0);
+  EXPECT_NE(std::string(text).find("the last call\n"), std::string::npos);
+  EXPECT_NE(std::string(text).find("lines before this one were lost\n"), std::string::npos);
 }
 
 }  // namespace

@@ -96,7 +96,7 @@ def test_system_calls_are_logged_on_demand(container, runtime):
 def test_system_calls_are_logged_by_annotation(container):
     container.bundle.spec["annotations"] = {"io.caisson.appkernel.strace": "true"}
     container.spawn_sleeping()
-    assert "execve(" in log_of(container) or "write(" in log_of(container)
+    wait_for(lambda: "execve(" in log_of(container) or "write(" in log_of(container), "system calls in the log")
 
 
 def test_nonsense_is_refused_by_name(container, runtime):
