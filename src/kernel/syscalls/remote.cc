@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kernel/patch/call_sites.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/ptrace.h"
@@ -62,6 +63,8 @@ Result<bool> transfer(Task& task, pid_t tid, std::weak_ptr<AddressSpace>& memory
       moved = write_guest_partly(host, remote.address + at, bytes.data(), taken);
     } else {
       moved = read_guest_partly(host, remote.address + at, bytes.data(), wanted);
+      const std::shared_ptr<AddressSpace> theirs = memory.lock();
+      if (moved && theirs) theirs->call_sites().show_originals(remote.address + at, {reinterpret_cast<uint8_t*>(bytes.data()), *moved});
       if (moved) moved = local.put(bytes.data(), *moved);
     }
     const size_t count = TRY(std::move(moved));

@@ -11,9 +11,11 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/user.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <thread>
@@ -608,6 +610,33 @@ TEST(patch, gs_is_the_programs) {
   EQ(words[0], 0x1111);
   EQ(syscall(SYS_arch_prctl, ARCH_SET_GS, 0), 0);
   warm_up();
+}
+
+TEST(patch, others_see_the_programs_text) {
+  int ready[2], end[2];
+  OK(pipe(ready));
+  OK(pipe(end));
+  const pid_t child = start_child([&] {
+    close(end[1]);
+    warm_up();
+    EQ(write(ready[1], "r", 1), 1);
+    char byte;
+    EQ(read(end[0], &byte, 1), 0);
+  });
+  close(end[0]);
+  char byte;
+  EQ(read(ready[0], &byte, 1), 1);
+  // Our own text has not been run so often, so it is what the file has.
+  std::vector<char> seen(value(text_end) - value(text_begin));
+  for (const size_t piece : {seen.size(), size_t{7}}) {
+    for (size_t at = 0; at < seen.size(); at += piece) {
+      const iovec ours{seen.data() + at, std::min(piece, seen.size() - at)}, theirs{const_cast<char*>(text_begin) + at, ours.iov_len};
+      EQ(process_vm_readv(child, &ours, 1, &theirs, 1, 0), static_cast<long>(ours.iov_len));
+    }
+    CHECK(memcmp(seen.data(), text_begin, seen.size()) == 0);
+  }
+  close(end[1]);
+  EQ(wait_child(child), 0);
 }
 
 TEST(patch, tracers_see_the_programs_text) {
