@@ -1,8 +1,9 @@
 // The network broker: a tiny process in the pod's network namespace that does for the kernel process what takes capabilities in the user
 // namespace that owns the network namespace, which is the node's: it opens raw and packet sockets (CAP_NET_RAW; everything after socket(2)
 // works without, but for a second SO_BINDTODEVICE of one socket), binds sockets to low ports (CAP_NET_BIND_SERVICE), and, for a guest that
-// may configure the network (CAP_NET_ADMIN), sends netlink requests, and makes a few ioctls and socket options. So the kernel process, which may be taken, need have no capability there. What a netlink request may say is checked here
-// (netlink_requests.h): a kernel process that has been taken cannot name the network namespaces of others.
+// may configure the network (CAP_NET_ADMIN), sends netlink requests, and makes a few ioctls and socket options. So the kernel process,
+// which may be taken, need have no capability there. What a netlink request may say is checked here (netlink_requests.h): a kernel process
+// that has been taken cannot name the network namespaces of others.
 //
 // It is a fork of the kernel process before any guest runs, with an empty root directory, one descriptor, those of the three capabilities
 // that it is made for and the calls of broker_calls() (platform/host_rows.h). It ends with the kernel process.
@@ -35,8 +36,8 @@ std::span<const BrokeredOption> brokered_options();
 // kernel_run). capabilities: those of broker_capabilities() that it is to have; it keeps what this process has of them. Before the first
 // thread.
 Result<void> start_network_broker(int root, uint64_t capabilities);
-// For a child of the kernel process that has been forked already: becomes the broker at the other end of `channel`. kernel 0: it is nobody's
-// child, and ends with the channel. Ends if it cannot be confined.
+// For a child of the kernel process that has been forked already: becomes the broker at the other end of `channel`. kernel 0: it is
+// nobody's child, and ends with the channel. Ends if it cannot be confined.
 [[noreturn]] void become_network_broker(UniqueFd channel, int root, pid_t kernel, uint64_t capabilities);
 // The channel to it, in the kernel process, and what it has; in the place of the one before, which ends. Any thread.
 void set_network_broker(UniqueFd channel, uint64_t capabilities);
