@@ -68,7 +68,8 @@ Rows file_rows() {
       {"openat2",
        SYS_openat2,
        {below_a_descriptor(0)},
-       "as openat; several components at once, with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS. (Its flags lie in memory, where no filter sees "
+       "as openat; several components at once, with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS. (Its flags lie in memory, where no filter "
+       "sees "
        "them: it can do no more than openat.)"},
       {"openat",
        SYS_openat,
