@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "oci/parse.h"
@@ -46,7 +47,26 @@ void add_size(Json& annotations, const containerd::LinuxPodSandboxConfig& linux_
     add("memory", resources.memory_limit_in_bytes() + std::max<int64_t>(linux_config.overhead().memory_limit_in_bytes(), 0));
 }
 
+// Of a whole config.json only this one string is kept: the shim is to stay small. Empty for what is no JSON, which others will say.
+std::string cgroups_path_of(const std::string& spec) {
+  auto wanted = [](int depth, Json::parse_event_t event, Json& parsed) {
+    if (event != Json::parse_event_t::key) return true;
+    return depth == 1 ? parsed == "linux" : depth != 2 || parsed == "cgroupsPath";
+  };
+  const Json kept = Json::parse(spec, wanted, /*allow_exceptions=*/false);
+  if (!kept.is_object() || !kept.contains("linux") || !kept["linux"].is_object()) return "";
+  const auto path = kept["linux"].find("cgroupsPath");
+  return path != kept["linux"].end() && path->is_string() ? path->get<std::string>() : "";
+}
+
 }  // namespace
+
+void set_spec(sandbox::v1::CreateContainerRequest& create, std::string spec) {
+  const std::string path = cgroups_path_of(spec);
+  const bool has_slice = path.substr(0, path.find(':')).ends_with(".slice") && path.find('/') == std::string::npos;
+  create.set_systemd_cgroup(has_slice && std::count(path.begin(), path.end(), ':') == 2);
+  create.set_spec(std::move(spec));
+}
 
 Result<std::string> make_pod_spec(const containerd::CreateSandboxRequest& request, const std::string& program) {
   const containerd::PodSandboxConfig pod = TRY(pod_config(request.options()));

@@ -73,5 +73,24 @@ TEST(PodSpec, WithoutAKubeletsWordsAPodStillHasItsOwnNamespaces) {
   EXPECT_FALSE(make_pod_spec(request, "/x").ok());
 }
 
+TEST(PodSpec, ACgroupInASliceIsSystemds) {
+  auto systemds = [](const std::string& spec) {
+    sandbox::v1::CreateContainerRequest create;
+    set_spec(create, spec);
+    EXPECT_EQ(create.spec(), spec);
+    return create.systemd_cgroup();
+  };
+  auto with_path = [](const std::string& path) {
+    return R"({"process": {"cgroupsPath": "x.slice:a:b"}, "linux": {"cgroupsPath": ")" + path + R"(", "resources": {"cgroupsPath": "y"}}})";
+  };
+  EXPECT_TRUE(systemds(with_path("kubepods-besteffort-pod1.slice:cri-containerd:4f")));
+  for (const char* path :
+       {"", "/k8s.io/4f", "kubepods/pod1:cri-containerd:4f", "/a/x.slice:cri:4f", "x.slice", "x.slice:cri", "x.slice:a:b:c"})
+    EXPECT_FALSE(systemds(with_path(path))) << path;
+  for (const char* text :
+       {"", "{", "[]", "{}", R"({"linux": 5})", R"({"linux": {"cgroupsPath": 5}})", R"({"linux": {"cgroupsPath": ["x.slice:a:b"]}})"})
+    EXPECT_FALSE(systemds(text)) << text;
+}
+
 }  // namespace
 }  // namespace caisson::shim

@@ -87,7 +87,7 @@ void SandboxService::create_holder(sandbox::Sandbox& sandbox, Reply<containerd::
   v1::CreateContainerRequest create;
   create.set_container_id(id_);
   create.set_bundle(folder_);
-  create.set_spec(spec_);
+  set_spec(create, spec_);
   sandbox.CreateContainer(std::move(create), {}, [this, alive = alive_, &sandbox, reply](Result<v1::CreateContainerResponse> created) {
     if (!*alive) return;
     if (created.ok()) return start_holder(sandbox, created->pid(), reply);

@@ -9,6 +9,7 @@
 #include "host/worker.h"
 #include "shim/calls.h"
 #include "shim/options.h"
+#include "shim/pod_spec.h"
 #include "shim/rootfs.h"
 
 namespace caisson::shim {
@@ -158,7 +159,7 @@ void TaskService::create_in_sandbox(const containerd::CreateTaskRequest& request
   v1::CreateContainerRequest create;
   create.set_container_id(request.id());
   create.set_bundle(request.bundle());
-  create.set_spec(std::move(spec));
+  set_spec(create, std::move(spec));
   rpc::Descriptors fds;
   *create.mutable_streams() = pass_streams(*streams, fds);
   streams->release();

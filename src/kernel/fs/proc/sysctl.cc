@@ -89,7 +89,6 @@ constexpr FixedRow kFixed[] = {
     {"sys/kernel/threads-max", "32768"},
     {"sys/kernel/version", kKernelVersion},
     {"sys/kernel/watchdog", "0"},
-    {"sys/kernel/yama/ptrace_scope", "1"},
     {"sys/vm/dirty_background_ratio", "10"},
     {"sys/vm/dirty_ratio", "20"},
     {"sys/vm/drop_caches", "0"},
