@@ -37,6 +37,8 @@ constexpr uint32_t kOpost = 1, kCanonical = 2, kEchoAndSignals = 0000010 | 00000
   bare_call(SYS_setsid);
   uint64_t value = 1;
   if (bare_call(SYS_ioctl, given->terminal_fd, TIOCSCTTY, 0) != 0) return 1;
+  // The size may have changed before: nobody was told of that.
+  bare_call(SYS_write, given->event_fd, reinterpret_cast<long>(&value), sizeof value);
   // Blocked by whoever made us, so that they queue up even though their default is to be ignored.
   const uint64_t wanted = 1ULL << (SIGWINCH - 1);
   for (;;) {
