@@ -11,7 +11,7 @@ from harness.bundle import Bundle, capability_bits
 from harness.container import Container, question_args
 from harness.leftovers import snapshot, wait_for_nothing
 from harness.runtime import Runtime
-from harness.waiting import wait_for_exit
+from harness.waiting import wait_for, wait_for_exit
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +116,8 @@ def test_detached_with_pid_file(running, folder):
     with open(folder / "out", "wb") as out:
         running.runtime.call("exec", "--process", path, "--detach", "--pid-file", pid_file, running.id, stdout=out, stderr=subprocess.DEVNULL)
     pid = int(pid_file.read_text())
-    listed = json.loads(running.runtime.call("ps", "--format", "json", running.id).stdout)
-    assert len(listed) == 2
+    # The exec of the test before, whose status has been told, may not have been reaped yet.
+    wait_for(lambda: len(json.loads(running.runtime.call("ps", "--format", "json", running.id).stdout)) == 2, "init and the detached process are listed")
     found = [entry for entry in running.ask_exec("processes")[0] if entry["name"] == "testinit"]
     assert len(found) == 3  # init, the detached one, and the one that asks
     inside = max(entry["pid"] for entry in found[:-1])
