@@ -1,17 +1,14 @@
 #include "host/cgroup_bpf.h"
 
 #include <fcntl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstring>
 
+#include "host/bpf.h"
+
 namespace caisson::host {
 namespace {
-
-long bpf(bpf_cmd command, bpf_attr& attributes) { return syscall(SYS_bpf, command, &attributes, sizeof attributes); }
-
-uint64_t address(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
 
 Result<UniqueFd> open_folder(const std::string& folder) {
   UniqueFd fd(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -24,7 +21,7 @@ Result<std::vector<uint32_t>> query(int folder) {
   bpf_attr attributes{};
   attributes.query.target_fd = static_cast<uint32_t>(folder);
   attributes.query.attach_type = BPF_CGROUP_DEVICE;
-  attributes.query.prog_ids = address(ids.data());
+  attributes.query.prog_ids = bpf_pointer(ids.data());
   attributes.query.prog_cnt = static_cast<uint32_t>(ids.size());
   if (bpf(BPF_PROG_QUERY, attributes) != 0) return errno_error("listing the device filters of a cgroup");
   ids.resize(attributes.query.prog_cnt);
@@ -68,16 +65,16 @@ Result<UniqueFd> load_device_program(const std::vector<bpf_insn>& program) {
   static const char license[] = "Apache-2.0";  // no GPL-only helper is called
   bpf_attr attributes{};
   attributes.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
-  attributes.insns = address(program.data());
+  attributes.insns = bpf_pointer(program.data());
   attributes.insn_cnt = static_cast<uint32_t>(program.size());
-  attributes.license = address(license);
+  attributes.license = bpf_pointer(license);
   strcpy(attributes.prog_name, "caisson_devices");
   UniqueFd fd(static_cast<int>(bpf(BPF_PROG_LOAD, attributes)));
   if (fd) return fd;
   Error failure = errno_error("loading a device filter of {} instructions", program.size());
   std::string verdict(16384, '\0');  // once more, to hear why
   attributes.log_level = 1;
-  attributes.log_buf = address(verdict.data());
+  attributes.log_buf = bpf_pointer(verdict.data());
   attributes.log_size = static_cast<uint32_t>(verdict.size());
   fd.reset(static_cast<int>(bpf(BPF_PROG_LOAD, attributes)));
   if (fd) return fd;

@@ -1,19 +1,18 @@
 #include "host/name_answers.h"
 
 #include <arpa/inet.h>
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "host/bpf.h"
 #include "host/netlink.h"
 
 namespace caisson::host {
@@ -28,26 +27,18 @@ constexpr int kIp = -20;                   // an IPv4 header without options
 constexpr int kPorts = -24, kTuple = -40;  // bpf_sock_tuple's ipv4: addresses and ports, as they are in the packet
 constexpr int kOperation = -24;            // of ARP
 
-constexpr bpf_insn instruction(int code, int to, int from, int offset, int value) {
-  return {.code = static_cast<uint8_t>(code),
-          .dst_reg = static_cast<uint8_t>(to & 0xf),
-          .src_reg = static_cast<uint8_t>(from & 0xf),
-          .off = static_cast<int16_t>(offset),
-          .imm = value};
-}
-
 // Instructions with jumps to three ends, which are filled in when all is there.
 class Program {
  public:
-  void move(int to, int from) { add(instruction(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0)); }
-  void set(int to, int value) { add(instruction(BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, value)); }
-  void load(int size, int to, int from, int offset) { add(instruction(BPF_LDX | size | BPF_MEM, to, from, offset, 0)); }
-  void store(int size, int to, int offset, int from) { add(instruction(BPF_STX | size | BPF_MEM, to, from, offset, 0)); }
-  void call(int function) { add(instruction(BPF_JMP | BPF_CALL, 0, 0, 0, function)); }
+  void move(int to, int from) { add(bpf_instruction(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0)); }
+  void set(int to, int value) { add(bpf_instruction(BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, value)); }
+  void load(int size, int to, int from, int offset) { add(bpf_instruction(BPF_LDX | size | BPF_MEM, to, from, offset, 0)); }
+  void store(int size, int to, int offset, int from) { add(bpf_instruction(BPF_STX | size | BPF_MEM, to, from, offset, 0)); }
+  void call(int function) { add(bpf_instruction(BPF_JMP | BPF_CALL, 0, 0, 0, function)); }
   void add(bpf_insn one) { code_.push_back(one); }
   // if (register OPERATION value) goto a place that here() will give.
   size_t branch(int operation, int reg, int value) {
-    add(instruction(BPF_JMP | operation | BPF_K, reg, 0, 0, value));
+    add(bpf_instruction(BPF_JMP | operation | BPF_K, reg, 0, 0, value));
     return code_.size() - 1;
   }
   void leave(int operation, int reg, int value) { leaves_.push_back(branch(operation, reg, value)); }
@@ -57,14 +48,14 @@ class Program {
     move(BPF_REG_1, BPF_REG_6);
     set(BPF_REG_2, offset);
     move(BPF_REG_3, BPF_REG_10);
-    add(instruction(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_3, 0, 0, to));
+    add(bpf_instruction(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_3, 0, 0, to));
     set(BPF_REG_4, size);
     call(BPF_FUNC_skb_load_bytes);
     leave(BPF_JNE, BPF_REG_0, 0);
   }
   void answer(int action) {
     set(BPF_REG_0, action);
-    add(instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
+    add(bpf_instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
   }
   // The end: who has left goes on to the next filter.
   const std::vector<bpf_insn>& finish() {
@@ -96,7 +87,7 @@ void arp(Program& program, int tap) {
 void find_socket(Program& program, int lookup) {
   program.move(BPF_REG_1, BPF_REG_6);
   program.move(BPF_REG_2, BPF_REG_10);
-  program.add(instruction(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_2, 0, 0, kTuple));
+  program.add(bpf_instruction(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_2, 0, 0, kTuple));
   program.set(BPF_REG_3, sizeof(bpf_sock_tuple::ipv4));
   program.set(BPF_REG_4, BPF_F_CURRENT_NETNS);
   program.set(BPF_REG_5, 0);
@@ -146,14 +137,14 @@ Result<UniqueFd> load(const std::vector<bpf_insn>& program) {
   attributes.insns = reinterpret_cast<uint64_t>(program.data());
   attributes.insn_cnt = static_cast<uint32_t>(program.size());
   attributes.license = reinterpret_cast<uint64_t>("GPL");
-  UniqueFd loaded(static_cast<int>(syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes)));
+  UniqueFd loaded(static_cast<int>(bpf(BPF_PROG_LOAD, attributes)));
   if (loaded) return loaded;
   // Once more, for the reason.
   const int code = errno;
   attributes.log_level = 1;
   attributes.log_buf = reinterpret_cast<uint64_t>(said.data());
   attributes.log_size = static_cast<uint32_t>(said.size());
-  loaded.reset(static_cast<int>(syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes)));
+  loaded.reset(static_cast<int>(bpf(BPF_PROG_LOAD, attributes)));
   if (loaded) return loaded;
   const std::string text(said.data(), strnlen(said.data(), said.size()));
   return make_error(code, "load a BPF program for {}: {}: {}", "tc", strerrordesc_np(code),

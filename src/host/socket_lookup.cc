@@ -1,54 +1,38 @@
 #include "host/socket_lookup.h"
 
 #include <fcntl.h>
-#include <linux/bpf.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
+
+#include "host/bpf.h"
 
 namespace caisson::host {
 namespace {
 
 constexpr int kBacklog = 128;
 
-UniqueFd bpf(bpf_cmd command, bpf_attr& attributes) {
-  return UniqueFd(static_cast<int>(syscall(SYS_bpf, command, &attributes, sizeof attributes)));
-}
-
-template <typename T>
-uint64_t pointer(const T* data) {
-  return reinterpret_cast<uint64_t>(data);
-}
-
-constexpr bpf_insn instruction(int code, int to, int from, int offset, int value) {
-  return {.code = static_cast<uint8_t>(code),
-          .dst_reg = static_cast<uint8_t>(to & 0xf),
-          .src_reg = static_cast<uint8_t>(from & 0xf),
-          .off = static_cast<int16_t>(offset),
-          .imm = value};
-}
-constexpr bpf_insn move(int to, int from) { return instruction(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0); }
-constexpr bpf_insn set(int to, int value) { return instruction(BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, value); }
-constexpr bpf_insn call(int function) { return instruction(BPF_JMP | BPF_CALL, 0, 0, 0, function); }
+constexpr bpf_insn move(int to, int from) { return bpf_instruction(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0); }
+constexpr bpf_insn set(int to, int value) { return bpf_instruction(BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, value); }
+constexpr bpf_insn call(int function) { return bpf_instruction(BPF_JMP | BPF_CALL, 0, 0, 0, function); }
 
 // if (context->protocol == TCP && (socket = map[0])) { assign(context, socket); release(socket); } return SK_PASS;
 Result<UniqueFd> load_program(int map) {
   const std::array program{
       move(BPF_REG_6, BPF_REG_1),
-      instruction(BPF_LDX | BPF_W | BPF_MEM, BPF_REG_2, BPF_REG_6, offsetof(bpf_sk_lookup, protocol), 0),
-      instruction(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_2, 0, 14, IPPROTO_TCP),
-      instruction(BPF_ST | BPF_W | BPF_MEM, BPF_REG_10, 0, -4, 0),
-      instruction(BPF_LD | BPF_DW | BPF_IMM, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0, map),  // two instructions long
-      instruction(0, 0, 0, 0, 0),
+      bpf_instruction(BPF_LDX | BPF_W | BPF_MEM, BPF_REG_2, BPF_REG_6, offsetof(bpf_sk_lookup, protocol), 0),
+      bpf_instruction(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_2, 0, 14, IPPROTO_TCP),
+      bpf_instruction(BPF_ST | BPF_W | BPF_MEM, BPF_REG_10, 0, -4, 0),
+      bpf_instruction(BPF_LD | BPF_DW | BPF_IMM, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0, map),  // two instructions long
+      bpf_instruction(0, 0, 0, 0, 0),
       move(BPF_REG_2, BPF_REG_10),
-      instruction(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_2, 0, 0, -4),
+      bpf_instruction(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_2, 0, 0, -4),
       call(BPF_FUNC_map_lookup_elem),
-      instruction(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_0, 0, 7, 0),
+      bpf_instruction(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_0, 0, 7, 0),
       move(BPF_REG_7, BPF_REG_0),
       move(BPF_REG_1, BPF_REG_6),
       move(BPF_REG_2, BPF_REG_7),
@@ -57,15 +41,15 @@ Result<UniqueFd> load_program(int map) {
       move(BPF_REG_1, BPF_REG_7),
       call(BPF_FUNC_sk_release),
       set(BPF_REG_0, SK_PASS),
-      instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+      bpf_instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
   };
   bpf_attr attributes{};
   attributes.prog_type = BPF_PROG_TYPE_SK_LOOKUP;
   attributes.expected_attach_type = BPF_SK_LOOKUP;
-  attributes.insns = pointer(program.data());
+  attributes.insns = bpf_pointer(program.data());
   attributes.insn_cnt = program.size();
-  attributes.license = pointer("GPL");
-  UniqueFd loaded = bpf(BPF_PROG_LOAD, attributes);
+  attributes.license = bpf_pointer("GPL");
+  UniqueFd loaded(static_cast<int>(bpf(BPF_PROG_LOAD, attributes)));
   if (!loaded) return errno_error("load a BPF program of type sk_lookup");
   return loaded;
 }
@@ -94,15 +78,15 @@ Result<CaughtConnections> catch_connections() {
   create.key_size = sizeof(uint32_t);
   create.value_size = sizeof(uint64_t);
   create.max_entries = 1;
-  UniqueFd map = bpf(BPF_MAP_CREATE, create);
+  UniqueFd map(static_cast<int>(bpf(BPF_MAP_CREATE, create)));
   if (!map) return errno_error("make a BPF map of sockets");
   const uint32_t key = 0;
   const uint64_t value = static_cast<uint64_t>(caught.listener.get());
   bpf_attr update{};
   update.map_fd = static_cast<uint32_t>(map.get());
-  update.key = pointer(&key);
-  update.value = pointer(&value);
-  if (syscall(SYS_bpf, BPF_MAP_UPDATE_ELEM, &update, sizeof update) != 0) return errno_error("put a socket into a BPF map");
+  update.key = bpf_pointer(&key);
+  update.value = bpf_pointer(&value);
+  if (bpf(BPF_MAP_UPDATE_ELEM, update) != 0) return errno_error("put a socket into a BPF map");
   const UniqueFd program = TRY(load_program(map.get()));
   const UniqueFd network(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
   if (!network) return errno_error("open /proc/thread-self/ns/net");
@@ -110,7 +94,7 @@ Result<CaughtConnections> catch_connections() {
   link.link_create.prog_fd = static_cast<uint32_t>(program.get());
   link.link_create.target_fd = static_cast<uint32_t>(network.get());
   link.link_create.attach_type = BPF_SK_LOOKUP;
-  caught.link = bpf(BPF_LINK_CREATE, link);
+  caught.link.reset(static_cast<int>(bpf(BPF_LINK_CREATE, link)));
   if (!caught.link) return errno_error("attach a BPF program to a network namespace");
   return caught;
 }
