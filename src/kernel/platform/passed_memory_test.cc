@@ -26,7 +26,7 @@ struct PassedMemoryTest : testing::Test {
   // As the stub does it.
   void take_back() {
     const StubPiece back = passed.give_back();
-    memcpy(reinterpret_cast<void*>(back.address), room() + back.at, back.size);
+    if (back.size != 0) memcpy(reinterpret_cast<void*>(back.address), room() + back.at, back.size);
   }
   std::unique_ptr<char[]> memory;
   StubSlot* slot;
