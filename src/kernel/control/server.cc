@@ -37,6 +37,10 @@ Server::Server(Kernel& kernel, UniqueFd signals, bool own_user_namespace)
                return own_user_namespace ? open_host_proc("self/ns/user") : UniqueFd();
              },
              .shared_namespaces = [this](const v1::Start& start) { return shared_namespaces(start); },
+             .somebody_begins =
+                 [this] {
+                   return std::any_of(tenants_.begin(), tenants_.end(), [](const auto& tenant) { return tenant->begins_by_itself(); });
+                 },
              .join =
                  [this](UniqueFd control, UniqueFd stand_in) {
                    if (tenants_.size() >= kMostTenants) return klog(LogLevel::Error, "too many containers");
@@ -64,6 +68,8 @@ void Server::serve(UniqueFd control) {
     for (size_t i = own; i < entries.size(); ++i)
       if (entries[i].revents != 0 && still_readable(entries[i].fd)) of[i]->take_from(entries[i].fd);
     if (entries[2].revents != 0) take_announcement();
+    // One that has gone without a beginning may be what another waits for.
+    settle();
     forget_those_over();
     soon = std::any_of(tenants_.begin(), tenants_.end(), [](const auto& tenant) { return tenant->impatient(); });
   }

@@ -149,11 +149,12 @@ void Tenant::take_from_stand_in() {
     // Killed, or gone: so goes what it stands for.
     stand_in_.reset();
     mounts_.clear();
+    waits_for_another_.reset();
     if (state_ == State::Awaited) state_ = State::Gone;
     return deliver(SIGKILL);
   }
   if (message->kind == MessageKind::Signal) return deliver(message->number);
-  if (state_ != State::Awaited) return;
+  if (state_ != State::Awaited || waits_for_another_) return;
   Result<void> taken;
   if (message->kind == MessageKind::Mounts) {
     for (UniqueFd& fd : message->fds) mounts_.push_back(std::move(fd));
@@ -161,20 +162,33 @@ void Tenant::take_from_stand_in() {
   } else if (message->kind == MessageKind::Container) {
     taken = begin(*std::move(message));
   }
-  if (taken) return;
-  (void)send_message(stand_in_.get(), MessageKind::Failed, taken.error().value);
+  if (!taken) refuse(taken.error());
+}
+
+void Tenant::refuse(Errno error) {
+  (void)send_message(stand_in_.get(), MessageKind::Failed, error.value);
   house_.part(std::move(stand_in_));
   mounts_.clear();
   state_ = State::Gone;
 }
 
 Result<void> Tenant::begin(Message message) {
-  const auto all = std::make_shared<Handover>(TRY(read_handover(std::move(message), std::exchange(mounts_, {}))));
+  return begin_when_others_are_there(std::make_shared<Handover>(TRY(read_handover(std::move(message), std::exchange(mounts_, {})))));
+}
+
+Result<void> Tenant::begin_when_others_are_there(const std::shared_ptr<Handover>& all) {
   const v1::Start* start = &all->start;
   const SharedNamespaces shared = house_.shared_namespaces(*start);
-  // Who shares processes with what has ended cannot begin.
-  if ((!start->pid_of().empty() && !shared.pids) || (!start->ipc_of().empty() && !shared.ipc) || (!start->uts_of().empty() && !shared.uts))
+  waits_for_another_ = all;
+  // Who shares processes with what has ended cannot begin. An engine that has started one container creates the next at once, though, when
+  // the first one's stand-in may still be at its mounts: who it is will be told.
+  if ((!start->pid_of().empty() && !shared.pids) || (!start->ipc_of().empty() && !shared.ipc) ||
+      (!start->uts_of().empty() && !shared.uts)) {
+    if (house_.somebody_begins()) return {};
+    waits_for_another_.reset();
     return Errno(ESRCH);
+  }
+  waits_for_another_.reset();
   if (start->strace()) strace_configure(true);
   state_ = State::Starting;
   starting_ = std::make_shared<Starting>();
@@ -223,6 +237,8 @@ std::optional<Result<Kernel::Started>> take_result(Household& house, std::shared
 }  // namespace
 
 void Tenant::settle() {
+  if (waits_for_another_)
+    if (auto begun = begin_when_others_are_there(std::shared_ptr(waits_for_another_)); !begun) refuse(begun.error());
   settle_start();
   settle_execs();
   settle_end();

@@ -20,12 +20,16 @@
 
 namespace caisson::kernel {
 
+struct Handover;
+
 // What all tenants have in common.
 struct Household {
   Kernel& kernel;
   int event;                                                            // eventfd: something has ended or has been started
   std::function<Result<UniqueFd>()> user_namespace;                     // of the kernel process; invalid: it has none of its own
   std::function<SharedNamespaces(const v1::Start&)> shared_namespaces;  // by the ids of other tenants
+  // A container is on its way that waits for no other: one that shares its namespaces and comes early waits for it.
+  std::function<bool()> somebody_begins;
   std::function<void(UniqueFd control, UniqueFd stand_in)> join;
   size_t starting = 0;  // threads that start something
   // Channels of stand-ins that have been told how to end: the kernel process must not end before they have, since the host would kill them.
@@ -65,6 +69,8 @@ class Tenant {
   void deliver(int signal);
   // Null until it has been described, and once it has ended.
   Container* container() { return state_ == State::Running ? container_.get() : nullptr; }
+  // Neither ended nor running yet, and for no want of another tenant.
+  bool begins_by_itself() const { return begins() && !waits_for_another_; }
   // Processes refer to it as long as the kernel lives.
   std::unique_ptr<Container> take_container() { return std::move(container_); }
 
@@ -88,6 +94,8 @@ class Tenant {
   void signal_all(int signal);
   void kill_all();
   Result<void> begin(Message message);
+  Result<void> begin_when_others_are_there(const std::shared_ptr<Handover>& all);
+  void refuse(Errno error);
   void begin_exec(Exec& exec, std::vector<UniqueFd> fds);
   void settle_start();
   void settle_execs();
@@ -99,7 +107,8 @@ class Tenant {
   State state_ = State::Awaited;
   std::unique_ptr<Container> container_;
   UniqueFd control_, stand_in_;
-  std::vector<UniqueFd> mounts_;  // that the stand-in has handed over so far
+  std::vector<UniqueFd> mounts_;                 // that the stand-in has handed over so far
+  std::shared_ptr<Handover> waits_for_another_;  // while Awaited: described, but a tenant whose namespaces it shares is not running yet
   std::shared_ptr<Starting> starting_;
   std::unique_ptr<EndWatch> init_;
   int status_ = 0;

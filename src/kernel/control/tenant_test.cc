@@ -38,7 +38,8 @@ class Tenants : public testing::Test {
     house.reset(new Household{.kernel = *kernel,
                               .event = event.get(),
                               .user_namespace = [this] { return space ? Result<UniqueFd>(null_device()) : Result<UniqueFd>(UniqueFd()); },
-                              .shared_namespaces = [](const v1::Start&) { return SharedNamespaces(); },
+                              .shared_namespaces = [this](const v1::Start&) { return shared; },
+                              .somebody_begins = [this] { return another_begins; },
                               .join = [this](UniqueFd, UniqueFd) { ++joined; }});
     tenant = std::make_unique<Tenant>(*house, std::move(control.theirs), std::move(stand_in.theirs));
   }
@@ -74,7 +75,8 @@ class Tenants : public testing::Test {
 
   std::unique_ptr<Kernel> kernel;
   UniqueFd event;
-  bool space = false;
+  bool space = false, another_begins = false;
+  SharedNamespaces shared;
   int joined = 0;
   std::unique_ptr<Household> house;
   Ends control, stand_in;
@@ -125,6 +127,39 @@ TEST_F(Tenants, NamespacesOfWhoHasEndedAreNotShared) {
   v1::Start start;
   start.set_pid_of("gone");
   describe(start);
+  EXPECT_EQ(answer().number, ESRCH);
+}
+
+TEST_F(Tenants, WhoShareNamespacesWaitForWhoIsOnItsWay) {
+  const auto told = [this] {
+    pollfd entry{stand_in.ours.get(), POLLIN, 0};
+    return poll(&entry, 1, 0) == 1;
+  };
+  EXPECT_TRUE(receive_message(stand_in.ours.get()));  // the welcome
+  another_begins = true;
+  v1::Start start;
+  start.set_pid_of("first");
+  describe(start);
+  EXPECT_FALSE(told());
+  EXPECT_FALSE(tenant->begins_by_itself());
+  shared.pids = std::make_shared<PidNamespace>();
+  tenant->settle();
+  EXPECT_EQ(house->starting, 1u);
+  pollfd ended{event.get(), POLLIN, 0};
+  ASSERT_EQ(poll(&ended, 1, 30'000), 1);
+  tenant->settle();
+  const Result<Message> message = receive_message(stand_in.ours.get());
+  ASSERT_TRUE(message);
+  EXPECT_EQ(message->number, ENOTSOCK) << "what was handed over for the zygote's socket was used";
+}
+
+TEST_F(Tenants, WhoWaitForOneThatNeverBeginsAreTold) {
+  another_begins = true;
+  v1::Start start;
+  start.set_pid_of("first");
+  describe(start);
+  another_begins = false;
+  tenant->settle();
   EXPECT_EQ(answer().number, ESRCH);
 }
 
