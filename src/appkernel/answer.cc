@@ -1,12 +1,12 @@
 #include "appkernel/answer.h"
 
 #include <poll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <charconv>
 #include <chrono>
 
+#include "appkernel/channels.h"
 #include "host/files.h"
 #include "kernel/control/confine.h"
 #include "kernel/platform/host_rows.h"
@@ -90,10 +90,7 @@ class Answer : public sandbox::KernelAnswer {
 
 Result<std::unique_ptr<sandbox::KernelAnswer>> ask_kernel(int channel, kernel::Question question, std::map<int, std::string> execs,
                                                           const kernel::v1::Limits& limits) {
-  int pair[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-    return errno_error("cannot make a socket pair for the application kernel");
-  UniqueFd ours(pair[0]), theirs(pair[1]);
+  auto [ours, theirs] = TRY(channel_pair());
   auto sent = kernel::send_message(channel, kernel::MessageKind::Ask, static_cast<int32_t>(question), {theirs.get()});
   if (!sent.ok()) return make_error(sent.error().value, "the application kernel cannot be asked: {}", strerrordesc_np(sent.error().value));
   return std::unique_ptr<sandbox::KernelAnswer>(std::make_unique<Answer>(std::move(ours), std::move(execs), limits));

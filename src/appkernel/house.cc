@@ -5,12 +5,12 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <set>
 
+#include "appkernel/channels.h"
 #include "appkernel/translate.h"
 #include "base/log.h"
 #include "container/credentials.h"
@@ -33,13 +33,6 @@ constexpr auto kSpawnDeadline = std::chrono::seconds(30);
 constexpr int kPatience = 30'000;  // milliseconds, of a container's creation for its kernel process
 constexpr auto kEndPatience = std::chrono::seconds(2);
 
-Result<std::pair<UniqueFd, UniqueFd>> channel_pair() {
-  int pair[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-    return errno_error("cannot make a socket pair for the application kernel");
-  return std::pair(UniqueFd(pair[0]), UniqueFd(pair[1]));
-}
-
 Result<UniqueFd> copy_of(int fd) {
   UniqueFd copy(fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : open("/dev/null", O_WRONLY | O_CLOEXEC));
   if (!copy) return errno_error("cannot duplicate a descriptor for the application kernel");
@@ -52,11 +45,6 @@ struct Belongings {
   std::vector<int> numbers() const { return {channel.get(), description.get(), program.get(), log.get(), place.get()}; }
 };
 
-bool has_fresh(const oci::Spec& spec, const char* type) {
-  const oci::Namespace* ns = spec.find_namespace(type);
-  return ns != nullptr && ns->path.empty();
-}
-
 // In the new process: that of the kernel is the first of its PID namespace.
 Result<void> run_kernel(const oci::Spec& spec, const std::string& id, Belongings own, UniqueFd go) {
   host::reset_signals();
@@ -68,7 +56,7 @@ Result<void> run_kernel(const oci::Spec& spec, const std::string& id, Belongings
   if (spec.find_namespace("user") != nullptr) TRY(container::become_namespace_root());
   if (setsid() < 0) return errno_error("cannot begin a session");
   TRY(container::join_session_keyring(id));
-  if (has_fresh(spec, "network")) TRY(host::bring_up_loopback());
+  if (container::has_fresh(spec, "network")) TRY(host::bring_up_loopback());
   container::Stdio stdio;
   for (UniqueFd* fd : {&own.channel, &own.description, &own.program, &own.log, &own.place}) stdio.preserved.push_back(std::move(*fd));
   const size_t count = stdio.preserved.size();
@@ -77,12 +65,6 @@ Result<void> run_kernel(const oci::Spec& spec, const std::string& id, Belongings
   TRY(container::become_user(spec.process, container::capability_sets(spec.process)));
   const container::StandIn stand_in{.program = kernel::kProgramFd - kernel::kChannelFd, .process = {}};
   return container::exec_stand_in(spec.process, stand_in, count);
-}
-
-std::vector<host::IdRange> ranges_of(const std::vector<oci::IdMapping>& mappings) {
-  std::vector<host::IdRange> ranges;
-  for (const oci::IdMapping& mapping : mappings) ranges.push_back({mapping.container_id, mapping.host_id, mapping.size});
-  return ranges;
 }
 
 // In a worker: a child of the sandbox process.
@@ -97,10 +79,7 @@ Result<host::Cloned> spawn(const oci::Spec& spec, const std::string& id, Belongi
     log::error("container {}: a process of the application kernel cannot be executed: {}", id, failed.error().message());
     _exit(1);
   }
-  if (has_fresh(spec, "user")) {
-    auto written = host::write_id_maps(cloned.pid, ranges_of(spec.linux_.uid_mappings), ranges_of(spec.linux_.gid_mappings));
-    if (!written) return std::move(written).error().within("linux.uidMappings, linux.gidMappings");
-  }
+  TRY(container::write_id_maps(spec, cloned.pid));
   if (spec.process.oom_score_adj) {
     oci::Process limits;
     limits.oom_score_adj = spec.process.oom_score_adj;
@@ -153,16 +132,13 @@ House::~House() = default;
 Result<std::shared_ptr<House>> House::build(host::EventLoop& loop, const std::string& dir, const oci::Spec& spec,
                                             const kernel::v1::House& description, container::CreateOptions& options) {
   const std::shared_ptr<House> house(new House(loop, dir, options.id));
-  auto [ours, theirs] = TRY(channel_pair());
-  // A kernel that does not read (it is paused) must not hold us up.
-  if (fcntl(ours.get(), F_SETFL, O_NONBLOCK) != 0) return errno_error("cannot set up a socket for the application kernel");
+  auto [ours, theirs] = TRY(channel_to_kernel());
   house->channel_ = std::move(ours);
   auto [creators, kernels] = TRY(channel_pair());
-  auto file = kernel::make_description("kernel-house", description.SerializeAsString());
-  if (!file.ok()) return make_error(file.error().value, "cannot make a memory file: {}", strerrordesc_np(file.error().value));
+  UniqueFd file = TRY(memory_file("kernel-house", description.SerializeAsString()));
   if (description.strace()) house->log_.allow_trace();
   const auto own = std::make_shared<Belongings>();
-  *own = {std::move(theirs), std::move(*file), TRY(sandbox::open_own_program()), TRY(house->log_.open(options.id)), std::move(kernels)};
+  *own = {std::move(theirs), std::move(file), TRY(sandbox::open_own_program()), TRY(house->log_.open(options.id)), std::move(kernels)};
   host::run_worker(
       loop, {.deadline = kSpawnDeadline, .keep_fds = own->numbers()},
       [own, spec = kernel_spec(spec, options.id), id = options.id]() -> Result<host::WorkerOutput> {
@@ -203,10 +179,9 @@ Result<void> House::extend(uint64_t brokered) {
   kernel::v1::House description;
   description.set_id(id_);
   description.set_bounding(brokered);
-  auto file = kernel::make_description("kernel-broker", description.SerializeAsString());
-  if (!file.ok()) return make_error(file.error().value, "cannot make a memory file: {}", strerrordesc_np(file.error().value));
+  UniqueFd file = TRY(memory_file("kernel-broker", description.SerializeAsString()));
   const auto own = std::make_shared<Belongings>();
-  *own = {std::move(brokers), std::move(*file), TRY(sandbox::open_own_program()), TRY(copy_of(log::descriptor())), TRY(copy_of(-1))};
+  *own = {std::move(brokers), std::move(file), TRY(sandbox::open_own_program()), TRY(log_descriptor()), TRY(copy_of(-1))};
   const auto to_kernel = std::make_shared<UniqueFd>(std::move(channel));
   host::run_worker(
       loop_, {.deadline = kSpawnDeadline, .keep_fds = own->numbers()},

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include <map>
 
 #include "appkernel/answer.h"
+#include "appkernel/channels.h"
 #include "appkernel/house.h"
 #include "appkernel/limits.h"
 #include "appkernel/neighbours.h"
@@ -26,27 +26,6 @@
 
 namespace caisson::appkernel {
 namespace {
-
-Result<UniqueFd> memory_file(const char* name, const std::string& content) {
-  auto file = kernel::make_description(name, content);
-  if (!file.ok()) return make_error(file.error().value, "cannot make a memory file: {}", strerrordesc_np(file.error().value));
-  return std::move(*file);
-}
-
-Result<std::pair<UniqueFd, UniqueFd>> make_channel() {
-  int pair[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-    return errno_error("cannot make a socket pair for the application kernel");
-  // A kernel that does not read (it is paused) must not hold us up.
-  if (fcntl(pair[0], F_SETFL, O_NONBLOCK) != 0) return errno_error("cannot set up a socket for the application kernel");
-  return std::pair(UniqueFd(pair[0]), UniqueFd(pair[1]));
-}
-
-Result<UniqueFd> log_descriptor() {
-  UniqueFd copy(log::descriptor() >= 0 ? fcntl(log::descriptor(), F_DUPFD_CLOEXEC, 3) : open("/dev/null", O_WRONLY | O_CLOEXEC));
-  if (!copy) return errno_error("cannot duplicate the log's descriptor");
-  return copy;
-}
 
 // Puts what a process of ours needs before the descriptors that the user wants to have preserved (kernel/control/descriptors.h).
 Result<void> add_own_descriptors(container::Stdio& stdio, UniqueFd channel, UniqueFd description) {
@@ -101,7 +80,7 @@ class Keeper : public sandbox::ProcessKeeper {
     if (spec.linux_.resources) kept.limits.apply(*spec.linux_.resources);
     *start.mutable_limits() = kept.limits.described();
     start.mutable_process()->set_preserved(static_cast<uint32_t>(stdio.preserved.size()));
-    auto [ours, theirs] = TRY(make_channel());
+    auto [ours, theirs] = TRY(channel_to_kernel());
     kept.channel = std::move(ours);
     theirs = TRY(join(options.id, company, kept.resident.bounding, std::move(theirs)));
     become_stand_in(spec.process, "caisson-init " + options.id, kernel::kJoinCommand);
@@ -130,7 +109,7 @@ class Keeper : public sandbox::ProcessKeeper {
     kernel::v1::Process description = TRY(describe_process(process));
     description.set_preserved(static_cast<uint32_t>(stdio.preserved.size()));
     become_stand_in(process, "caisson-exec " + id, kernel::kExecCommand);
-    auto [ours, theirs] = TRY(make_channel());
+    auto [ours, theirs] = TRY(channel_to_kernel());
     TRY(add_own_descriptors(stdio, std::move(theirs), TRY(memory_file("kernel-exec", description.SerializeAsString()))));
     const int number = kept.next_exec++;
     if (auto sent = kernel::send_message(kept.channel.get(), kernel::MessageKind::Exec, number, {ours.get()}); !sent.ok())
@@ -278,18 +257,14 @@ class Keeper : public sandbox::ProcessKeeper {
 
   // Announces a container to the kernel process of another, which gets `control`: the end of a channel for its stand-in.
   Result<UniqueFd> join(const std::string& id, const Company& company, uint64_t bounding, UniqueFd control) {
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-      return errno_error("cannot make a socket pair for the application kernel");
-    const UniqueFd theirs(pair[0]);
-    UniqueFd stand_in(pair[1]);
+    auto [theirs, stand_in] = TRY(channel_pair());
     const std::vector<int> fds = {control.get(), theirs.get()};
     const Result<void> done =
         company.joining ? Neighbours::join(*company.joining, fds, bounding) : company.house->join(fds, bounding, false);
     if (!done)
       return make_error(done.error().code(), "container {}: the application kernel of container {} does not take it: {}", id,
                         company.sharing.kernel_of, done.error().message());
-    return stand_in;
+    return std::move(stand_in);
   }
 
   // What the command line has taken out and told of is no longer there; the shim's processes come as they are.

@@ -25,17 +25,6 @@
 namespace caisson::container {
 namespace {
 
-std::vector<host::IdRange> ranges_of(const std::vector<oci::IdMapping>& mappings) {
-  std::vector<host::IdRange> ranges;
-  for (const oci::IdMapping& mapping : mappings) ranges.push_back({mapping.container_id, mapping.host_id, mapping.size});
-  return ranges;
-}
-
-bool has_fresh(const oci::Spec& spec, const char* type) {
-  const oci::Namespace* ns = spec.find_namespace(type);
-  return ns != nullptr && ns->path.empty();
-}
-
 class Creation {
  public:
   Creation(const oci::Spec& spec, CreateOptions options, Stdio stdio)
@@ -60,10 +49,7 @@ class Creation {
     if (options_.before_spawn) TRY(options_.before_spawn(spec_, cgroup_));
     TRY(spawn());
     if (!attaches_itself(spec_)) TRY(host::attach_to_cgroup(cgroup_, init_.pid));
-    if (has_fresh(spec_, "user")) {
-      auto written = host::write_id_maps(init_.pid, ranges_of(spec_.linux_.uid_mappings), ranges_of(spec_.linux_.gid_mappings));
-      if (!written) return std::move(written).error().within("linux.uidMappings, linux.gidMappings");
-    }
+    TRY(write_id_maps(spec_, init_.pid));
     TRY(move_network_devices(spec_, init_.pid));
     TRY(tell(NoteKind::Go, init_.pid));
     return serve();

@@ -5,6 +5,7 @@
 
 #include "container/container.h"
 #include "container/seccomp.h"
+#include "container/spawn.h"
 
 namespace caisson::container {
 
@@ -19,10 +20,7 @@ struct InitContext {
   pid_t outer_pid = 0;  // its own pid as the creator sees it; comes with the first Go
 
   bool has_namespace(const char* type) const { return spec.find_namespace(type) != nullptr; }
-  bool has_fresh_namespace(const char* type) const {
-    const oci::Namespace* ns = spec.find_namespace(type);
-    return ns != nullptr && ns->path.empty();
-  }
+  bool has_fresh_namespace(const char* type) const { return has_fresh(spec, type); }
 };
 
 // Whether init puts itself into its cgroup, first of all: that is much quicker than from outside (cgroup v1 has to stop a process to move

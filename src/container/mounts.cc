@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "container/labels.h"
+#include "container/spawn.h"
 #include "host/mount.h"
 #include "host/namespaces.h"
 #include "host/rooted_path.h"
@@ -40,12 +41,6 @@ bool contains(const Table& table, std::string_view name) {
 
 std::string source_path(const std::string& source, const std::string& bundle) {
   return source.starts_with('/') ? source : bundle + "/" + source;
-}
-
-std::vector<host::IdRange> ranges_of(const std::vector<oci::IdMapping>& mappings) {
-  std::vector<host::IdRange> ranges;
-  for (const oci::IdMapping& mapping : mappings) ranges.push_back({mapping.container_id, mapping.host_id, mapping.size});
-  return ranges;
 }
 
 // mount_setattr(2), MOUNT_ATTR_IDMAP: by the mount's own mappings, else by the container's.

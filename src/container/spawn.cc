@@ -146,4 +146,22 @@ Result<host::Cloned> spawn_init(const oci::Spec& spec, const std::string& rootfs
   return cloned;
 }
 
+bool has_fresh(const oci::Spec& spec, const char* type) {
+  const oci::Namespace* ns = spec.find_namespace(type);
+  return ns != nullptr && ns->path.empty();
+}
+
+std::vector<host::IdRange> ranges_of(const std::vector<oci::IdMapping>& mappings) {
+  std::vector<host::IdRange> ranges;
+  for (const oci::IdMapping& mapping : mappings) ranges.push_back({mapping.container_id, mapping.host_id, mapping.size});
+  return ranges;
+}
+
+Result<void> write_id_maps(const oci::Spec& spec, pid_t pid) {
+  if (!has_fresh(spec, "user")) return {};
+  auto written = host::write_id_maps(pid, ranges_of(spec.linux_.uid_mappings), ranges_of(spec.linux_.gid_mappings));
+  if (!written) return std::move(written).error().within("linux.uidMappings, linux.gidMappings");
+  return {};
+}
+
 }  // namespace caisson::container

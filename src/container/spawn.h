@@ -2,8 +2,10 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/result.h"
+#include "host/namespaces.h"
 #include "host/process.h"
 #include "oci/spec.h"
 
@@ -18,5 +20,12 @@ namespace caisson::container {
 //
 // cgroup: the cgroup v2 folder to start in, or -1.
 Result<host::Cloned> spawn_init(const oci::Spec& spec, const std::string& rootfs, int cgroup);
+
+// The specification asks for a namespace of that type of the container's own making.
+bool has_fresh(const oci::Spec& spec, const char* type);
+// As user_namespaces(7) has them.
+std::vector<host::IdRange> ranges_of(const std::vector<oci::IdMapping>& mappings);
+// The id maps of a process that spawn_init() has put into a fresh user namespace; nothing to do for others. Errors name the members.
+Result<void> write_id_maps(const oci::Spec& spec, pid_t pid);
 
 }  // namespace caisson::container
