@@ -179,11 +179,11 @@ Result<void> Tenant::begin(Message message) {
 Result<void> Tenant::begin_when_others_are_there(const std::shared_ptr<Handover>& all) {
   const v1::Start* start = &all->start;
   const SharedNamespaces shared = house_.shared_namespaces(*start);
-  waits_for_another_ = all;
   // Who shares processes with what has ended cannot begin. An engine that has started one container creates the next at once, though, when
   // the first one's stand-in may still be at its mounts: who it is will be told.
   if ((!start->pid_of().empty() && !shared.pids) || (!start->ipc_of().empty() && !shared.ipc) ||
       (!start->uts_of().empty() && !shared.uts)) {
+    waits_for_another_ = all;  // before the question, whose answer this one is not
     if (house_.somebody_begins()) return {};
     waits_for_another_.reset();
     return Errno(ESRCH);
