@@ -18,11 +18,11 @@
 namespace caisson::kernel {
 namespace {
 
-// Spinning pays where the other side is quicker than this; so long it is tried.
-constexpr uint32_t kQuick = 8, kSpin = 20;
+// Spinning pays where the other side is quicker than this; so long it is tried. The first time the stub has yet to wake on its CPU.
+constexpr uint32_t kQuick = 8, kSpin = 20, kFirstSpin = 200;
 // Calls further apart than this are left to the host's scheduler.
 constexpr uint32_t kFrequent = 1000;
-// So often threads that follow each other may choose another CPU.
+// So often threads that are tied to CPUs may choose others.
 constexpr uint32_t kStay = 20'000;
 constexpr uint32_t kVainAtMost = 3, kPause = 10'000, kMostPauses = 100, kGoodEnough = 2000;
 constexpr int64_t kTickNs = 5'000'000;
@@ -66,35 +66,42 @@ void Pace::before_guest(pid_t stub) {
   keeper.notice();
   const bool spin = guest_average_ < quick && kernel_average_ < quick && now >= no_spinning_until_;
   if (mode() == Mode::Spinning) {
-    if (spin && keeper.may_go_on_spinning()) return;
+    if (spin && keeper.may_go_on_spinning() && now - pinned_since_ < keeper.ticks_of(kStay)) return;
     leave_spinning();
+    return settle();
   }
   if (spin && keeper.take_spinning()) {
-    settle();
-    mode_ = Mode::Spinning;
-    return;
+    if (part(stub)) return;
+    keeper.give_spinning_back();
   }
   follow(stub);
 }
 
 void Pace::after_guest() {
   const uint64_t now = ticks_now();
-  average(guest_average_, now - guest_since_, PaceKeeper::get().ticks_of(8 * kFrequent));
+  // What it took to wake on another CPU says nothing of the guest.
+  if (!std::exchange(first_spin_, false)) average(guest_average_, now - guest_since_, PaceKeeper::get().ticks_of(8 * kFrequent));
   turn_since_ = now;
   if (mode() == Mode::Spinning && ++good_ > kGoodEnough) good_ = vain_ = 0;
 }
 
 void Pace::spun_in_vain() {
   PaceKeeper& keeper = PaceKeeper::get();
-  leave_spinning();
   good_ = 0;
+  // Somebody had the other's CPU for a moment. Both have slept by the time it goes on, so that the next look takes longer, too.
+  first_spin_ = true;
   if (++vain_ < kVainAtMost) return;
+  leave_spinning();
+  settle();
   // Longer and longer: a second at most.
   const uint32_t pauses = std::min(1U << std::min(vain_ - kVainAtMost, 10U), kMostPauses);
   no_spinning_until_ = ticks_now() + keeper.ticks_of(kPause) * pauses;
 }
 
-uint32_t Pace::spin_ticks() const { return mode() == Mode::Spinning ? static_cast<uint32_t>(PaceKeeper::get().ticks_of(kSpin)) : 0; }
+uint32_t Pace::spin_ticks() const {
+  if (mode() != Mode::Spinning) return 0;
+  return static_cast<uint32_t>(PaceKeeper::get().ticks_of(first_spin_ ? kFirstSpin : kSpin));
+}
 
 void Pace::leave_spinning() {
   if (mode() != Mode::Spinning) return;
@@ -128,6 +135,35 @@ void Pace::follow(pid_t stub) {
     mode_ = Mode::Following;
   }
   keeper.add(*this);
+}
+
+// Each on CPUs where the other is not: left to themselves they would go on where they were, on one. The stub sleeps still.
+bool Pace::part(pid_t stub) {
+  PaceKeeper& keeper = PaceKeeper::get();
+  const int cpu = sched_getcpu();
+  settle();
+  {
+    std::lock_guard guard(lock_);
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(stub, sizeof stub_cpus_, &stub_cpus_) != 0) return false;
+    cpu_set_t here, others;
+    CPU_ZERO(&here);
+    CPU_SET(cpu, &here);
+    CPU_AND(&others, &stub_cpus_, &keeper.cpus());
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) == 0 || sched_setaffinity(stub, sizeof others, &others) != 0) return false;
+    stub_ = stub;
+    ours_ = static_cast<pid_t>(syscall(SYS_gettid));
+    pinned_ = true;
+    if (sched_setaffinity(0, sizeof here, &here) != 0) {
+      settle_locked();
+      return false;
+    }
+    pinned_since_ = guest_since_;
+    mode_ = Mode::Spinning;
+    first_spin_ = true;
+  }
+  keeper.add(*this);
+  return true;
 }
 
 void Pace::settle_locked() {
@@ -202,6 +238,7 @@ void PaceKeeper::wake() {
 }
 
 // How many more may spin: CPUs without a runnable thread on the whole host. The figure is of one moment, so it must be told twice in a row.
+// Of two threads that follow each other one sleeps, but the host's scheduler counts it (since Linux 6.12 it leaves a queue late).
 // own: how many of the runnable threads are not to be counted.
 void PaceKeeper::count_spare_cpus(int own, int in_a_row) {
   const Result<std::string> text = read_host_proc("loadavg", 256);
@@ -210,7 +247,7 @@ void PaceKeeper::count_spare_cpus(int own, int in_a_row) {
     allowed_ = 0;
     return;
   }
-  const int others = static_cast<int>(running) - own;
+  const int others = static_cast<int>(running) - own - followers();
   // Within a quota that is worth fewer CPUs, spinning would take from the guest's own time.
   const int spare = static_cast<int>(visible_cpus().size()) - others, spinning = spinning_.load();
   spare_in_a_row_ = spare > 0 ? spare_in_a_row_ + 1 : 0;
@@ -218,6 +255,11 @@ void PaceKeeper::count_spare_cpus(int own, int in_a_row) {
     allowed_ = std::max(0, spinning + spare);
   else
     allowed_ = spinning + (spare_in_a_row_ >= in_a_row ? spare : 0);
+}
+
+int PaceKeeper::followers() {
+  std::lock_guard guard(lock_);
+  return static_cast<int>(std::count_if(pinned_.begin(), pinned_.end(), [](Pace* pace) { return pace->mode() == Pace::Mode::Following; }));
 }
 
 void PaceKeeper::settle_quiet_ones() {

@@ -52,6 +52,7 @@ class Pace {
  private:
   friend class PaceKeeper;
   void follow(pid_t stub);
+  bool part(pid_t stub);
   void leave_spinning();
   void settle_locked();
 
@@ -59,6 +60,7 @@ class Pace {
   uint64_t guest_since_ = 0, turn_since_ = 0, no_spinning_until_ = 0;
   int64_t guest_average_ = 0, kernel_average_ = 0;  // ticks
   uint32_t vain_ = 0, good_ = 0;
+  bool first_spin_ = false;
 
   std::atomic<Mode> mode_{Mode::Free};
   std::atomic<uint32_t> calls_{0};
@@ -94,6 +96,7 @@ class PaceKeeper {
   PaceKeeper();
   [[noreturn]] void run();
   void count_spare_cpus(int own, int in_a_row);
+  int followers();
   void settle_quiet_ones();
   void wake();
 

@@ -64,6 +64,11 @@ TEST_F(PaceTest, QuickCallsShareACpuOrSpin) {
     EXPECT_EQ(pace.spin_ticks(), 0U);
   } else {
     EXPECT_GT(pace.spin_ticks(), 0U);
+    cpu_set_t its, ours, both;
+    ASSERT_EQ(sched_getaffinity(stub, sizeof its, &its), 0);
+    ASSERT_EQ(sched_getaffinity(0, sizeof ours, &ours), 0);
+    CPU_AND(&both, &its, &ours);
+    EXPECT_EQ(CPU_COUNT(&both), 0);  // on one they would wait for each other
   }
   pace.settle();
   EXPECT_EQ(cpus_of(stub), CPU_COUNT(&all));
@@ -100,6 +105,20 @@ TEST_F(PaceTest, TheGuestsOwnChoiceStays) {
   pace.settle();
   ASSERT_EQ(sched_getaffinity(stub, sizeof now, &now), 0);
   EXPECT_TRUE(CPU_EQUAL(&now, &last));
+}
+
+// Somebody else has the stub's CPU for a moment: that alone is no reason to stop, and both have time to wake.
+TEST_F(PaceTest, OneLongWaitIsForgiven) {
+  call(50);
+  if (pace.mode() != Pace::Mode::Spinning) GTEST_SKIP() << "no CPU to spare now";
+  const uint32_t usual = pace.spin_ticks();
+  pace.before_guest(stub);
+  if (pace.mode() != Pace::Mode::Spinning) GTEST_SKIP() << "no CPU to spare now";
+  pace.spun_in_vain();
+  EXPECT_EQ(pace.mode(), Pace::Mode::Spinning);
+  EXPECT_GT(pace.spin_ticks(), usual);
+  pace.after_guest();
+  EXPECT_EQ(pace.spin_ticks(), usual);
 }
 
 TEST_F(PaceTest, SpinningInVainEnds) {

@@ -108,7 +108,9 @@ bool StubThread::await_turn() {
 
 void StubThread::hand_over(uint32_t request) {
   StubSlot* slot = this->slot();
-  slot->passed.back = passed_.give_back();
+  const StubPiece back = passed_.give_back();
+  if (back.size != 0) slot->passed.back = back;
+  slot->gives_back = back.size != 0;
   slot->request = request;
   slot->spin = pace_.spin_ticks();
   store(slot->turn, STUB_TURN_GUEST);
@@ -170,7 +172,7 @@ StubEvent StubThread::read_event(uint32_t kind, abi::Registers& regs) {
   StubEvent event;
   if (kind == STUB_EVENT_FAST || kind == STUB_EVENT_FAST_INTERRUPT) {
     read_fast(regs);
-    if (kind == STUB_EVENT_FAST) passed_.take(slot(), host_tid_);
+    if (kind == STUB_EVENT_FAST && load(slot()->passes) != 0) passed_.take(slot(), host_tid_);
     event.kind = kind == STUB_EVENT_FAST ? StubEvent::Syscall : StubEvent::Interrupt;
     return event;
   }
@@ -269,8 +271,7 @@ void StubThread::resume(const abi::Registers& regs) {
     abi::Registers same = fast_regs_;
     same.rax = regs.rax;
     if (memcmp(&same, &regs, sizeof regs) == 0) {
-      auto* fast = reinterpret_cast<StubFast*>(reinterpret_cast<char*>(slot()) + STUB_FAST_OFFSET);
-      fast->rax = regs.rax;
+      slot()->result = regs.rax;
       fast_ = false;
       pace_.before_guest(host_tid_);
       hand_over(STUB_RETURN);

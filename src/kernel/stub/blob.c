@@ -274,10 +274,11 @@ static void pass(Slot* slot, const struct StubFast* fast) {
 
 // What the kernel has put into the room goes to the guest. Nonzero: it cannot be written any more.
 static int take_back(Slot* slot) {
+  if (!slot->gives_back) return 0;
+  slot->gives_back = 0;
   const struct StubPiece* back = &slot->passed.back;
   const uint32_t size = back->size, at = back->at;
   if (size == 0 || at > STUB_ROOM_SIZE || size > STUB_ROOM_SIZE - at) return 0;
-  slot->passed.back.size = 0;
   return stub_copy((void*)back->address, room_of(slot) + at, size) != 0;
 }
 
@@ -464,7 +465,7 @@ static void serve(Slot* slot) {
         call3(STUB_FRAME_SYSCALL, 0, 0, 0);
         break;
       case STUB_RETURN:
-        if (lost) fast_of(slot)->rax = (uint64_t)-14L;  // EFAULT
+        fast_of(slot)->rax = lost ? (uint64_t)-14L : slot->result;  // EFAULT
         return;
       default:
         call3(SYS_exit_group, 1, 0, 0);
@@ -529,6 +530,7 @@ __attribute__((used)) int stub_thunk_call(Slot* slot) {
   }
   if (number < 512 && (native[number / 64] >> (number % 64) & 1) != 0) return 1;
   pass(slot, fast);
+  slot->passes = (slot->passed.count | slot->passed.out.size) != 0;
   slot->event = STUB_EVENT_FAST;
   serve(slot);
   return 0;

@@ -44,7 +44,7 @@ enum {
   STUB_BATCH = 2,  /* receive `receive` descriptors, run ops[0..count), close the descriptors, give the turn back */
   STUB_CLONE = 3,  /* receive descriptors, clone as clone_* says, give the turn back; the child gives the turn back on its own slot */
   STUB_FRAME = 4,  /* after STUB_EVENT_FAST*: trap, so that there is a frame; its registers are of no use, its FP state is the guest's */
-  STUB_RETURN = 5, /* after STUB_EVENT_FAST*: back to the guest, with StubFast.rax */
+  STUB_RETURN = 5, /* after STUB_EVENT_FAST*: back to the guest, with `result` */
 };
 
 /* What the stub reports when it gives the turn to the kernel (StubSlot.event). */
@@ -86,24 +86,28 @@ struct StubPassed {
 };
 
 struct StubSlot {
+  /* The first cache line (64 bytes) is all that both sides write in each call from a thunk: a line that moves between CPUs costs 0.1 us. */
   uint32_t turn;
   uint32_t request;
   uint32_t event;
   uint32_t signal;
   uint64_t frame_offset; /* of the host's rt_sigframe within the slot: points at uc, 8 after the return address */
   uint64_t info_offset;  /* of the siginfo within the slot */
+  uint64_t result;       /* STUB_RETURN: what the call returns */
   uint32_t spin;         /* so many ticks (RDTSC) the stub looks at `turn` before it sleeps */
-  uint32_t socket;       /* the stub's descriptor for messages from the kernel */
-  uint32_t host_tid;
-  uint32_t cpu;
-  uint32_t sleeping; /* 1: the stub sleeps on `turn`, a wake-up is needed */
+  uint32_t sleeping;     /* 1: the stub sleeps on `turn`, a wake-up is needed */
   uint32_t kernel_sleeping;
-  /* 1: the stub answers the calls for these itself; 0: every call is the kernel's (a guest with a seccomp filter, --strace) */
-  uint32_t answer;
-  uint32_t thunks; /* 1: a new thread takes its slot's address as GS base, for thunks to find it */
+  uint32_t passes;     /* STUB_EVENT_FAST: 1: something in `passed` */
+  uint32_t gives_back; /* STUB_RETURN, STUB_FRAME, STUB_RESUME: 1: `passed.back` */
+  uint32_t cpu;
   /* 1: the kernel's interrupt has come while the thread was in our own code: looked at before the guest goes on. blob.c knows the offset.
    */
   uint32_t attention;
+  /* 1: the stub answers the calls for these itself; 0: every call is the kernel's (a guest with a seccomp filter, --strace) */
+  uint32_t answer;
+  uint32_t thunks; /* 1: a new thread takes its slot's address as GS base, for thunks to find it */
+  uint32_t socket; /* the stub's descriptor for messages from the kernel */
+  uint32_t host_tid;
   uint32_t pid, tid, parent, uid, euid, gid, egid;
   uint32_t answered; /* so many calls have trapped and been answered */
   /* STUB_BATCH */
