@@ -24,7 +24,7 @@ constexpr uint32_t kQuick = 8, kSpin = 20, kFirstSpin = 200;
 constexpr uint32_t kFrequent = 1000;
 // So often threads that are tied to CPUs may choose others.
 constexpr uint32_t kStay = 20'000;
-constexpr uint32_t kVainAtMost = 3, kPause = 10'000, kMostPauses = 100, kGoodEnough = 2000;
+constexpr uint32_t kVainAtMost = 3, kPause = 10'000, kMostPauses = 100, kGoodEnough = 200;
 constexpr int64_t kTickNs = 5'000'000;
 constexpr int kTicksToSettle = 4, kQuietTicks = 20;
 constexpr uint32_t kFirstCalls = 8;  // of a thread: nothing is known of it yet
