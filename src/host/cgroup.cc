@@ -172,18 +172,28 @@ Result<std::vector<pid_t>> cgroup_processes(const CgroupPaths& paths) {
   return std::vector<pid_t>(pids.begin(), pids.end());
 }
 
+namespace {
+// All folders with those below. The last failure: EBUSY or ENOTEMPTY where waiting may help.
+Result<void> remove_folders(const CgroupPaths& paths) {
+  Result<void> outcome;
+  for (const std::string& folder : distinct_folders(paths)) {
+    std::vector<std::string> tree = cgroup_tree(folder);
+    for (auto each = tree.rbegin(); each != tree.rend(); ++each)
+      if (rmdir(each->c_str()) != 0 && errno != ENOENT) outcome = errno_error("removing the cgroup {}", *each);
+  }
+  return outcome;
+}
+}  // namespace
+
+bool remove_empty_cgroup(const CgroupPaths& paths) { return !paths.folders.empty() && !is_root(paths) && remove_folders(paths).ok(); }
+
 Result<void> remove_cgroup(const CgroupPaths& paths) {
   if (paths.folders.empty()) return {};
   if (is_root(paths)) return make_error(EINVAL, "the root cgroup cannot be removed");
-  std::set<std::string> folders = distinct_folders(paths);
   std::optional<Error> failure;
   auto removed_all = [&] {
     failure.reset();
-    for (const std::string& folder : folders) {
-      std::vector<std::string> tree = cgroup_tree(folder);
-      for (auto each = tree.rbegin(); each != tree.rend(); ++each)
-        if (rmdir(each->c_str()) != 0 && errno != ENOENT) failure = errno_error("removing the cgroup {}", *each);
-    }
+    if (Result<void> removed = remove_folders(paths); !removed.ok()) failure = std::move(removed).error();
     // EBUSY: processes are in it, or new folders. Anything else will not pass by waiting.
     return !failure || (failure->code() != EBUSY && failure->code() != ENOTEMPTY);
   };

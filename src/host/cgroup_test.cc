@@ -231,6 +231,19 @@ TEST_F(Real, AttachFreezeSignalAndRemove) {
   EXPECT_TRUE(remove_cgroup(paths_).ok());  // idempotent
 }
 
+TEST_F(Real, OnlyAnEmptyOneIsRemovedAtOnce) {
+  const pid_t pid = child([] {
+    for (;;) pause();
+  });
+  EXPECT_FALSE(remove_empty_cgroup(paths_));
+  EXPECT_EQ(cgroup_processes(paths_).value(), std::vector<pid_t>{pid});
+  ASSERT_EQ(kill(pid, SIGKILL), 0);
+  ASSERT_EQ(waitpid(pid, nullptr, 0), pid);
+  EXPECT_TRUE(remove_empty_cgroup(paths_));
+  for (const auto& [controller, folder] : paths_.folders) EXPECT_FALSE(fs::exists(folder)) << folder;
+  EXPECT_FALSE(remove_empty_cgroup({}));
+}
+
 TEST_F(Real, KillReachesFrozenProcessesAndThoseBelow) {
   CgroupPaths below = paths_;
   below.path += "/y";

@@ -162,6 +162,8 @@ Result<ScopeHolder> start_scope(const CgroupPaths& paths) {
   return holder;
 }
 
+bool is_systemd_scope(const CgroupPaths& paths) { return unit_of(paths) && systemd_runs(); }
+
 void tell_systemd_limits(const CgroupPaths& paths) {
   const std::optional<Unit> unit = unit_of(paths);
   const auto folder = paths.folders.find("");

@@ -32,6 +32,8 @@ class ScopeHolder {
 // At most 30 s. The error is systemd's own words.
 Result<ScopeHolder> start_scope(const CgroupPaths& paths);
 
+// Whether paths is the place of a scope, on a node where systemd runs.
+bool is_systemd_scope(const CgroupPaths& paths);
 // Where paths is a scope of systemd's: tells it which limits the cgroup has (v2). Nothing to do elsewhere.
 void tell_systemd_limits(const CgroupPaths& paths);
 // Where paths is a scope of systemd's: has it forget the unit, whose cgroup is gone. Nothing to do elsewhere.

@@ -110,6 +110,8 @@ class LocalContainer : public std::enable_shared_from_this<LocalContainer> {
   void run_exec(const v1::ExecProcessRequest& request, std::shared_ptr<oci::Process> process, std::shared_ptr<container::Stdio> stdio,
                 Reply<v1::ExecProcessResponse> reply, Turn turn);
   Result<void> may_exec(bool ignore_paused) const;
+  // A keeper's kernel takes a container with its start; one that runs an exec before that takes it now.
+  Result<void> prepare_kernel();
 
   // control.cc
   std::map<pid_t, std::string> process_names() const;
@@ -118,6 +120,7 @@ class LocalContainer : public std::enable_shared_from_this<LocalContainer> {
 
   // remove.cc
   void destroy(Reply<v1::DeleteResponse> reply, Turn turn);
+  bool destroyed_at_once();
   void removed(Reply<v1::DeleteResponse> reply);
 
   Result<void> signal_init(int signal);

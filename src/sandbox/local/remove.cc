@@ -2,7 +2,9 @@
 #include <signal.h>
 
 #include "base/log.h"
+#include "host/cgroup.h"
 #include "host/process.h"
+#include "host/systemd.h"
 #include "sandbox/local/container.h"
 
 namespace caisson::sandbox::local {
@@ -33,10 +35,17 @@ void LocalContainer::remove(bool force, Reply<v1::DeleteResponse> reply) {
   });
 }
 
+// Where nothing has to be waited for no worker is needed. (A process that is left is in the cgroup.)
+bool LocalContainer::destroyed_at_once() {
+  const bool hooks = core_->options.run_runtime_hooks && !spec_.hooks.poststop.empty();
+  return init_.exit && !hooks && !host::is_systemd_scope(record_.cgroup) && host::remove_empty_cgroup(record_.cgroup);
+}
+
 void LocalContainer::destroy(Reply<v1::DeleteResponse> reply, Turn turn) {
   (void)signal_init(SIGKILL);
   check_oom();
   stop_oom_watch();  // the end of a cgroup is an event too (v1)
+  if (destroyed_at_once()) return removed(reply);
   work(
       {.deadline = kRemoveDeadline},
       [this]() -> Result<host::WorkerOutput> {
