@@ -59,6 +59,7 @@ class Keeper : public sandbox::ProcessKeeper {
     auto stand_in = std::make_shared<container::StandIn>();
     stand_in->program = kernel::kProgramFd - kernel::kChannelFd;
     stand_in->process = spec.process;
+    stand_in->early = {"caisson-init " + options.id, kernel::kEarlyCommand};
     kernel::v1::Start start;
     Company company = TRY(company_of(options.id, spec));
     start.set_container_id(options.id);
@@ -325,6 +326,7 @@ std::optional<int> run_hidden_command(int argc, char** argv) {
   if (command == kernel::kKernelCommand) return kernel::kernel_process_main();
   if (command == kernel::kExecCommand) return kernel::kernel_exec_main();
   if (command == kernel::kJoinCommand) return kernel::kernel_join_main();
+  if (command == kernel::kEarlyCommand) return kernel::kernel_early_main();
   if (command == kernel::kBrokerCommand) kernel::kernel_broker_main();
   return std::nullopt;
 }

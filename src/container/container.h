@@ -46,6 +46,7 @@ Result<Record> record_from_json(std::string_view json);
 struct StandIn {
   size_t program = 0;    // which of Stdio::preserved is the program's file
   oci::Process process;  // what the user asked for; its program is looked for here too, so that a missing one is this call's error
+  std::vector<std::string> early;  // arguments of the program for prepare(), which a copy of init executes; empty: there is no such thing
 };
 
 struct CreateOptions {
@@ -86,6 +87,10 @@ Result<Created> create(const oci::Spec& spec, CreateOptions options, Stdio stdio
 // Lets init run: startContainer hooks, then exec of the user's program. Returns when exec has succeeded, or with init's error
 // (the process has ended then). Runs poststart hooks; their failure is an error (runtime-spec 1.3).
 Result<void> start(const Record& record, const oci::Spec& spec, UniqueFd start_socket, bool run_runtime_hooks = true);
+
+// Has a copy of a created container's init run the stand-in's `early`, and init go on waiting once that has ended with 0; otherwise init
+// ends. start_socket is borrowed. Returns at once. Once for a container.
+Result<void> prepare(const Record& record, int start_socket);
 
 struct Executed {
   pid_t pid = 0;

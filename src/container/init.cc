@@ -1,8 +1,11 @@
 #include "container/init.h"
 
 #include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -67,6 +70,43 @@ Result<void> set_up_root(InitContext& context) {
   return enter_root(context, root.get());
 }
 
+// The terminal is given up, so that whoever gets the streams may take it.
+void leave_terminal() {
+  signal(SIGHUP, SIG_IGN);
+  ioctl(0, TIOCNOTTY);
+  signal(SIGHUP, SIG_DFL);
+}
+
+// In a copy of this process, since hooks may follow that need what the stand-in gives up.
+Result<void> run_early(const oci::Process& process, const StandIn& stand_in, size_t preserved) {
+  if (process.terminal) leave_terminal();
+  const pid_t pid = fork();
+  if (pid < 0) return errno_error("cannot fork");
+  if (pid == 0) {
+    oci::Process early = process;
+    early.args = stand_in.early;
+    (void)exec_stand_in(early, stand_in, preserved);
+    _exit(126);
+  }
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0)
+    if (errno != EINTR) return errno_error("cannot wait for a process");
+  if (status != 0) return make_error(ECHILD, "the container cannot be prepared: {}", host::describe_exit(status));
+  return {};
+}
+
+// False: deleted before it was started.
+Result<bool> wait_for_start(InitContext& context, size_t preserved) {
+  const StandIn* stand_in = context.options.stand_in.get();
+  std::optional<Note> note = TRY(receive_note(context.channel.get()));
+  if (note && note->kind == NoteKind::Prepare && stand_in != nullptr && !stand_in->early.empty()) {
+    TRY(run_early(context.spec.process, *stand_in, preserved));
+    note = TRY(receive_note(context.channel.get()));
+  }
+  if (note && note->kind != NoteKind::Start) return make_error(EPROTO, "note {} came in place of Start", static_cast<int>(note->kind));
+  return note.has_value();
+}
+
 Result<void> run(InitContext& context) {
   const oci::Process& process = context.spec.process;
   TRY(arrange_descriptors(context.stdio, context.channel));
@@ -86,8 +126,7 @@ Result<void> run(InitContext& context) {
   const StandIn* stand_in = context.options.stand_in.get();
   const std::string program = TRY(find_program(stand_in != nullptr ? stand_in->process : process));
   TRY(send_note(context.channel.get(), NoteKind::Ready));
-  auto start = expect_note(context.channel.get(), NoteKind::Start);
-  if (!start) _exit(1);  // deleted before it was started
+  if (!TRY(wait_for_start(context, preserved))) _exit(1);
   TRY(run_hooks("startContainer", context.spec.hooks.start_container, state_of(context, "created")));
   if (stand_in != nullptr) return exec_stand_in(process, *stand_in, preserved);
   return exec_program(process, program, context.seccomp, preserved);

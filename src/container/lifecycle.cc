@@ -101,6 +101,12 @@ Result<void> start(const Record& record, const oci::Spec& spec, UniqueFd start_s
   return hooks;
 }
 
+Result<void> prepare(const Record& record, int start_socket) {
+  auto sent = send_note(start_socket, NoteKind::Prepare);
+  if (!sent) return make_error(ESRCH, "container {} cannot be prepared: its first process has ended", record.id);
+  return {};
+}
+
 Result<void> kill(const Record& record, int signal, bool all) {
   if (all) {
     TRY(signal_all(record, signal));

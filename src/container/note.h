@@ -20,9 +20,10 @@ enum class NoteKind : uint8_t {
   Listener,      // text: "<descriptor's number>" of the seccomp listener
   Ready,         // everything is set up; only Start is missing
   // To the new process.
-  Go,      // go on; text as agreed
-  Source,  // with the descriptor asked for
-  Start,   // run the user's program
+  Go,       // go on; text as agreed
+  Source,   // with the descriptor asked for
+  Start,    // run the user's program
+  Prepare,  // before Start, at most once: have a copy of this process run the stand-in's `early` (container.h)
 };
 inline constexpr int kRootSource = -1;
 

@@ -175,3 +175,32 @@ def test_exec_before_start(container):
     (name,) = container.ask_exec("uname")
     assert name["nodename"] == "caisson-test"
     assert container.status() == "created"
+    (pids,) = container.ask_exec("pids")
+    assert pids["pid"] > 1, "1 is the container's first process, which is there"
+    assert container.exec("/testinit", "exit", 42, check=False).status == 42
+
+
+def test_start_after_an_exec(container):
+    """What was executed before the start lives on beside the container's own program, which begins only with start."""
+    container.bundle.process["args"] = ["/testinit", "sleep"]
+    container.create()
+    early = container.runtime.popen("exec", container.id, "/testinit", "stubborn", stdout=subprocess.PIPE)
+    assert early.stdout.readline() == b"ready\n"
+    assert container.output() == ""
+    container.start()
+    (processes,) = container.ask_exec("processes")
+    assert [entry["name"] for entry in processes] == ["testinit"] * 3
+    assert processes[0]["pid"] == 1
+    assert container.status() == "running"
+    container.kill("KILL")
+    assert early.wait(30) == 137
+    early.stdout.close()
+    container.wait_stopped()
+
+
+def test_delete_after_an_exec_before_start(container):
+    container.bundle.process["args"] = ["/testinit", "sleep"]
+    container.create()
+    container.ask_exec("pids")
+    container.runtime.call("delete", "--force", container.id)
+    wait_for_exit(container.pid)

@@ -7,6 +7,7 @@ namespace caisson::kernel {
 inline constexpr const char* kKernelCommand = "kernel-process";  // hidden subcommands
 inline constexpr const char* kExecCommand = "kernel-exec";
 inline constexpr const char* kJoinCommand = "kernel-container";
+inline constexpr const char* kEarlyCommand = "kernel-container-early";
 inline constexpr const char* kBrokerCommand = "kernel-broker";
 
 inline constexpr int kChannelFd = 3;      // kernel: to the sandbox process; exec, container: to the kernel

@@ -1,6 +1,7 @@
 // kernel_join_main: what the host knows as the first process of a further container of a pod. All that needs the container's own
 // namespaces, cgroup and privileges is done here, before a guest runs in it; what the kernel process gets are descriptors.
 #include <fcntl.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -32,7 +33,7 @@ Result<void> send_mounts(const std::vector<OpenMount>& mounts) {
   return {};
 }
 
-Result<void> hand_over(v1::Start& start, const std::vector<OpenMount>& mounts, const Zygote& zygote) {
+Result<void> hand_over(v1::Start& start, const std::vector<OpenMount>& mounts, const Zygote& zygote, bool held) {
   for (const OpenMount& open : mounts) {
     auto* mount = start.add_host_mounts();
     mount->set_point(open.mount.point);
@@ -46,30 +47,59 @@ Result<void> hand_over(v1::Start& start, const std::vector<OpenMount>& mounts, c
   const UniqueFd description = TRY(make_description("kernel-container", start.SerializeAsString()));
   std::vector<int> fds = {description.get(), zygote.socket.get(), zygote.process.get(), 0, 1, 2};
   for (unsigned i = 0; i < start.process().preserved(); ++i) fds.push_back(kFirstPreservedFd + static_cast<int>(i));
-  TRY(send_message(kChannelFd, MessageKind::Container, 0, fds));
-  for (size_t i = kContainerDescriptors; i < fds.size(); ++i)
-    if (fds[i] != 2) close(fds[i]);
-  return {};
+  return send_message(kChannelFd, MessageKind::Container, held ? 1 : 0, fds);
+}
+
+// Whether it has been handed over before.
+Result<bool> join(v1::Start& start, bool held) {
+  const std::vector<OpenMount> mounts = TRY(open_mounts(start));
+  if (mounts.size() > kMostMounts) return Errno(E2BIG);
+  if (start.process().terminal()) leave_terminal(0);
+  Message message = TRY(receive_message(kChannelFd));
+  if (message.kind == MessageKind::Failed) return Errno(message.number);
+  const bool before = message.kind == MessageKind::Welcome && message.number == 1;
+  const UniqueFd user_namespace = TRY(read_welcome(std::move(message)));
+  TRY(join_empty_root(user_namespace ? user_namespace.get() : -1));
+  if (before) return true;
+  const Zygote zygote = TRY(make_zygote(true));
+  TRY(hand_over(start, mounts, zygote, held));
+  return false;
+}
+
+// Their ends are the kernel's, or the guest's, alone from now on; but standard error, for what there is to say of the start.
+void give_streams_away(unsigned preserved) {
+  for (const int fd : {0, 1}) close(fd);
+  for (unsigned i = 0; i < preserved; ++i) close(kFirstPreservedFd + static_cast<int>(i));
 }
 
 Result<int> stand_in() {
   v1::Start start = TRY(take_start());
   TRY(open_own_proc());
   const UniqueFd signals = take_signals();
-  {
-    const std::vector<OpenMount> mounts = TRY(open_mounts(start));
-    if (mounts.size() > kMostMounts) return Errno(E2BIG);
-    if (start.process().terminal()) leave_terminal(0);
-    const UniqueFd user_namespace = TRY(read_welcome(TRY(receive_message(kChannelFd))));
-    TRY(join_empty_root(user_namespace ? user_namespace.get() : -1));
-    const Zygote zygote = TRY(make_zygote(true));
-    TRY(hand_over(start, mounts, zygote));
-  }
+  if (TRY(join(start, false))) TRY(send_message(kChannelFd, MessageKind::Begin, 0));
+  give_streams_away(start.process().preserved());
   TRY(drop_everything(make_exec_filter()));
   return relay(kChannelFd, signals.get());
 }
 
+// Its signals are nobody's: SIGKILL ends it.
+Result<void> early() {
+  v1::Start start = TRY(take_start());
+  TRY(open_own_proc());
+  (void)TRY(join(start, true));
+  return {};
+}
+
 }  // namespace
+
+int kernel_early_main() {
+  prctl(PR_SET_NAME, "caisson-init");
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  umask(0);
+  const Result<void> done = early();
+  if (!done) klog(LogLevel::Error, "the container cannot be handed over: %s", strerrordesc_np(done.error().value));
+  _exit(done ? 0 : 1);
+}
 
 int kernel_join_main() {
   prctl(PR_SET_NAME, "caisson-init");

@@ -14,6 +14,10 @@ int kernel_exec_main();
 // kernel process, and goes on as kernel_exec_main() does.
 int kernel_join_main();
 
+// Of a container in which something is to run before its start: hands all that over, and ends with 0. The kernel process holds the
+// container's first process until kernel_join_main() comes.
+int kernel_early_main();
+
 // Body of the fourth: a network broker (net/broker.h) beside a kernel process that is there. Never returns.
 [[noreturn]] void kernel_broker_main();
 

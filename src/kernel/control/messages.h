@@ -28,13 +28,15 @@ enum class MessageKind : uint32_t {
   // A container that is to live in the kernel process:
   Join = 12,  // sandbox to kernel (number: capabilities that the broker needs for it), with two descriptors: a channel about this container
               // alone, and one to its stand-in
-  Welcome = 13,    // kernel to stand-in, with one descriptor where the kernel has a user namespace of its own
-  Mounts = 14,     // stand-in to kernel, with descriptors: the next ones of Start::host_mounts
+  Welcome = 13,  // kernel to stand-in, with one descriptor where the kernel has a user namespace of its own; number: 1 where the container
+                 // has been handed over already, and is held for Begin
+  Mounts = 14,   // stand-in to kernel, with descriptors: the next ones of Start::host_mounts
   Container = 15,  // stand-in to kernel, with descriptors: v1::Start, the zygote's socket and pidfd, standard streams, preserved ones.
-                   // Answered as Process is; Signal as there
+                   // Answered as Process is; Signal as there. number: 1 to be held: made, but answered by another Welcome
   Place = 16,      // sandbox to kernel, before anything else, on a channel of its own: files of cgroups that a thread writes itself into
   Broker =
       17,  // sandbox to kernel, with one descriptor: the channel to a network broker in the place of the one before; number: what it has
+  Begin = 18,  // stand-in to kernel: the first process of a container that is held runs from now on. Answered as Container is
 };
 
 enum class Question : int32_t {

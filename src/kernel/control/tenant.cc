@@ -54,10 +54,7 @@ void Household::see_off() {
 
 Tenant::Tenant(Household& house, UniqueFd control, UniqueFd stand_in)
     : house_(house), control_(std::move(control)), stand_in_(std::move(stand_in)) {
-  Result<UniqueFd> space = house_.user_namespace();
-  std::vector<int> fds;
-  if (space && *space) fds.push_back(space->get());
-  const Result<void> sent = space ? send_message(stand_in_.get(), MessageKind::Welcome, 0, fds) : space.error();
+  const Result<void> sent = welcome(false);
   if (sent) return;
   klog(LogLevel::Error, "a container cannot be welcomed: %s", strerrordesc_np(sent.error().value));
   stand_in_.reset();
@@ -65,6 +62,13 @@ Tenant::Tenant(Household& house, UniqueFd control, UniqueFd stand_in)
 }
 
 Tenant::~Tenant() = default;
+
+Result<void> Tenant::welcome(bool held) {
+  const UniqueFd space = TRY(house_.user_namespace());
+  std::vector<int> fds;
+  if (space) fds.push_back(space.get());
+  return send_message(stand_in_.get(), MessageKind::Welcome, held ? 1 : 0, fds);
+}
 
 void Tenant::add_descriptors(std::vector<pollfd>& entries) const {
   if (control_) entries.push_back({control_.get(), POLLIN, 0});
@@ -151,15 +155,19 @@ void Tenant::take_from_stand_in() {
     mounts_.clear();
     waits_for_another_.reset();
     if (state_ == State::Awaited) state_ = State::Gone;
-    return deliver(SIGKILL);
+    deliver(SIGKILL);
+    if (state_ == State::Held) release();
+    return;
   }
   if (message->kind == MessageKind::Signal) return deliver(message->number);
+  if (message->kind == MessageKind::Begin && state_ == State::Held) return release();
   if (state_ != State::Awaited || waits_for_another_) return;
   Result<void> taken;
   if (message->kind == MessageKind::Mounts) {
     for (UniqueFd& fd : message->fds) mounts_.push_back(std::move(fd));
     if (mounts_.size() > kMostMounts) taken = Errno(EPROTO);
   } else if (message->kind == MessageKind::Container) {
+    hold_ = message->number == 1;
     taken = begin(*std::move(message));
   }
   if (!taken) refuse(taken.error());
@@ -240,6 +248,7 @@ void Tenant::settle() {
   if (waits_for_another_)
     if (auto begun = begin_when_others_are_there(std::shared_ptr(waits_for_another_)); !begun) refuse(begun.error());
   settle_start();
+  settle_held();
   settle_execs();
   settle_end();
 }
@@ -253,16 +262,31 @@ void Tenant::settle_start() {
     if (stand_in_) (void)send_message(stand_in_.get(), MessageKind::Failed, result->error().value);
     return leave();
   }
-  state_ = State::Running;
+  state_ = State::Held;
+  go_ = std::move((*result)->go);
   init_ = std::make_unique<EndWatch>(**result, house_.event);
   v1::Limits limits;
   if (!early_limits_.empty() && limits.ParseFromString(early_limits_)) apply_limits(house_.kernel, *container_, limits);
   for (const int signal : std::exchange(early_signals_, {})) deliver(signal);
-  if (stand_in_)
-    (void)send_message(stand_in_.get(), MessageKind::Started, (*result)->group->pid);
-  else
-    deliver(SIGKILL);
-  (*result)->go();
+  if (!stand_in_) deliver(SIGKILL);
+  if (!hold_ || !stand_in_ || !welcome(true)) release();
+}
+
+void Tenant::release() {
+  state_ = State::Running;
+  if (stand_in_) (void)send_message(stand_in_.get(), MessageKind::Started, init_->group().pid);
+  std::exchange(go_, nullptr)();
+}
+
+// Ended from inside (its PID namespace is another container's, whose first process has ended): it must run to take note of that.
+void Tenant::settle_held() {
+  if (state_ != State::Held) return;
+  bool ended;
+  {
+    std::lock_guard guard(house_.kernel.tasks);
+    ended = init_->group().exiting;
+  }
+  if (ended) release();
 }
 
 void Tenant::begin_exec(Exec& exec, std::vector<UniqueFd> fds) {
@@ -314,7 +338,7 @@ void Tenant::settle_execs() {
       if (*result) {
         exec.process = std::make_unique<EndWatch>(**result, house_.event);
         if (exec.socket) (void)send_message(exec.socket.get(), MessageKind::Started, (*result)->group->pid);
-        if (!exec.socket || state_ != State::Running) {
+        if (!exec.socket || !lives()) {
           std::lock_guard guard(house_.kernel.tasks);
           send_to_group_locked(exec.process->group(), user_signal(SIGKILL, nullptr));
         }

@@ -67,16 +67,16 @@ class Tenant {
 
   // To its first process.
   void deliver(int signal);
-  // Null until it has been described, and once it has ended.
-  Container* container() { return state_ == State::Running ? container_.get() : nullptr; }
+  // Null until it has been described and made, and once it has ended.
+  Container* container() { return lives() ? container_.get() : nullptr; }
   // Neither ended nor running yet, and for no want of another tenant.
   bool begins_by_itself() const { return begins() && !waits_for_another_; }
   // Processes refer to it as long as the kernel lives.
   std::unique_ptr<Container> take_container() { return std::move(container_); }
 
  private:
-  // Awaited: not described yet. Ending: its first process has ended, the others are about to.
-  enum class State { Awaited, Starting, Running, Ending, Gone };
+  // Awaited: not described yet. Held: its first process does not run before Begin. Ending: that has ended, the others are about to.
+  enum class State { Awaited, Starting, Held, Running, Ending, Gone };
   struct Exec {
     UniqueFd socket;
     int number = 0;                      // the sandbox's name for it
@@ -85,7 +85,9 @@ class Tenant {
     std::unique_ptr<EndWatch> process;
   };
 
+  bool lives() const { return state_ == State::Held || state_ == State::Running; }
   bool begins() const { return state_ == State::Awaited || state_ == State::Starting; }
+  Result<void> welcome(bool held);
   void take_request();
   void take_limits(int fd);
   void take_exec(int fd);
@@ -98,6 +100,8 @@ class Tenant {
   void refuse(Errno error);
   void begin_exec(Exec& exec, std::vector<UniqueFd> fds);
   void settle_start();
+  void settle_held();
+  void release();
   void settle_execs();
   void settle_end();
   void leave();
@@ -111,6 +115,8 @@ class Tenant {
   std::shared_ptr<Handover> waits_for_another_;  // while Awaited: described, but a tenant whose namespaces it shares is not running yet
   std::shared_ptr<Starting> starting_;
   std::unique_ptr<EndWatch> init_;
+  bool hold_ = false;
+  std::function<void()> go_;  // of the first process, until it runs
   int status_ = 0;
   std::vector<int> early_signals_;  // that came before there was a process
   std::string early_limits_;        // v1::Limits that came before there was a container

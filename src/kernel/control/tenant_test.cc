@@ -225,7 +225,7 @@ TEST_F(Tenants, TakeAnything) {
       std::vector<int> fds(random() % 9, null.get());
       if (!fds.empty() && random() % 2 == 0) fds[0] = file->get();
       const int to = (random() % 2 == 0 ? one : other).ours.get();
-      (void)send_message(to, static_cast<MessageKind>(random() % 18), static_cast<int32_t>(random()), fds);
+      (void)send_message(to, static_cast<MessageKind>(random() % 20), static_cast<int32_t>(random()), fds);
       std::vector<pollfd> entries;
       any.add_descriptors(entries);
       poll(entries.data(), entries.size(), 0);

@@ -128,7 +128,7 @@ Result<void> LocalContainer::adopt(const Creation& creation, host::WorkerOutput 
                        : watch_child_exit(core_->loop, init_.pid, ended));
   if (output.fds.size() > 2) watch_oom(std::move(output.fds[2]));
   if (core_->options.keeper) core_->options.keeper->created(record_);
-  return step(state_, Created{std::move(output.fds[1])}, id_);
+  return step(state_, Created{.start = std::move(output.fds[1])}, id_);
 }
 
 // container::create undoes what it has made, but a worker may also have been killed in the middle of it.

@@ -57,6 +57,12 @@ Result<void> LocalContainer::may_exec(bool ignore_paused) const {
   return {};
 }
 
+Result<void> LocalContainer::prepare_kernel() {
+  auto* created = std::get_if<Created>(&state_);
+  if (created == nullptr || !created->start || std::exchange(created->prepared, true)) return {};
+  return container::prepare(record_, created->start.get());
+}
+
 void LocalContainer::exec(v1::ExecProcessRequest request, rpc::Descriptors fds, Reply<v1::ExecProcessResponse> reply) {
   const std::string exec_id = request.exec_id();
   if (exec_id.empty()) return reply(make_error(EINVAL, "a process to be executed in container {} needs an exec_id", id_));
@@ -84,8 +90,8 @@ void LocalContainer::run_exec(const v1::ExecProcessRequest& request, std::shared
   };
   if (auto may = may_exec(request.ignore_paused()); !may) return failed(std::move(may).error());
   container::ExecOptions options{.cgroup = request.cgroup(), .ignore_paused = request.ignore_paused()};
-  if (core_->options.keeper && std::holds_alternative<Created>(state_))
-    return failed(make_error(EINVAL, "cannot exec in container {}: its kernel begins with its start; start it first", id_));
+  if (core_->options.keeper)
+    if (auto there = prepare_kernel(); !there) return failed(std::move(there).error());
   if (core_->options.keeper)
     if (auto prepared = core_->options.keeper->prepare_exec(id_, exec_id, *process, *stdio, options); !prepared)
       return failed(std::move(prepared).error());

@@ -13,7 +13,8 @@ namespace caisson::sandbox::local {
 
 struct Creating {};
 struct Created {
-  UniqueFd start;  // what init waits on; invalid once start has been tried
+  UniqueFd start;         // what init waits on; invalid once start has been tried
+  bool prepared = false;  // container::prepare() has been called
 };
 struct Running {};
 struct Paused {};
