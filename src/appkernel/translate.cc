@@ -10,7 +10,9 @@
 #include "container/credentials.h"
 #include "container/seccomp.h"
 #include "kernel/control/descriptors.h"
+#include "kernel/net/low_ports.h"
 #include "oci/names.h"
+#include "oci/parse.h"
 #include "oci/support.h"
 
 namespace caisson::appkernel {
@@ -57,6 +59,21 @@ void take_mounts(oci::Spec& spec, kernel::v1::Start& start) {
     mount.source = "tmpfs";
     mount.options = {"nosuid", "noexec", "nodev", "size=4k", "mode=755"};
   }
+}
+
+// What the kernel has itself is set there, and on the host, too, which says what is wrong with a value; the rest is the pod's network.
+// Which ports are low is the kernel's alone: on the host it says what the kernel process may bind.
+Result<void> take_sysctls(oci::Spec& spec, kernel::v1::Start& start) {
+  for (auto each = spec.linux_.sysctl.begin(); each != spec.linux_.sysctl.end();) {
+    const auto& [name, value] = *each;
+    const std::string path = oci::sysctl_path(name);
+    const bool low_ports = path == kernel::kLowPortsSetting;
+    if (low_ports && !kernel::parse_first_unprivileged_port(value))
+      return make_error(EINVAL, "linux.sysctl: {}: \"{}\" is not a number from 0 to 65535", name, value);
+    if (low_ports || !path.starts_with("net/")) (*start.mutable_sysctl())[path] = value;
+    each = low_ports ? spec.linux_.sysctl.erase(each) : std::next(each);
+  }
+  return {};
 }
 
 // The filter is for the guest's system calls, which its own kernel judges; those that the kernel makes for it are none of its business.
@@ -208,6 +225,7 @@ Result<void> divide(oci::Spec& spec, kernel::v1::Start& start, const Sharing& sh
   *start.mutable_process() = TRY(describe_process(spec.process));
   start.set_hostname(spec.hostname);
   start.set_domainname(spec.domainname);
+  TRY(take_sysctls(spec, start));
   take_mounts(spec, start);
   take_paths(spec.linux_.masked_paths, start.mutable_masked_paths());
   take_paths(spec.linux_.readonly_paths, start.mutable_readonly_paths());

@@ -116,12 +116,6 @@ std::string of_memory(const Spec& spec) {
   return spec.linux_.resources && (spec.linux_.resources->memory.*Member) ? kUsed : "";
 }
 
-std::string ipc_sysctls(const Spec& spec) {
-  std::string list;
-  for (const auto& [name, value] : spec.linux_.sysctl)
-    if ((name.starts_with("kernel.") && name != "kernel.domainname") || name.starts_with("fs.mqueue.")) add_name(list, excerpt(name));
-  return list;
-}
 std::string time_namespace(const Spec& spec) { return spec.find_namespace("time") ? kUsed : ""; }
 std::string personality(const Spec& spec) { return spec.linux_.personality ? kUsed : ""; }
 std::string intel_rdt(const Spec& spec) { return spec.linux_.intel_rdt ? kUsed : ""; }
@@ -189,8 +183,7 @@ constexpr Row kRows[] = {
     {"linux.devices", kYes, ignored("block devices of the node become disks of the machine (containerd.md); of other devices nodes are made, and lead to the guest's own devices of those numbers, if any"), nodes_devices, "", ignored("the application kernel has the usual devices only: others cannot be opened"), devices_but_the_usual},
     {"linux.netDevices", kYes, refused("an interface of the node cannot move into the guest's kernel"), of_linux<&Linux::net_devices>},
     {"linux.cgroupsPath", kYes, yes("for the hypervisor and its helpers on the node")},
-    {"linux.sysctl", yes("of the container's own namespaces"), yes("the same"), nullptr, "", yes("of the network; `kernel.domainname`")},
-    {"linux.sysctl: kernel.*, fs.mqueue.*", yes("of the container's own IPC namespace"), yes("the same"), ipc_sysctls, "", ignored("the IPC of the application kernel has its own limits, which cannot be set")},
+    {"linux.sysctl", yes("of the container's own namespaces"), yes("the same"), nullptr, "", yes("of the network; those of IPC, and `kernel.domainname`, are its own kernel's")},
     {"linux.seccomp", kYes, yes("in the guest"), nullptr, "", yes("by its own kernel")},
     {"linux.seccomp: SCMP_ACT_NOTIFY, listenerPath, listenerMetadata", kYes, refused("the agent that listens on the node cannot be given a descriptor of the guest's kernel"), seccomp_listener, "", refused("the agent that listens on the node cannot be given a descriptor of the application kernel")},
     {"linux.rootfsPropagation", kYes, yes("in the guest")},

@@ -9,6 +9,8 @@ EXPECTATIONS = {
     "test_scheduler_and_io_priority": {"runc": ("xfail", "runc 1.1 has neither"), "crun": ("xfail", "crun 1.8 has neither")},
     # mounts
     "test_propagation_of_mounts": {"crun": ("xfail", "crun 1.8 leaves shared bind mounts private")},
+    "test_mounts_of_the_node_come_along": {"crun": ("xfail", "crun 1.8 leaves shared and slave bind mounts private"),
+                                           "microvm": ("xfail", "files below a volume that the guest has seen are open on the node, which can unmount them lazily only")},
     "test_destination_cannot_leave_the_root": {"crun": ("xfail", "crun 1.8 refuses destinations below a dangling link")},
     "test_rootfs_propagation[shared]": {"runc": ("xfail", "runc 1.1 makes the host's / shared, not the container's")},
     "test_rootfs_propagation[unbindable]": {"runc": ("xfail", "runc 1.1 cannot bind the root file system then")},
@@ -48,7 +50,6 @@ EXPECTATIONS = {
 APPKERNEL = {
     "its own /proc has no namespaces of the node to compare": ["test_it_is_in_the_container", "test_namespaces_that_are_not_asked_for", "test_without_pid_namespace"],
     "it makes no device nodes in folders of the node, and its own /dev has the usual ones": ["test_device_rules", "test_all_devices", "test_bind_folder_both_ways"],
-    "its /proc/sys cannot be set but for the names of the host": ["test_sysctl"],
 }
 for _reason, _tests in APPKERNEL.items():
     for _test in _tests:

@@ -50,6 +50,27 @@ def test_debug_tells_what_every_thread_does(container, runtime):
     assert text.splitlines()[0].split()[:3] == ["PID", "TID", "PPID"] and f"{thread['call']}(" in text
 
 
+def test_bridges_by_ioctl(container):
+    """brctl, as critest's tests of privileged containers run it."""
+    container.bundle.add_busybox()
+    container.bundle.process["args"] = ["/bin/busybox", "sh", "-ec", """export PATH=/bin
+busybox brctl addbr br7
+busybox ip link add v7 type veth
+busybox brctl addif br7 v7
+busybox ip -o link show v7
+busybox brctl delif br7 v7
+busybox ip -o link show v7
+busybox ip link del v7
+busybox brctl delbr br7
+busybox ip -o link show br7 || echo gone"""]
+    refused = container.run(check=False)
+    assert not refused.ok and "not permitted" in refused.stderr
+    container.delete("--force", check=False)
+    container.bundle.process["capabilities"] = {kind: ["CAP_NET_ADMIN"] for kind in ("bounding", "effective", "permitted")}
+    lines = container.run().stdout.splitlines()
+    assert "master br7" in lines[0] and "master" not in lines[1] and lines[2] == "gone"
+
+
 def test_debug_of_a_busy_thread(container):
     container.bundle.add_busybox()
     container.bundle.process["args"] = ["/bin/sh", "-c", "while true; do :; done"]

@@ -54,6 +54,22 @@ def test_sysctl(container):
     assert open("/proc/sys/kernel/msgmax").read().strip() != "4096"
 
 
+def test_low_ports(container):
+    """As docker sets it for every container: who is not root may bind ports below 1024."""
+    container.bundle.add_busybox()
+    container.bundle.linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "80"}
+    container.bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    container.spawn_sleeping()
+    serve = lambda port: container.exec("/bin/busybox", "httpd", "-p", str(port), "-h", "/data", check=False)
+    allowed, refused = serve(80), serve(79)
+    assert allowed.ok and not refused.ok and "denied" in refused.stderr
+    (shown,) = container.ask_exec("sysctl net.ipv4.ip_unprivileged_port_start")
+    assert shown == "80"
+    container.kill("KILL")
+    container.wait_stopped()
+    container.delete()
+
+
 @pytest.mark.parametrize("name", ["vm.swappiness", "kernel.panic", "kernel.pid_max", "fs.file-max"])
 def test_sysctl_of_the_whole_node_is_refused(container, name):
     before = open("/proc/sys/" + name.replace(".", "/")).read()

@@ -226,6 +226,29 @@ def test_plain_ro_is_not_recursive(container, folder):
         os.system(f"umount {source}/below")
 
 
+def test_mounts_of_the_node_come_along(container, folder):
+    """What is mounted below a volume on the node later is seen inside, but with rprivate; and it can be unmounted there."""
+    source = folder / "volume"
+    source.mkdir()
+    assert os.system(f"mount -t tmpfs tmpfs {source} && mount --make-shared {source} && mkdir {source}/below {source}/below/empty") == 0
+    try:
+        for kind in ("rslave", "rshared", "rprivate"):
+            container.bundle.mount(f"/{kind}", "bind", source, ["rbind", kind])
+        questions = [f"list /{kind}/below" for kind in ("rslave", "rshared", "rprivate")]
+        container.spawn_sleeping()
+        assert container.ask_exec(*questions) == [["empty"]] * 3
+        assert os.system(f"mount -t tmpfs tmpfs {source}/below && touch {source}/below/file") == 0
+        assert container.ask_exec(*questions, "read /rslave/below/file", "create /rslave/below/made") == [["file"], ["file"], ["empty"], "", 0]
+        assert os.listdir(source / "below") in (["file", "made"], ["made", "file"])
+        assert os.system(f"umount {source}/below") == 0, "nobody inside has it in use"
+        assert container.ask_exec(*questions) == [["empty"]] * 3
+        container.kill("KILL")
+        container.wait_stopped()
+        container.delete()
+    finally:
+        os.system(f"umount -l {source}")
+
+
 def test_propagation_of_mounts(container, folder):
     source = folder / "volume"
     source.mkdir()

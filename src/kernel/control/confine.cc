@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/magic.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,10 +14,12 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <string>
 #include <string_view>
 
 #include "base/unique_fd.h"
@@ -58,6 +61,21 @@ Result<UniqueFd> own_proc() {
   UniqueFd shared(open_tree(AT_FDCWD, "/proc", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
   if (!shared) return host_errno();
   return shared;
+}
+
+// Of this process's network namespace, whoever looks: the files ask for that of their reader.
+Result<UniqueFd> network_settings() {
+  UniqueFd folder(open_tree(g_whole_proc.get(), "sys/net", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  // Before Linux 6.15 a mount that lies nowhere cannot be copied.
+  if (!folder) folder.reset(open_tree(AT_FDCWD, "/proc/sys/net", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  if (!folder) return host_errno();
+  struct statfs stat {};
+  TRY(host_result(fstatfs(folder.get(), &stat)));
+  if (stat.f_type != PROC_SUPER_MAGIC) return Errno(ENOENT);
+  mount_attr attributes{};
+  attributes.attr_set = kSealedMount;
+  TRY(host_result(mount_setattr(folder.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes)));
+  return folder;
 }
 
 Result<void> write_proc(const char* path, std::string_view text) {
@@ -128,6 +146,7 @@ Result<void> open_own_proc() {
   if (Result<UniqueFd> whole = make_mount("proc", {}, kSealedMount & ~MOUNT_ATTR_RDONLY)) {
     keep_host_proc_files(whole->get());
     g_whole_proc = *std::move(whole);
+    if (Result<UniqueFd> network = network_settings()) keep_network_settings(*std::move(network));
   }
   UniqueFd proc = TRY(own_proc());
   UniqueFd copy(fcntl(proc.get(), F_DUPFD_CLOEXEC, 3));
@@ -137,16 +156,50 @@ Result<void> open_own_proc() {
   return {};
 }
 
-Result<void> leave_mounts() {
-  const UniqueFd root = TRY(make_mount("tmpfs", {{"mode", "0555"}, {"size", "4k"}, {"nr_inodes", "1"}}));
+namespace {
+
+// `root`, a mount that lies nowhere yet, becomes the root of this process's mount namespace, and all else in it goes.
+Result<void> leave_mounts_for(int root) {
   TRY(host_result(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr)));
-  TRY(host_result(move_mount(root.get(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)));
-  TRY(host_result(fchdir(root.get())));
+  TRY(host_result(move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)));
+  TRY(host_result(fchdir(root)));
   // pivot_root(2), "pivot_root(".", ".")": the old root comes to lie on the new one, and goes.
   TRY(host_result(syscall(SYS_pivot_root, ".", ".")));
   TRY(host_result(umount2(".", MNT_DETACH)));
   TRY(host_result(chdir("/")));
   return {};
+}
+
+// In the namespace that is to be filled. Its descriptor.
+Result<UniqueFd> fill_namespace(const UniqueFd& root, std::span<const int> mounts) {
+  TRY(leave_mounts_for(root.get()));
+  for (size_t i = 0; i < mounts.size(); ++i)
+    TRY(host_result(move_mount(mounts[i], "", root.get(), std::to_string(i).c_str(), MOVE_MOUNT_F_EMPTY_PATH)));
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  TRY(host_result(mount_setattr(root.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes)));
+  UniqueFd space(openat(proc_folder(), "self/ns/mnt", O_RDONLY | O_CLOEXEC));
+  if (!space) return host_errno();
+  return space;
+}
+
+}  // namespace
+
+Result<void> leave_mounts() {
+  return leave_mounts_for(TRY(make_mount("tmpfs", {{"mode", "0555"}, {"size", "4k"}, {"nr_inodes", "1"}})).get());
+}
+
+Result<UniqueFd> make_mount_namespace(std::span<const int> mounts) {
+  const UniqueFd before(openat(proc_folder(), "self/ns/mnt", O_RDONLY | O_CLOEXEC));
+  if (!before) return host_errno();
+  const std::string inodes = std::to_string(mounts.size() + 1);
+  const UniqueFd root = TRY(make_mount("tmpfs", {{"mode", "0555"}, {"nr_inodes", inodes.c_str()}}, kSealedMount & ~MOUNT_ATTR_RDONLY));
+  for (size_t i = 0; i < mounts.size(); ++i) TRY(host_result(mkdirat(root.get(), std::to_string(i).c_str(), 0555)));
+  TRY(host_result(unshare(CLONE_NEWNS)));
+  Result<UniqueFd> space = fill_namespace(root, mounts);
+  TRY(host_result(setns(before.get(), CLONE_NEWNS)));
+  TRY(host_result(chdir("/")));
+  return space;
 }
 
 Result<void> enter_empty_root(bool own_user_namespace, uint64_t brokered) {

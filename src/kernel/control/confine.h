@@ -6,8 +6,10 @@
 #include <linux/filter.h>
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "kernel/errno.h"
 
 namespace caisson::kernel {
@@ -19,6 +21,10 @@ Result<void> open_own_proc();
 // For the kernel process, in a mount namespace of its own: nothing is mounted in it any more but an empty folder, so that it keeps neither
 // the node's mounts nor a container's. Anything that is to be had of them is had before.
 Result<void> leave_mounts();
+// A mount namespace in which nothing lies but these folders' mounts, which have lain nowhere so far, each in a read-only folder of its own:
+// there they hear of what is mounted below where they come from; one that lies nowhere hears of nothing. It lives as long as its
+// descriptor, which is given back. This process, with its one thread, is in its own again, in its root directory.
+Result<UniqueFd> make_mount_namespace(std::span<const int> mounts);
 // An empty, read-only root directory that lies nowhere in a mount namespace; the working directory too.
 // With own_user_namespace also a user namespace in which every id is what it is outside: owners of files keep their meaning, capabilities
 // count in it only (so not in a network namespace that was made outside). A network broker (net/broker.h) with the capabilities

@@ -12,7 +12,9 @@
 #include "kernel/control/start_process.h"
 #include "kernel/fs/host/host_fs.h"
 #include "kernel/fs/registry.h"
+#include "kernel/ipc/limits.h"
 #include "kernel/klog.h"
+#include "kernel/net/low_ports.h"
 #include "kernel/platform/host_proc.h"
 
 namespace caisson::kernel {
@@ -29,6 +31,31 @@ void mount_own(Task& setup, const v1::Start::Mount& mount) {
   if (mounted) return;
   klog(LogLevel::Warning, "%s cannot be mounted on %s: %s", mount.type().c_str(), mount.destination().c_str(),
        strerrordesc_np(mounted.error().value));
+}
+
+Result<void> set_sysctl(Container& container, const std::string& path, const std::string& value) {
+  if (path == kLowPortsSetting) {
+    first_unprivileged_port() = TRY(parse_first_unprivileged_port(value));
+    return {};
+  }
+  if (path == "kernel/domainname") {
+    container.uts->set_domain(value.substr(0, value.find('\n')));
+    return {};
+  }
+  const IpcSetting* setting = find_ipc_setting(path);
+  if (setting == nullptr) return Errno(ENOENT);
+  return set_ipc_setting(*container.ipc, *setting, value);
+}
+
+Result<void> set_sysctls(Container& container, const v1::Start& start) {
+  if (!container.ipc && start.sysctl_size() > 0) container.ipc = std::make_shared<IpcNamespace>();
+  for (const auto& [path, value] : start.sysctl()) {
+    const Result<void> set = set_sysctl(container, path, value);
+    if (set) continue;
+    klog(LogLevel::Error, "linux.sysctl: cannot set %s to \"%s\": %s", path.c_str(), value.c_str(), strerrordesc_np(set.error().value));
+    return set.error();
+  }
+  return {};
 }
 
 // The host's mounts and this kernel's own, in the order of config.json.
@@ -82,7 +109,10 @@ Result<v1::Start> take_start() {
 Result<v1::House> take_house() { return take_description<v1::House>(); }
 
 Result<std::vector<OpenMount>> open_mounts(const v1::Start& start) {
-  return open_host_mounts(TRY(read_host_proc("self/mountinfo")), [&](std::string_view point) { return is_ours(start, point); });
+  std::vector<OpenMount> mounts =
+      open_host_mounts(TRY(read_host_proc("self/mountinfo")), [&](std::string_view point) { return is_ours(start, point); });
+  let_mounts_hear(mounts);
+  return mounts;
 }
 
 void apply_limits(Kernel& kernel, Container& container, const v1::Limits& limits) {
@@ -114,6 +144,7 @@ Result<std::unique_ptr<Container>> make_container(Kernel& kernel, const v1::Star
   container->nice = std::clamp(start.process().nice(), -20, 19);
   if (!shared.uts && !start.hostname().empty()) container->uts->set_host(start.hostname());
   if (!shared.uts && !start.domainname().empty()) container->uts->set_domain(start.domainname());
+  TRY(set_sysctls(*container, start));
   // The last one is what "/" means.
   const auto root = std::find_if(mounts.rbegin(), mounts.rend(), [](const OpenMount& each) { return each.mount.point == "/"; });
   if (root == mounts.rend()) return Errno(ENOENT);

@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 
+#include "kernel/control/confine.h"
 #include "kernel/fs/host/host_fs.h"
 #include "kernel/fs/registry.h"
 #include "kernel/klog.h"
@@ -23,15 +25,25 @@ Result<UniqueFd> open_one(const std::string& point) {
   return fd;
 }
 
-// As the runtime has set it up on the host. A master is the node's, and nothing is heard of it here.
+// As the runtime has set it up on the host. A master is the node's: what is heard of it lies below the host's mount, not in this table.
 void spread_like(Container& container, const MountRef& mount, const std::string& tags) {
   const unsigned long type = tags.starts_with("shared:") ? MS_SHARED : tags == "unbindable" ? MS_UNBINDABLE : 0;
   if (type != 0) (void)container.mounts->set_propagation(mount, type, false);
 }
 
-Result<void> import_one(Task& setup, Container& container, OpenMount& open) {
+bool hears(const MountInfo& mount) {
+  return mount.point != "/" && (mount.tags.find("master:") != mount.tags.npos || mount.tags.find("shared:") != mount.tags.npos);
+}
+
+bool is_folder(int fd) {
+  struct stat stat {};
+  return fstat(fd, &stat) == 0 && S_ISDIR(stat.st_mode);
+}
+
+// place: of those that hear of others' mounts; null: none do.
+Result<void> import_one(Task& setup, Container& container, OpenMount& open, const std::shared_ptr<const UniqueFd>& place) {
   const Path point = TRY(walk(setup, AT_FDCWD, open.mount.point));
-  const auto fs = TRY(HostFileSystem::create(std::move(open.fd), open.mount.type));
+  const auto fs = TRY(HostFileSystem::create(std::move(open.fd), open.mount.type, hears(open.mount) ? place : nullptr));
   const auto root = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
   std::string rest;
   const unsigned long flags = split_mount_options(open.mount.options, &rest);
@@ -59,16 +71,36 @@ std::vector<OpenMount> open_host_mounts(std::string_view mountinfo, const std::f
   return opened;
 }
 
+void let_mounts_hear(std::vector<OpenMount>& mounts) {
+  std::vector<int> hearing;
+  for (const OpenMount& open : mounts)
+    if (hears(open.mount) && is_folder(open.fd.get())) hearing.push_back(open.fd.get());
+  if (hearing.empty()) return;
+  Result<UniqueFd> place = make_mount_namespace(hearing);
+  if (!place) {
+    klog(LogLevel::Warning, "what is mounted below volumes on the node later will not be seen: %s", strerrordesc_np(place.error().value));
+    return;
+  }
+  MountInfo info;
+  info.type = kHearingPlace;
+  mounts.push_back({std::move(info), *std::move(place)});
+}
+
 void import_host_mounts(Task& setup, Container& container, std::vector<OpenMount> mounts,
                         const std::function<void(std::string_view point)>& before) {
   std::string root_tags;
+  std::shared_ptr<const UniqueFd> place;
+  if (!mounts.empty() && mounts.back().mount.type == kHearingPlace) {
+    place = std::make_shared<const UniqueFd>(std::move(mounts.back().fd));
+    mounts.pop_back();
+  }
   for (OpenMount& open : mounts) {
     if (open.mount.point == "/") {
       root_tags = open.mount.tags;
       continue;
     }
     before(open.mount.point);
-    if (auto imported = import_one(setup, container, open); !imported) tell(open.mount, imported.error());
+    if (auto imported = import_one(setup, container, open, place); !imported) tell(open.mount, imported.error());
   }
   spread_like(container, container.root.mount, root_tags);
 }

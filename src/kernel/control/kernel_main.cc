@@ -27,6 +27,7 @@
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/host_rows.h"
 #include "kernel/syscalls/table.h"
+#include "kernel/task/namespace_numbers.h"
 
 namespace caisson::kernel {
 namespace {
@@ -63,7 +64,9 @@ Result<void> confine(const v1::House& house, bool& own) {
   constexpr uint64_t kLowPorts = 1ULL << CAP_NET_BIND_SERVICE;
   uint64_t brokered = guests & (1ULL << CAP_NET_RAW | 1ULL << CAP_NET_ADMIN);
   own = can_have_user_namespace();
-  if (own && (guests & kLowPorts) != 0 && !(house.own_network() && open_low_ports())) brokered |= kLowPorts;
+  // Also where no guest has the capability: which ports are low is for this kernel to say (net/low_ports.h).
+  const bool open = house.own_network() && open_low_ports();
+  if (own && (guests & kLowPorts) != 0 && !open) brokered |= kLowPorts;
   Result<void> entered = enter_empty_root(own, brokered);
   if (!entered && own) {
     klog(LogLevel::Info, "no user namespace for the kernel process: %s", strerrordesc_np(entered.error().value));
@@ -80,6 +83,7 @@ Result<void> run() {
   CallSites::allow(house.patch());
   TRY(open_own_proc());
   TRY(adopt_host_id_maps());
+  adopt_host_namespaces();
   UniqueFd signals = block_signals();
   UniqueFd control(fcntl(kChannelFd, F_DUPFD_CLOEXEC, 16));
   close(kChannelFd);

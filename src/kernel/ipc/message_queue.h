@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 
+#include "kernel/ipc/limits.h"
 #include "kernel/task/task.h"
 #include "kernel/vfs/anonymous.h"
 
@@ -54,13 +55,14 @@ class MessageQueueFile : public AnonymousFile {
   const std::shared_ptr<MessageQueue> queue_;
 };
 
-// Queues by name.
+// Queues by name, and what the whole IPC namespace allows.
 class MessageQueues {
  public:
   // Those of the task's IPC namespace.
   static MessageQueues& get(Task& task);
   std::mutex lock;
   std::map<std::string, std::shared_ptr<MessageQueue>> names;
+  IpcLimits limits;
 };
 
 }  // namespace caisson::kernel

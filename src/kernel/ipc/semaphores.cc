@@ -25,7 +25,7 @@ SemaphoreSet::SemaphoreSet() = default;
 SemaphoreSet::~SemaphoreSet() = default;
 
 IpcTable<SemaphoreSet>& semaphore_sets() {
-  return current_task()->spaces->ipc->part<IpcTable<SemaphoreSet>>(IpcNamespace::Semaphores, size_t{32000});
+  return current_task()->spaces->ipc->part<IpcTable<SemaphoreSet>>(IpcNamespace::Semaphores, IpcLimit::Sets);
 }
 
 SemaphoreSet::Undo& SemaphoreSet::undo_of(Task& task) {

@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "kernel/fs/common/text.h"
+#include "kernel/ipc/limits.h"
 #include "kernel/task/task.h"
 
 namespace caisson::kernel {
@@ -59,7 +60,8 @@ inline std::string ipc_ids_text(const Task& reader, const IpcPermissions& object
 template <typename Object>
 class IpcTable {
  public:
-  explicit IpcTable(size_t most) : most_(most) {}
+  // most: how many of them there may be.
+  explicit IpcTable(IpcLimit most) : most_(most) {}
   using Ref = std::shared_ptr<Object>;
   std::mutex lock;
 
@@ -75,7 +77,7 @@ class IpcTable {
   }
   // ENOSPC.
   Result<int> add(Task& task, int key, int mode, Ref object) {
-    if (objects_.size() >= most_) return Errno(ENOSPC);
+    if (objects_.size() >= IpcLimits::of(*task.spaces->ipc)[most_]) return Errno(ENOSPC);
     const Credentials& creds = *task.creds;
     IpcPermissions& p = object->permissions;
     p.key = key;
@@ -129,7 +131,7 @@ class IpcTable {
   }
 
  private:
-  const size_t most_;
+  const IpcLimit most_;
   std::map<int, Ref> objects_;
   std::map<int, int> keys_;
   int next_ = 0;

@@ -233,6 +233,18 @@ TEST_F(Administrator, ConfiguresItsNetwork) {
   EXPECT_EQ(ioctl(any.get(), SIOCGIFMTU, &change), 0);
   EXPECT_EQ(change.ifr_mtu, 1400);
 
+  // A bridge of the pod's network, by brctl(8)'s way.
+  Sent bridge{3, {}};
+  bridge.command = SIOCBRADDBR;
+  strcpy(bridge.argument, "br7");
+  EXPECT_EQ(ask_with(bridge, any.get()), 0);
+  EXPECT_EQ(ask_with(bridge, any.get()), EEXIST);
+  strcpy(change.ifr_name, "br7");
+  EXPECT_EQ(ioctl(any.get(), SIOCGIFINDEX, &change), 0);
+  bridge.command = SIOCBRDELBR;
+  EXPECT_EQ(ask_with(bridge, any.get()), 0);
+  EXPECT_EQ(ioctl(any.get(), SIOCGIFINDEX, &change), -1);
+
   Sent mark{4, {}};
   mark.level = SOL_SOCKET;
   mark.name = SO_MARK;

@@ -140,13 +140,32 @@ constexpr HostOption kOptions[] = {
 };
 
 constexpr HostIoctl kIoctls[] = {
-    {FIONREAD, sizeof(int), false},         {TIOCOUTQ, sizeof(int), false},         {SIOCATMARK, sizeof(int), false},
-    {SIOCGIFNAME, sizeof(ifreq), false},    {SIOCGIFINDEX, sizeof(ifreq), false},   {SIOCGIFFLAGS, sizeof(ifreq), false},
-    {SIOCGIFADDR, sizeof(ifreq), false},    {SIOCGIFDSTADDR, sizeof(ifreq), false}, {SIOCGIFBRDADDR, sizeof(ifreq), false},
-    {SIOCGIFNETMASK, sizeof(ifreq), false}, {SIOCGIFMETRIC, sizeof(ifreq), false},  {SIOCGIFMTU, sizeof(ifreq), false},
-    {SIOCGIFHWADDR, sizeof(ifreq), false},  {SIOCGIFTXQLEN, sizeof(ifreq), false},  {SIOCSIFFLAGS, sizeof(ifreq), true},
-    {SIOCSIFADDR, sizeof(ifreq), true},     {SIOCSIFNETMASK, sizeof(ifreq), true},  {SIOCSIFBRDADDR, sizeof(ifreq), true},
+    {FIONREAD, sizeof(int), false},
+    {TIOCOUTQ, sizeof(int), false},
+    {SIOCATMARK, sizeof(int), false},
+    {SIOCGIFNAME, sizeof(ifreq), false},
+    {SIOCGIFINDEX, sizeof(ifreq), false},
+    {SIOCGIFFLAGS, sizeof(ifreq), false},
+    {SIOCGIFADDR, sizeof(ifreq), false},
+    {SIOCGIFDSTADDR, sizeof(ifreq), false},
+    {SIOCGIFBRDADDR, sizeof(ifreq), false},
+    {SIOCGIFNETMASK, sizeof(ifreq), false},
+    {SIOCGIFMETRIC, sizeof(ifreq), false},
+    {SIOCGIFMTU, sizeof(ifreq), false},
+    {SIOCGIFHWADDR, sizeof(ifreq), false},
+    {SIOCGIFTXQLEN, sizeof(ifreq), false},
+    {SIOCSIFFLAGS, sizeof(ifreq), true},
+    {SIOCSIFADDR, sizeof(ifreq), true},
+    {SIOCSIFNETMASK, sizeof(ifreq), true},
+    {SIOCSIFBRDADDR, sizeof(ifreq), true},
     {SIOCSIFMTU, sizeof(ifreq), true},
+    {SIOCGIFMAP, sizeof(ifreq), false},
+    {SIOCSIFTXQLEN, sizeof(ifreq), true},
+    // brctl(8): names of bridges, and ports of one.
+    {SIOCBRADDBR, IFNAMSIZ, true},
+    {SIOCBRDELBR, IFNAMSIZ, true},
+    {SIOCBRADDIF, sizeof(ifreq), true},
+    {SIOCBRDELIF, sizeof(ifreq), true},
 };
 
 }  // namespace

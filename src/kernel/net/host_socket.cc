@@ -1,6 +1,7 @@
 #include "kernel/net/host_socket.h"
 
 #include <linux/netlink.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -11,6 +12,7 @@
 
 #include "kernel/net/broker.h"
 #include "kernel/net/host_options.h"
+#include "kernel/net/low_ports.h"
 #include "kernel/net/netlink_requests.h"
 #include "kernel/platform/watcher.h"
 #include "kernel/task/kernel.h"
@@ -113,7 +115,7 @@ Result<void> HostSocket::bind(Task& task, const SocketAddress& address) {
     // The port lies at the same place in both.
     if (address.length >= 4) memcpy(&port, reinterpret_cast<const char*>(&address.storage) + 2, 2);
     port = ntohs(port);
-    low = port > 0 && port < 1024 && type() != SOCK_RAW;
+    low = port > 0 && port < first_unprivileged_port() && type() != SOCK_RAW;
     if (low && !task.creds->has(kCapNetBindService)) return Errno(EACCES);
   }
   if (::bind(fd_.get(), address.get(), address.length) == 0) return {};
@@ -351,8 +353,9 @@ Result<long> HostSocket::ioctl(Task& task, unsigned command, uint64_t argument) 
 
 Result<long> any_socket_ioctl(Task& task, unsigned command, uint64_t argument) {
   // Those of struct net_device (netdevice(7)); addresses belong to sockets of their family.
-  constexpr unsigned kOfDevices[] = {SIOCGIFCONF,   SIOCGIFNAME, SIOCGIFINDEX, SIOCGIFFLAGS,  SIOCSIFFLAGS,
-                                     SIOCGIFMETRIC, SIOCGIFMTU,  SIOCSIFMTU,   SIOCGIFHWADDR, SIOCGIFTXQLEN};
+  constexpr unsigned kOfDevices[] = {SIOCGIFCONF, SIOCGIFNAME, SIOCGIFINDEX,  SIOCGIFFLAGS,  SIOCSIFFLAGS,  SIOCGIFMETRIC,
+                                     SIOCGIFMTU,  SIOCSIFMTU,  SIOCGIFHWADDR, SIOCGIFTXQLEN, SIOCSIFTXQLEN, SIOCGIFMAP,
+                                     SIOCBRADDBR, SIOCBRDELBR, SIOCBRADDIF,   SIOCBRDELIF};
   if (std::find(std::begin(kOfDevices), std::end(kOfDevices), command) == std::end(kOfDevices)) return Errno(ENOTTY);
   const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!fd) return host_errno();

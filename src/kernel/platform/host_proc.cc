@@ -9,12 +9,14 @@
 
 #include <algorithm>
 #include <mutex>
+#include <string_view>
 
 namespace caisson::kernel {
 namespace {
 
 std::mutex g_lock;
 int g_folder = -1;
+int g_network = -1;  // sys/net
 
 // O_PATH descriptors of files that are about the machine. Nothing that names the node, its processes, its network or its hardware.
 struct KeptFile {
@@ -40,6 +42,21 @@ int host_proc() {
   return g_folder;
 }
 
+// Where a name is to be looked for. fd -1: nowhere.
+struct Place {
+  int folder;
+  const char* path;
+};
+Place place_of(const char* path) {
+  constexpr std::string_view kNetwork = "sys/net";
+  if (g_network >= 0 && std::string_view(path).starts_with(kNetwork)) {
+    const char* rest = path + kNetwork.size();
+    if (*rest == '\0') return {g_network, "."};
+    if (*rest == '/') return {g_network, rest + 1};
+  }
+  return {host_proc(), path};
+}
+
 // A descriptor of its own for each reader: they share no position.
 UniqueFd open_for_reading(int folder, const char* path) {
   for (const KeptFile& kept : g_kept) {
@@ -57,6 +74,8 @@ void keep_host_proc_files(int whole) {
   for (KeptFile& kept : g_kept) kept.fd = openat(whole, kept.name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 }
 
+void keep_network_settings(UniqueFd folder) { g_network = folder.release(); }
+
 void set_host_proc(UniqueFd folder) {
   std::lock_guard guard(g_lock);
   if (g_folder >= 0) close(g_folder);
@@ -64,9 +83,9 @@ void set_host_proc(UniqueFd folder) {
 }
 
 Result<std::string> read_host_proc(const char* path, size_t most) {
-  const int folder = host_proc();
-  if (folder < 0) return Errno(ENOENT);
-  const UniqueFd fd = open_for_reading(folder, path);
+  const Place place = place_of(path);
+  if (place.folder < 0) return Errno(ENOENT);
+  const UniqueFd fd = open_for_reading(place.folder, place.path);
   if (!fd) return host_errno();
   std::string text;
   for (size_t room = 4096; text.size() < most;) {
@@ -91,9 +110,9 @@ Result<UniqueFd> open_host_proc(const char* path) {
 }
 
 Result<std::vector<HostProcEntry>> list_host_proc(const char* path) {
-  const int folder = host_proc();
-  if (folder < 0) return Errno(ENOENT);
-  const int fd = openat(folder, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const Place place = place_of(path);
+  if (place.folder < 0) return Errno(ENOENT);
+  const int fd = openat(place.folder, place.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return host_errno();
   DIR* stream = fdopendir(fd);
   if (stream == nullptr) {
@@ -112,9 +131,9 @@ Result<std::vector<HostProcEntry>> list_host_proc(const char* path) {
 }
 
 Result<void> stat_host_proc(const char* path, struct stat* stat) {
-  const int folder = host_proc();
-  if (folder < 0) return Errno(ENOENT);
-  if (fstatat(folder, path, stat, AT_SYMLINK_NOFOLLOW) != 0) return host_errno();
+  const Place place = place_of(path);
+  if (place.folder < 0) return Errno(ENOENT);
+  if (fstatat(place.folder, place.path, stat, AT_SYMLINK_NOFOLLOW) != 0) return host_errno();
   return {};
 }
 

@@ -18,6 +18,9 @@ void set_host_proc(UniqueFd folder);
 // Takes descriptors of the files about the whole machine that guests may read ("meminfo"...) from a whole /proc, so that it need not stay
 // reachable. Once, before the first thread.
 void keep_host_proc_files(int whole);
+// The settings of the network namespace, "sys/net": a read-only mount of that folder alone, with no way up. Where there is none, nothing of
+// it is found. Once, before the first thread.
+void keep_network_settings(UniqueFd folder);
 
 // The content of a file below it, such as "12/maps", no more than `most` bytes.
 Result<std::string> read_host_proc(const char* path, size_t most = 16 << 20);

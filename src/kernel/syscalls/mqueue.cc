@@ -2,6 +2,7 @@
 #include <mqueue.h>
 #include <signal.h>
 
+#include "kernel/ipc/limits.h"
 #include "kernel/ipc/message_queue.h"
 #include "kernel/signal/send.h"
 #include "kernel/syscalls/descriptors.h"
@@ -24,8 +25,7 @@ Events MessageQueueFile::poll() {
 
 namespace {
 
-constexpr size_t kMostQueues = 256;
-constexpr int64_t kMostMessages = 10, kMostSize = 8192, kHardMessages = 65536, kHardSize = 1 << 24, kMostBytes = 64 << 20;
+constexpr int64_t kHardMessages = 65536, kHardSize = 1 << 24, kMostBytes = 64 << 20;
 constexpr unsigned kPriorities = 32768;
 
 // The system call has the name without the slash.
@@ -51,16 +51,21 @@ Result<void> may(Task& task, const MessageQueue& queue, int access) {
 
 Result<std::shared_ptr<MessageQueue>> make_queue(Task& task, unsigned mode, UserPtr<const QueueAttributes> at) {
   auto queue = std::make_shared<MessageQueue>();
+  const IpcLimits& limits = IpcLimits::of(*task.spaces->ipc);
+  const auto limit = [&](IpcLimit which) { return static_cast<int64_t>(limits[which]); };
+  queue->most_messages = std::min(limit(IpcLimit::PosixMessagesDefault), limit(IpcLimit::PosixMessages));
+  queue->message_size = std::min(limit(IpcLimit::PosixMessageBytesDefault), limit(IpcLimit::PosixMessageBytes));
   if (at) {
     const QueueAttributes wanted = TRY(task.read(at));
     const bool privileged = task.creds->has(kCapSysResource);
-    const int64_t messages = privileged ? kHardMessages : kMostMessages, size = privileged ? kHardSize : kMostSize;
+    const int64_t messages = privileged ? kHardMessages : limit(IpcLimit::PosixMessages);
+    const int64_t size = privileged ? kHardSize : limit(IpcLimit::PosixMessageBytes);
     if (wanted.most_messages <= 0 || wanted.message_size <= 0 || wanted.most_messages > messages || wanted.message_size > size)
       return Errno(EINVAL);
-    if (wanted.most_messages * wanted.message_size > kMostBytes) return Errno(EMFILE);
     queue->most_messages = wanted.most_messages;
     queue->message_size = wanted.message_size;
   }
+  if (queue->most_messages * queue->message_size > kMostBytes) return Errno(EMFILE);
   queue->mode = mode & ~static_cast<unsigned>(task.fs->umask.load()) & 0777;
   queue->uid = task.creds->fsuid;
   queue->gid = task.creds->fsgid;
@@ -78,7 +83,8 @@ Result<long> sys_mq_open(Task& task, UserPtr<const char> at, int flags, unsigned
     auto found = all.names.find(name);
     if (found == all.names.end()) {
       if (!fresh) return Errno(ENOENT);
-      if (all.names.size() >= kMostQueues) return Errno(ENOSPC);
+      if (all.names.size() >= IpcLimits::of(*task.spaces->ipc)[IpcLimit::PosixQueues] && !task.creds->has(kCapSysResource))
+        return Errno(ENOSPC);
       queue = all.names[name] = fresh;
     } else {
       if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) return Errno(EEXIST);

@@ -4,6 +4,7 @@
 
 #include <list>
 
+#include "kernel/ipc/limits.h"
 #include "kernel/ipc/listing.h"
 #include "kernel/ipc/sysv.h"
 #include "kernel/syscalls/families.h"
@@ -14,7 +15,7 @@
 namespace caisson::kernel {
 namespace {
 
-constexpr size_t kMostMessage = 8192, kDefaultRoom = 16384;
+constexpr size_t kMostMessage = 64 << 20;  // whatever the namespace allows: it is copied in one piece
 
 struct Message {
   int64_t type = 0;
@@ -24,7 +25,7 @@ struct Message {
 struct Queue {
   IpcPermissions permissions;
   std::list<Message> messages;
-  size_t bytes = 0, room = kDefaultRoom;
+  size_t bytes = 0, room = 0;
   int64_t sent_at = 0, received_at = 0, changed_at = realtime_now() / 1'000'000'000;
   pid_t last_sender = 0, last_receiver = 0;
   bool removed = false;
@@ -33,7 +34,8 @@ struct Queue {
 using QueueRef = std::shared_ptr<Queue>;
 
 // Of the task that the calling thread serves.
-IpcTable<Queue>& queues() { return current_task()->spaces->ipc->part<IpcTable<Queue>>(IpcNamespace::Messages, size_t{4096}); }
+IpcTable<Queue>& queues() { return current_task()->spaces->ipc->part<IpcTable<Queue>>(IpcNamespace::Messages, IpcLimit::Queues); }
+const IpcLimits& limits_for(Task& task) { return IpcLimits::of(*task.spaces->ipc); }
 
 Result<QueueRef> queue_of(Task& task, int id, unsigned wanted) {
   std::lock_guard guard(queues().lock);
@@ -45,7 +47,13 @@ Result<QueueRef> queue_of(Task& task, int id, unsigned wanted) {
 
 Result<long> sys_msgget(Task& task, int key, int flags) {
   return static_cast<long>(TRY(queues().get(
-      task, key, flags, [] { return Result<QueueRef>(std::make_shared<Queue>()); }, [](const Queue&) { return Result<void>(); })));
+      task, key, flags,
+      [&] {
+        auto queue = std::make_shared<Queue>();
+        queue->room = limits_for(task)[IpcLimit::QueueBytes];
+        return Result<QueueRef>(std::move(queue));
+      },
+      [](const Queue&) { return Result<void>(); })));
 }
 
 // Tries under the table's lock until it answers other than EAGAIN; EIDRM where the queue goes meanwhile.
@@ -66,7 +74,8 @@ Result<long> wait_for(Task& task, Queue& queue, bool dont_wait, int not_now, Ope
 }
 
 Result<long> sys_msgsnd(Task& task, int id, UserPtr<const int64_t> at, uint64_t size, int flags) {
-  if (size > kMostMessage || id < 0) return Errno(EINVAL);
+  if (size > limits_for(task)[IpcLimit::MessageBytes] || id < 0) return Errno(EINVAL);
+  if (size > kMostMessage) return Errno(ENOMEM);
   Message message;
   message.type = TRY(task.read(at));
   if (message.type < 1) return Errno(EINVAL);
@@ -146,9 +155,9 @@ Result<long> sys_msgctl(Task& task, int id, int command, UserPtr<QueueStatus> at
       greatest = queues().greatest();
       info.pool = static_cast<int32_t>(queues().size());
     }
-    info.max = static_cast<int32_t>(kMostMessage);
-    info.mnb = static_cast<int32_t>(kDefaultRoom);
-    info.mni = 4096;
+    info.max = static_cast<int32_t>(limits_for(task)[IpcLimit::MessageBytes]);
+    info.mnb = static_cast<int32_t>(limits_for(task)[IpcLimit::QueueBytes]);
+    info.mni = static_cast<int32_t>(limits_for(task)[IpcLimit::Queues]);
     TRY(task.write_bytes(at.address(), &info, sizeof info));
     return static_cast<long>(greatest);
   }
@@ -174,8 +183,8 @@ Result<long> sys_msgctl(Task& task, int id, int command, UserPtr<QueueStatus> at
       queues().remove(id);
     } else if (command == IPC_SET) {
       TRY(ipc_owns(task, queue->permissions));
-      if (status.room > kDefaultRoom && !task.creds->has(kCapSysResource)) return Errno(EPERM);
-      queue->room = std::min<size_t>(status.room, 1 << 20);
+      if (status.room > limits_for(task)[IpcLimit::QueueBytes] && !task.creds->has(kCapSysResource)) return Errno(EPERM);
+      queue->room = status.room;
       queue->permissions.uid = status.permissions.uid;
       queue->permissions.gid = status.permissions.gid;
       queue->permissions.mode = status.permissions.mode & 0777;

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <sys/sem.h>
 
+#include "kernel/ipc/limits.h"
 #include "kernel/ipc/listing.h"
 #include "kernel/ipc/semaphores.h"
 #include "kernel/syscalls/families.h"
@@ -12,15 +13,22 @@
 namespace caisson::kernel {
 namespace {
 
-constexpr size_t kMostInSet = 32000, kMostOperations = 500;
+// Whatever the namespace allows: semaphores are numbered by two bytes, and operations are copied in one piece.
+constexpr size_t kMostInSet = 65536, kMostOperations = 65536;
 using SetRef = std::shared_ptr<SemaphoreSet>;
 
+const IpcLimits& limits_for(Task& task) { return IpcLimits::of(*task.spaces->ipc); }
+
 Result<long> sys_semget(Task& task, int key, int count, int flags) {
-  if (count < 0 || static_cast<size_t>(count) > kMostInSet) return Errno(EINVAL);
+  const IpcLimits& limits = limits_for(task);
+  if (count < 0 || static_cast<size_t>(count) > std::min<uint64_t>(kMostInSet, limits[IpcLimit::SetSemaphores])) return Errno(EINVAL);
   return static_cast<long>(TRY(semaphore_sets().get(
       task, key, flags,
       [&]() -> Result<SetRef> {
         if (count == 0) return Errno(EINVAL);
+        uint64_t all = static_cast<uint64_t>(count);
+        semaphore_sets().each([&](int, const SetRef& other) { all += other->semaphores.size(); });
+        if (all > limits[IpcLimit::Semaphores]) return Errno(ENOSPC);
         auto set = std::make_shared<SemaphoreSet>();
         set->semaphores.resize(static_cast<size_t>(count));
         return set;
@@ -81,7 +89,7 @@ Result<long> operate(Task& task, int id, const std::vector<SemaphoreOperation>& 
 
 Result<std::vector<SemaphoreOperation>> read_operations(Task& task, UserPtr<const SemaphoreOperation> at, uint64_t count) {
   if (count < 1) return Errno(EINVAL);
-  if (count > kMostOperations) return Errno(E2BIG);
+  if (count > std::min<uint64_t>(kMostOperations, limits_for(task)[IpcLimit::Operations])) return Errno(E2BIG);
   std::vector<SemaphoreOperation> operations(count);
   TRY(task.read_bytes(at.address(), operations.data(), count * sizeof(SemaphoreOperation)));
   return operations;
@@ -168,10 +176,11 @@ Result<long> sys_semctl(Task& task, int id, int number, int command, uint64_t ar
       greatest = semaphore_sets().greatest();
       info.semusz = command == SEM_INFO ? static_cast<int>(semaphore_sets().size()) : 20;
     }
-    info.semmni = 32000;
-    info.semmsl = static_cast<int>(kMostInSet);
-    info.semmns = 1'024'000'000;
-    info.semopm = static_cast<int>(kMostOperations);
+    const IpcLimits& limits = limits_for(task);
+    info.semmni = static_cast<int>(limits[IpcLimit::Sets]);
+    info.semmsl = static_cast<int>(limits[IpcLimit::SetSemaphores]);
+    info.semmns = static_cast<int>(limits[IpcLimit::Semaphores]);
+    info.semopm = static_cast<int>(limits[IpcLimit::Operations]);
     info.semvmx = info.semaem = SemaphoreSet::kMostValue;
     TRY(task.write(UserPtr<seminfo>(argument), info));
     return static_cast<long>(greatest);

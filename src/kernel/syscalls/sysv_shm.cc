@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "kernel/ipc/limits.h"
 #include "kernel/ipc/listing.h"
 #include "kernel/ipc/shared_memory.h"
 #include "kernel/ipc/sysv.h"
@@ -35,34 +36,59 @@ struct Segment {
   uint64_t size = 0;
   int64_t attached_at = 0, detached_at = 0, changed_at = realtime_now() / 1'000'000'000;
   pid_t creator = 0, last = 0;
+  std::weak_ptr<ThreadGroup> maker;  // empty once it has ended
   bool removed = false;
   std::vector<Attachment> attachments;
   size_t sweep_at = 64;  // so many of them: those that have gone are taken out
 };
 
+IpcTable<Segment>& segments_of(IpcNamespace& space) {
+  return space.part<IpcTable<Segment>>(IpcNamespace::SharedMemory, IpcLimit::Segments);
+}
 // Of the task that the calling thread serves.
-IpcTable<Segment>& segments() { return current_task()->spaces->ipc->part<IpcTable<Segment>>(IpcNamespace::SharedMemory, size_t{4096}); }
+IpcTable<Segment>& segments() { return segments_of(*current_task()->spaces->ipc); }
+
+uint64_t pages_of(uint64_t size) { return (size + kPage - 1) / kPage; }
 
 void sweep(Segment& segment) {
   std::erase_if(segment.attachments, [](const Attachment& each) { return each.memory.expired(); });
   segment.sweep_at = std::max<size_t>(64, segment.attachments.size() * 2);
 }
 
-// Those whose processes have gone do not count any more; a removed segment without any is destroyed.
-void settle(int id, const std::shared_ptr<Segment>& segment) {
+// Those whose processes have gone do not count any more; a segment without any is destroyed where that has been asked for.
+void settle(IpcNamespace& space, int id, const std::shared_ptr<Segment>& segment) {
   sweep(*segment);
-  if (segment->removed && segment->attachments.empty()) segments().remove(id);
+  if (!segment->attachments.empty()) return;
+  if (segment->removed || (segment->maker.expired() && IpcLimits::of(space)[IpcLimit::RemoveForced] != 0)) segments_of(space).remove(id);
+}
+// What has been detached is not spared for its maker's sake (shm_rmid_forced).
+void settle_detached(IpcNamespace& space, int id, const std::shared_ptr<Segment>& segment) {
+  if (IpcLimits::of(space)[IpcLimit::RemoveForced] != 0) segment->maker.reset();
+  settle(space, id, segment);
 }
 
-void settle_all() { segments().each(settle); }
+void settle_all(IpcNamespace& space) {
+  segments_of(space).each([&](int id, const std::shared_ptr<Segment>& segment) { settle(space, id, segment); });
+}
+
+// ENOSPC: all together would have more than the namespace may.
+Result<void> may_have_pages(IpcNamespace& space, uint64_t pages) {
+  settle_all(space);
+  uint64_t all = pages;
+  segments_of(space).each([&](int, const auto& segment) { all += pages_of(segment->size); });
+  if (all > IpcLimits::of(space)[IpcLimit::SegmentPages]) return Errno(ENOSPC);
+  return {};
+}
 
 Result<long> sys_shmget(Task& task, int key, uint64_t size, int flags) {
   if ((flags & SHM_HUGETLB) != 0) return Errno(ENOMEM);
   return static_cast<long>(TRY(segments().get(
       task, key, flags,
       [&]() -> Result<std::shared_ptr<Segment>> {
-        if (size == 0 || size > kMostBytes) return Errno(EINVAL);
-        settle_all();
+        IpcNamespace& space = *task.spaces->ipc;
+        if (size == 0 || size > IpcLimits::of(space)[IpcLimit::SegmentBytes]) return Errno(EINVAL);
+        if (size > kMostBytes) return Errno(ENOMEM);
+        TRY(may_have_pages(space, pages_of(size)));
         auto segment = std::make_shared<Segment>();
         segment->fd.reset(::memfd_create("guest-shm", MFD_CLOEXEC | MFD_ALLOW_SEALING));
         if (!segment->fd) return host_errno();
@@ -70,6 +96,7 @@ Result<long> sys_shmget(Task& task, int key, uint64_t size, int flags) {
         (void)fcntl(segment->fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
         segment->size = size;
         segment->creator = task.group->pid;
+        segment->maker = task.group;
         return segment;
       },
       [&](const Segment& old) { return size > old.size ? Result<void>(Errno(EINVAL)) : Result<void>(); })));
@@ -125,7 +152,7 @@ Result<long> sys_shmdt(Task& task, uint64_t address) {
     std::erase_if(found->attachments, [&](const Attachment& each) { return each.address == address && each.memory.lock() == task.memory; });
     found->detached_at = realtime_now() / 1'000'000'000;
     found->last = task.group->pid;
-    settle(found_id, found);
+    settle_detached(*task.spaces->ipc, found_id, found);
   }
   TRY(task.stub->run_one({SYS_munmap, {address, length}}));
   return 0L;
@@ -161,14 +188,16 @@ Result<long> info(Task& task, int command, uint64_t at) {
   uint64_t pages = 0;
   {
     std::lock_guard guard(segments().lock);
-    settle_all();
+    settle_all(*task.spaces->ipc);
     greatest = segments().greatest();
     count = segments().size();
-    segments().each([&](int, const auto& segment) { pages += (segment->size + kPage - 1) / kPage; });
+    segments().each([&](int, const auto& segment) { pages += pages_of(segment->size); });
   }
   if (command == IPC_INFO) {
-    const uint64_t limits[9] = {kMostBytes, 1, 4096, 4096, kMostBytes / kPage};
-    TRY(task.write_bytes(at, limits, sizeof limits));
+    const IpcLimits& limits = IpcLimits::of(*task.spaces->ipc);
+    const uint64_t segments_allowed = limits[IpcLimit::Segments];
+    const uint64_t told[9] = {limits[IpcLimit::SegmentBytes], 1, segments_allowed, segments_allowed, limits[IpcLimit::SegmentPages]};
+    TRY(task.write_bytes(at, told, sizeof told));
   } else {
     struct {
       int32_t used, pad;
@@ -188,7 +217,7 @@ Result<long> sys_shmctl(Task& task, int id, int command, UserPtr<SegmentStatus> 
     std::lock_guard guard(segments().lock);
     const auto segment = segments().find(id);
     if (!segment) return Errno(EINVAL);
-    settle(id, segment);
+    settle(*task.spaces->ipc, id, segment);
     switch (command) {
       case IPC_STAT:
       case SHM_STAT:
@@ -207,7 +236,7 @@ Result<long> sys_shmctl(Task& task, int id, int command, UserPtr<SegmentStatus> 
         segments().forget_key(*segment);
         segment->permissions.key = IPC_PRIVATE;
         segment->removed = true;
-        settle(id, segment);
+        settle(*task.spaces->ipc, id, segment);
         return 0L;
       case SHM_LOCK:
       case SHM_UNLOCK:
@@ -232,12 +261,25 @@ void inherit_attachments(Task& parent, const std::shared_ptr<AddressSpace>& chil
   });
 }
 
+void settle_shared_memory(IpcNamespace& space, const ThreadGroup* ended) {
+  std::lock_guard guard(segments_of(space).lock);
+  segments_of(space).each([&](int id, const std::shared_ptr<Segment>& segment) {
+    if (ended != nullptr && segment->maker.lock().get() == ended) segment->maker.reset();
+    const size_t before = segment->attachments.size();
+    sweep(*segment);
+    if (segment->attachments.size() != before)
+      settle_detached(space, id, segment);
+    else
+      settle(space, id, segment);
+  });
+}
+
 Result<std::string> list_shared_memory(Task& reader) {
   std::string text =
       "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime"
       "                   rss                  swap\n";
   std::lock_guard guard(segments().lock);
-  settle_all();
+  settle_all(*reader.spaces->ipc);
   segments().each([&](int id, const std::shared_ptr<Segment>& segment) {
     const SegmentStatus status = status_of(*segment);
     append_format(text, "%10d %10d  %4o %21" PRIu64 " %5d %5d  %5" PRIu64, status.permissions.key, id, status.permissions.mode, status.size,

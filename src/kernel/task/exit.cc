@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <condition_variable>
 
+#include "kernel/ipc/shared_memory.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/signal/send.h"
 #include "kernel/task/answers.h"
@@ -219,6 +220,7 @@ void finish_task(Task& task) {
   task.fds.reset();
   task.fs.reset();
   task.memory.reset();
+  if (last) settle_shared_memory(*task.spaces->ipc, &group);
   if (task.vfork_wait) task.vfork_wait->finish();
   if (last) end_nested_namespace(task);
   const NamespacesRef spaces = std::exchange(task.spaces, nullptr);  // the last use of a namespace is given up without a lock

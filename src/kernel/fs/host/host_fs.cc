@@ -11,6 +11,7 @@
 #include "kernel/fs/host/host_file.h"
 #include "kernel/fs/host/identity.h"
 #include "kernel/task/task.h"
+#include "kernel/vfs/recent.h"
 
 namespace caisson::kernel {
 
@@ -245,8 +246,16 @@ class HostInode : public Inode {
 
 }  // namespace
 
-Result<std::shared_ptr<HostFileSystem>> HostFileSystem::create(UniqueFd root, std::string type) {
-  return std::shared_ptr<HostFileSystem>(new HostFileSystem(std::move(root), std::move(type)));
+HostFileSystem::HostFileSystem(UniqueFd root, std::string type, std::shared_ptr<const UniqueFd> place)
+    : root_(std::move(root)), type_(std::move(type)), place_(std::move(place)) {
+  if (place_) RecentFolders::spare(*this);
+}
+HostFileSystem::~HostFileSystem() {
+  if (place_) RecentFolders::spare_no_more(*this);
+}
+
+Result<std::shared_ptr<HostFileSystem>> HostFileSystem::create(UniqueFd root, std::string type, std::shared_ptr<const UniqueFd> place) {
+  return std::shared_ptr<HostFileSystem>(new HostFileSystem(std::move(root), std::move(type), std::move(place)));
 }
 
 Result<InodeRef> HostFileSystem::root() {

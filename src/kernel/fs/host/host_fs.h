@@ -13,16 +13,20 @@ namespace caisson::kernel {
 
 class HostFileSystem : public FileSystem, public std::enable_shared_from_this<HostFileSystem> {
  public:
-  // root: an O_PATH descriptor of a folder or a file; `type`: what /proc/mounts says.
-  static Result<std::shared_ptr<HostFileSystem>> create(UniqueFd root, std::string type = "caissonfs");
+  // root: an O_PATH descriptor of a folder or a file; `type`: what /proc/mounts says. place: what keeps the mount where it hears of others'
+  // mounts below it (control/host_mounts.h), which are seen through it; null: nothing is ever mounted below it on the host.
+  static Result<std::shared_ptr<HostFileSystem>> create(UniqueFd root, std::string type = "caissonfs",
+                                                        std::shared_ptr<const UniqueFd> place = nullptr);
+  ~HostFileSystem() override;
   const char* name() const override { return type_.c_str(); }
   Result<InodeRef> root() override;
   Result<struct statfs> stat_fs() override;
 
  private:
-  HostFileSystem(UniqueFd root, std::string type) : root_(std::move(root)), type_(std::move(type)) {}
+  HostFileSystem(UniqueFd root, std::string type, std::shared_ptr<const UniqueFd> place);
   UniqueFd root_;
   std::string type_;
+  std::shared_ptr<const UniqueFd> place_;
 };
 
 // A full descriptor for what an O_PATH descriptor stands for, with open(2)'s flags.

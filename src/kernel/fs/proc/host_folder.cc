@@ -1,11 +1,12 @@
 // Parts of the host's /proc that are true of the pod: those of the network namespace that the kernel process lives in. Read only, and plain
-// files and folders only.
+// files and folders only; what this kernel decides itself is its own.
 #include <dirent.h>
 #include <fcntl.h>
 
 #include <algorithm>
 
 #include "kernel/fs/proc/proc.h"
+#include "kernel/net/low_ports.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/task/task.h"
 
@@ -23,7 +24,8 @@ class HostFolder : public MadeUpFolder {
     TRY(stat_host_proc(path.c_str(), &stat));
     if (S_ISDIR(stat.st_mode)) return make_host_folder(fs(), path, number_of(name));
     if (!S_ISREG(stat.st_mode)) return Errno(ENOENT);
-    return InodeRef(std::make_shared<TextInode>(fs(), number_of(name), 0444,
+    if (path == std::string("sys/") + kLowPortsSetting) return InodeRef(low_ports(number_of(name)));
+    return InodeRef(std::make_shared<TextInode>(fs(), number_of(name), stat.st_mode & 0444,
                                                 [path](Task&) -> Result<std::string> { return read_host_proc(path.c_str()); }));
   }
 
@@ -37,6 +39,17 @@ class HostFolder : public MadeUpFolder {
   }
 
  private:
+  // The host's says what the kernel process may bind. To be set by who may configure the network, or root, as under Linux.
+  std::shared_ptr<TextInode> low_ports(uint64_t number) {
+    return std::make_shared<TextInode>(
+        fs(), number, 0644, [](Task&) -> Result<std::string> { return std::to_string(first_unprivileged_port()) + "\n"; },
+        [](Task& task, std::string_view text) -> Result<void> {
+          if (!task.creds->user->is_initial()) return Errno(EPERM);
+          first_unprivileged_port() = TRY(parse_first_unprivileged_port(text));
+          return {};
+        });
+  }
+
   uint64_t number_of(std::string_view name) const { return 1ULL << 58 | std::hash<std::string>()(path_ + "/" + std::string(name)) >> 8; }
   std::string path_;
 };

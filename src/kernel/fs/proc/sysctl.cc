@@ -7,6 +7,7 @@
 
 #include "kernel/event/watches.h"
 #include "kernel/fs/proc/proc.h"
+#include "kernel/ipc/limits.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/task/exec.h"
 #include "kernel/task/kernel.h"
@@ -29,11 +30,6 @@ constexpr FixedRow kFixed[] = {
     {"sys/fs/lease-break-time", "45"},
     {"sys/fs/leases-enable", "0"},
     {"sys/fs/mount-max", "100000"},
-    {"sys/fs/mqueue/msg_default", "10"},
-    {"sys/fs/mqueue/msg_max", "10"},
-    {"sys/fs/mqueue/msgsize_default", "8192"},
-    {"sys/fs/mqueue/msgsize_max", "8192"},
-    {"sys/fs/mqueue/queues_max", "256"},
     {"sys/fs/nr_open", "1048576"},
     {"sys/fs/overflowgid", "65534"},
     {"sys/fs/overflowuid", "65534"},
@@ -54,9 +50,6 @@ constexpr FixedRow kFixed[] = {
     {"sys/kernel/dmesg_restrict", "1"},
     {"sys/kernel/hung_task_timeout_secs", "0"},
     {"sys/kernel/kptr_restrict", "1"},
-    {"sys/kernel/msgmax", "8192"},
-    {"sys/kernel/msgmnb", "16384"},
-    {"sys/kernel/msgmni", "32000"},
     {"sys/kernel/ngroups_max", "65536"},
     {"sys/kernel/numa_balancing", "0"},
     {"sys/kernel/osrelease", kKernelRelease},
@@ -78,12 +71,7 @@ constexpr FixedRow kFixed[] = {
     {"sys/kernel/sched_rt_period_us", "1000000"},
     {"sys/kernel/sched_rt_runtime_us", "950000"},
     {"sys/kernel/seccomp/actions_avail", "kill_process kill_thread trap errno user_notif trace log allow"},
-    {"sys/kernel/sem", "32000\t1024000000\t500\t32000"},
     {"sys/kernel/shm_next_id", "-1"},
-    {"sys/kernel/shm_rmid_forced", "0"},
-    {"sys/kernel/shmall", "18446744073692774399"},
-    {"sys/kernel/shmmax", "18446744073692774399"},
-    {"sys/kernel/shmmni", "4096"},
     {"sys/kernel/sysrq", "0"},
     {"sys/kernel/tainted", "0"},
     {"sys/kernel/threads-max", "32768"},
@@ -155,10 +143,24 @@ Result<void> set_domain_name(Task& task, std::string_view text) {
   return {};
 }
 
+// Those of the reader's IPC namespace. To be set by the root user of its user namespace, whatever its capabilities are, as under Linux.
+void add_ipc_files(TreeBuilder& tree) {
+  for (const IpcSetting& row : ipc_settings())
+    tree.file(
+        std::string("sys/") + row.path, [&row](Task& task) -> Result<std::string> { return ipc_setting_text(*task.spaces->ipc, row); },
+        0644,
+        [&row](Task& task, std::string_view text) -> Result<void> {
+          IpcNamespace& space = *task.spaces->ipc;
+          if (task.creds->euid != space.owner->to_kernel(UserNamespace::Ids::Users, 0)) return Errno(EPERM);
+          return set_ipc_setting(space, row, text);
+        });
+}
+
 }  // namespace
 
 void add_sysctl_files(TreeBuilder& tree) {
   for (const FixedRow& row : kFixed) tree.text(row.name, std::string(row.text) + "\n");
+  add_ipc_files(tree);
   tree.file(
       "sys/kernel/hostname", [](Task& task) -> Result<std::string> { return task.spaces->uts->host() + "\n"; }, 0644, set_host_name);
   tree.file(
