@@ -146,7 +146,6 @@ Result<void> open_own_proc() {
   if (Result<UniqueFd> whole = make_mount("proc", {}, kSealedMount & ~MOUNT_ATTR_RDONLY)) {
     keep_host_proc_files(whole->get());
     g_whole_proc = *std::move(whole);
-    if (Result<UniqueFd> network = network_settings()) keep_network_settings(*std::move(network));
   }
   UniqueFd proc = TRY(own_proc());
   UniqueFd copy(fcntl(proc.get(), F_DUPFD_CLOEXEC, 3));
@@ -154,6 +153,13 @@ Result<void> open_own_proc() {
   set_host_proc(std::move(copy));
   set_proc_folder(proc.release());
   return {};
+}
+
+void open_network_settings() {
+  if (Result<UniqueFd> folder = network_settings())
+    keep_network_settings(*std::move(folder));
+  else
+    klog(LogLevel::Info, "no /proc/sys/net for guests: %s", strerrordesc_np(folder.error().value));
 }
 
 namespace {

@@ -18,6 +18,9 @@ namespace caisson::kernel {
 // over the node, without any capability), by descriptor only (host_proc.h, identity.h).
 // Until enter_empty_root() there is a whole one, too.
 Result<void> open_own_proc();
+// What guests see as /proc/sys/net: of the network namespace that this process lives in. After open_own_proc; where it cannot be had it is
+// logged, and the folder is empty.
+void open_network_settings();
 // For the kernel process, in a mount namespace of its own: nothing is mounted in it any more but an empty folder, so that it keeps neither
 // the node's mounts nor a container's. Anything that is to be had of them is had before.
 Result<void> leave_mounts();

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include <functional>
+#include <vector>
 
 #include "kernel/control/host_mounts.h"
 #include "kernel/fs/host/identity.h"
@@ -45,6 +46,7 @@ constexpr uint64_t kGuest = 1ULL << CAP_CHOWN | 1ULL << CAP_DAC_OVERRIDE;  // no
 struct World {
   UniqueFd root;    // a mount of ours of a folder with "file" and the device node "zero"
   UniqueFd folder;  // the same folder as it is
+  UniqueFd place;   // where the root is, if it hears of the node's mounts
 };
 using Try = std::function<long(World&)>;
 
@@ -53,6 +55,7 @@ constexpr int kWorked = 100, kNoSetup = 101;
 struct Confinement {
   uint64_t guests = kGuest;  // capabilities
   bool own_user_namespace = true;
+  bool hears = false;  // "below" in the folder is mounted on by the node later
 };
 
 // confinement: null: it is left as it is.
@@ -61,9 +64,19 @@ Result<World> make_world(const std::string& folder, const Confinement* confineme
   if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return host_errno();
   if (mount(folder.c_str(), folder.c_str(), nullptr, MS_BIND, nullptr) != 0) return host_errno();
   world.folder.reset(open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const bool hears = confinement != nullptr && confinement->hears;
+  if (hears && mount(nullptr, folder.c_str(), nullptr, MS_SHARED, nullptr) != 0) return host_errno();
   TRY(open_own_proc());
-  for (OpenMount& each : open_host_mounts(TRY(read_host_proc("self/mountinfo")), [](auto) { return false; }))
+  open_network_settings();
+  std::vector<OpenMount> mounts =
+      open_host_mounts(TRY(read_host_proc("self/mountinfo")), [&](std::string_view point) { return point != folder; });
+  let_mounts_hear(mounts);
+  for (OpenMount& each : mounts) {
     if (each.mount.point == folder) world.root = std::move(each.fd);
+    if (each.mount.type == kHearingPlace) world.place = std::move(each.fd);
+  }
+  if (hears && mount("none", (folder + "/below").c_str(), "tmpfs", 0, nullptr) != 0) return host_errno();
+  if (hears && !UniqueFd(open((folder + "/below/late").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0644))) return host_errno();
   if (!world.folder || !world.root) return Errno(ENOENT);
   if (confinement == nullptr) return world;
   TRY(enter_empty_root(confinement->own_user_namespace, brokered_capabilities(confinement->guests)));
@@ -115,6 +128,7 @@ struct Confined : testing::Test {
   }
   void TearDown() override {
     for (const char* name : {"/file", "/absolute", "/up", "/zero", "/made"}) unlink((folder + name).c_str());
+    rmdir((folder + "/below").c_str());
     rmdir(folder.c_str());
   }
   int before(const Try& attempt) { return outcome_of(folder, nullptr, attempt); }
@@ -154,7 +168,52 @@ TEST_F(Confined, StillServesTheContainersFiles) {
   EXPECT_EQ(after([](World&) -> long { return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); }), 0);
 }
 
+TEST_F(Confined, TheNetworksSettingsAreReadOnly) {
+  for (const bool own_user_namespace : {true, false}) {
+    confinement.own_user_namespace = own_user_namespace;
+    EXPECT_EQ(after([](World&) -> long { return read_host_proc("sys/net/ipv4/ip_forward").ok() ? 0 : -1; }), 0);
+    EXPECT_EQ(after([](World&) -> long {
+                for (int fd = 0; fd < 64; ++fd) {
+                  if (openat(fd, "ipv4/ip_forward", O_WRONLY | O_CLOEXEC) >= 0) return 0;
+                  if (errno == EROFS) return -1;
+                }
+                errno = ENOENT;
+                return -1;
+              }),
+              EROFS);
+  }
+}
+
+TEST_F(Confined, AVolumeThatHearsOfTheNodesMountsLeadsNowhereElse) {
+  ASSERT_EQ(mkdir((folder + "/below").c_str(), 0755), 0);
+  confinement.hears = true;
+  EXPECT_EQ(after([](World& world) -> long { return world.place ? openat(world.root.get(), "below/late", O_RDONLY | O_CLOEXEC) : -1; }), 0);
+  EXPECT_EQ(after([](World& world) -> long { return openat(world.root.get(), "../../../etc/passwd", O_RDONLY | O_CLOEXEC); }), ENOENT);
+  // Above it is a folder with the volumes of this kind, and nothing above that.
+  EXPECT_EQ(after([](World& world) -> long {
+              const UniqueFd up(openat(world.root.get(), "..", O_PATH | O_CLOEXEC)), further(openat(up.get(), "..", O_PATH | O_CLOEXEC));
+              struct stat one, other, volume, root;
+              if (fstat(up.get(), &one) != 0 || fstat(further.get(), &other) != 0 || fstat(world.root.get(), &root) != 0) return -1;
+              if (one.st_ino != other.st_ino || one.st_dev != other.st_dev || one.st_nlink != 3) return -1;
+              if (fstatat(up.get(), "0", &volume, AT_SYMLINK_NOFOLLOW) != 0) return -1;
+              return volume.st_ino == root.st_ino && volume.st_dev == root.st_dev ? 0 : -1;
+            }),
+            0);
+  EXPECT_EQ(after([](World& world) -> long { return mkdirat(world.root.get(), "../made", 0755); }), EROFS);
+  // What keeps the place is no door.
+  EXPECT_EQ(after([](World& world) -> long { return setns(world.place.get(), CLONE_NEWNS); }), -SIGSYS);
+}
+
 TEST_F(Confined, NoFileOfTheHostIsReached) {
+  for (const bool above : {false, true})
+    EXPECT_EQ(after([above](World&) -> long {
+                for (int fd = 0; fd < 64; ++fd)
+                  if (openat(fd, above ? "../kernel/core_pattern" : "kernel/core_pattern", O_RDONLY | O_CLOEXEC) >= 0) return 0;
+                errno = ENOENT;
+                return -1;
+              }),
+              ENOENT)
+        << "of /proc/sys there is net only";
   expect_stopped("by its name", EPERM, [](World&) -> long { return open("/etc/passwd", O_RDONLY | O_CLOEXEC); });
   expect_stopped("by an absolute name", ENOENT,
                  [](World& world) -> long { return openat(world.root.get(), "/etc/passwd", O_RDONLY | O_CLOEXEC); });

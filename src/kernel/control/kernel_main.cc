@@ -82,8 +82,9 @@ Result<void> run() {
   strace_configure(house.strace());
   CallSites::allow(house.patch());
   TRY(open_own_proc());
-  TRY(adopt_host_id_maps());
+  open_network_settings();
   adopt_host_namespaces();
+  TRY(adopt_host_id_maps());
   UniqueFd signals = block_signals();
   UniqueFd control(fcntl(kChannelFd, F_DUPFD_CLOEXEC, 16));
   close(kChannelFd);
