@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "container/device_rules.h"
 #include "container/resources_writer.h"
 
 namespace caisson::appkernel {
@@ -52,7 +53,25 @@ void Limits::apply_unified(std::map<std::string, std::string>& unified) {
   }
 }
 
+// Errors of theirs are told by who makes the cgroup.
+void Limits::apply_devices(const std::vector<oci::DeviceCgroup>& devices) {
+  if (devices.empty() && limits_.devices_size() != 0) return;
+  const auto rules = container::device_rules(devices);
+  if (!rules) return;
+  limits_.clear_devices();
+  for (const container::DeviceRule& rule : *rules) {
+    auto* to = limits_.add_devices();
+    to->set_allow(rule.allow);
+    to->set_character(rule.type != 'b');
+    to->set_block(rule.type != 'c');
+    to->set_major(rule.major);
+    to->set_minor(rule.minor);
+    to->set_access(rule.access);
+  }
+}
+
 void Limits::apply(oci::Resources& resources) {
+  apply_devices(resources.devices);
   apply_memory(resources.memory);
   const oci::CpuResources& cpu = resources.cpu;
   if (cpu.quota) {

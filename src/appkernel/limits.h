@@ -16,6 +16,7 @@ class Limits {
   const kernel::v1::Limits& described() const { return limits_; }
 
  private:
+  void apply_devices(const std::vector<oci::DeviceCgroup>& devices);
   void apply_memory(const oci::MemoryResources& memory);
   void apply_unified(std::map<std::string, std::string>& unified);
   kernel::v1::Limits limits_;

@@ -234,6 +234,13 @@ Result<void> divide(oci::Spec& spec, kernel::v1::Start& start, const Sharing& sh
   if (spec.linux_.personality && spec.linux_.personality->domain == "LINUX32") start.set_personality(PER_LINUX32);
   spec.linux_.personality.reset();
   auto& namespaces = spec.linux_.namespaces;
+  for (const oci::Namespace& ns : namespaces) {
+    // All containers of a kernel process are in one pid namespace of the node's, which is that of the first.
+    const bool own =
+        ns.path.empty() && (ns.type == "uts" || ns.type == "ipc" || ns.type == "cgroup" || (ns.type == "pid" && sharing.kernel_of.empty()));
+    if (own) start.add_own_namespaces(ns.type);
+  }
+  start.add_own_namespaces("mnt");
   std::erase_if(namespaces, [](const oci::Namespace& ns) { return ns.type == "pid"; });
   if (spec.find_namespace("mount") == nullptr) namespaces.push_back({.type = "mount", .path = ""});
   return {};

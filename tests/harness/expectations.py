@@ -48,8 +48,6 @@ EXPECTATIONS = {
 
 # What the application kernel cannot do yet: reason -> tests.
 APPKERNEL = {
-    "its own /proc has no namespaces of the node to compare": ["test_it_is_in_the_container", "test_namespaces_that_are_not_asked_for", "test_without_pid_namespace"],
-    "it makes no device nodes in folders of the node, and its own /dev has the usual ones": ["test_device_rules", "test_all_devices", "test_bind_folder_both_ways"],
 }
 for _reason, _tests in APPKERNEL.items():
     for _test in _tests:

@@ -103,6 +103,8 @@ def test_container(container, family):
         container.bundle.process["noNewPrivileges"] = False
     if family == "overlay":  # copying up keeps owners
         container.bundle.set_capabilities(["CAP_" + name for name in "CHOWN DAC_OVERRIDE FOWNER FSETID MKNOD SYS_ADMIN".split()])
+    if family == "devices":
+        container.bundle.set_capabilities(["CAP_" + name for name in "CHOWN FOWNER MKNOD SETUID SETGID SYS_ADMIN".split()])
     if family == "raw":  # as docker and Kubernetes give it to containers
         container.bundle.set_capabilities([*CAPABILITIES, "CAP_NET_RAW"])
     outcome = container.run(check=False)

@@ -10,12 +10,14 @@
 #include "kernel/control/descriptors.h"
 #include "kernel/control/messages.h"
 #include "kernel/control/start_process.h"
+#include "kernel/fs/dev/device_rules.h"
 #include "kernel/fs/host/host_fs.h"
 #include "kernel/fs/registry.h"
 #include "kernel/ipc/limits.h"
 #include "kernel/klog.h"
 #include "kernel/net/low_ports.h"
 #include "kernel/platform/host_proc.h"
+#include "kernel/task/namespace_numbers.h"
 
 namespace caisson::kernel {
 namespace {
@@ -125,16 +127,36 @@ void apply_limits(Kernel& kernel, Container& container, const v1::Limits& limits
   if (limits.has_cpu_weight()) to.cpu_weight = limits.cpu_weight();
   if (limits.has_pids()) to.pids = limits.pids();
   container.set_limits(to);
+  std::vector<DeviceRule> rules;
+  for (const v1::Limits::DeviceRule& rule : limits.devices())
+    rules.push_back({rule.allow(), rule.character(), rule.block(), rule.major(), rule.minor(), rule.access()});
+  set_device_rules(container, std::move(rules));
   std::lock_guard guard(kernel.tasks);
   container.most_tasks = to.pids > 0 ? std::min(Container::kMostTasks, static_cast<size_t>(to.pids)) : Container::kMostTasks;
 }
 
+namespace {
+
+Result<std::map<NamespaceKind, uint64_t>> host_numbers_of(const v1::Start& start) {
+  if (start.own_namespaces_size() != start.namespace_numbers_size()) return Errno(EPROTO);
+  std::map<NamespaceKind, uint64_t> numbers;
+  for (int i = 0; i < start.own_namespaces_size(); ++i)
+    for (const NamespaceKind kind :
+         {NamespaceKind::Mount, NamespaceKind::Uts, NamespaceKind::Ipc, NamespaceKind::Pid, NamespaceKind::Cgroup})
+      if (start.own_namespaces(i) == namespace_name(kind)) numbers[kind] = start.namespace_numbers(i);
+  return numbers;
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Container>> make_container(Kernel& kernel, const v1::Start& start, std::vector<OpenMount> mounts,
                                                   const SharedNamespaces& shared) {
   auto container = std::make_unique<Container>();
+  const AdoptedNumbers numbers(TRY(host_numbers_of(start)));
   container->id = start.container_id();
   container->pids = shared.pids ? shared.pids : std::make_shared<PidNamespace>();
-  container->ipc = shared.ipc;
+  container->ipc = shared.ipc ? shared.ipc : std::make_shared<IpcNamespace>();
+  container->cgroup = std::make_shared<PlainNamespace>(NamespaceKind::Cgroup);
   container->uts = shared.uts ? shared.uts : std::make_shared<UtsNames>();
   container->mounts = std::make_shared<MountTable>();
   container->seccomp = TRY(configured_seccomp(start));

@@ -20,6 +20,7 @@
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/host_rows.h"
 #include "kernel/platform/stub_thread.h"
+#include "kernel/task/namespace_numbers.h"
 
 namespace caisson::kernel {
 namespace {
@@ -33,7 +34,8 @@ Result<void> send_mounts(const std::vector<OpenMount>& mounts) {
   return {};
 }
 
-Result<void> hand_over(v1::Start& start, const std::vector<OpenMount>& mounts, const Zygote& zygote, bool held) {
+Result<void> hand_over(v1::Start& start, const std::vector<OpenMount>& mounts, const Zygote& zygote, const std::vector<uint64_t>& numbers,
+                       bool held) {
   for (const OpenMount& open : mounts) {
     auto* mount = start.add_host_mounts();
     mount->set_point(open.mount.point);
@@ -43,6 +45,7 @@ Result<void> hand_over(v1::Start& start, const std::vector<OpenMount>& mounts, c
     mount->set_tags(open.mount.tags);
   }
   start.set_vdso(zygote.vdso);
+  start.mutable_namespace_numbers()->Assign(numbers.begin(), numbers.end());
   TRY(send_mounts(mounts));
   const UniqueFd description = TRY(make_description("kernel-container", start.SerializeAsString()));
   std::vector<int> fds = {description.get(), zygote.socket.get(), zygote.process.get(), 0, 1, 2};
@@ -54,6 +57,8 @@ Result<void> hand_over(v1::Start& start, const std::vector<OpenMount>& mounts, c
 Result<bool> join(v1::Start& start, bool held) {
   const std::vector<OpenMount> mounts = TRY(open_mounts(start));
   if (mounts.size() > kMostMounts) return Errno(E2BIG);
+  std::vector<uint64_t> numbers;
+  for (const std::string& name : start.own_namespaces()) numbers.push_back(host_namespace_number(name.c_str()));
   if (start.process().terminal()) leave_terminal(0);
   Message message = TRY(receive_message(kChannelFd));
   if (message.kind == MessageKind::Failed) return Errno(message.number);
@@ -62,7 +67,7 @@ Result<bool> join(v1::Start& start, bool held) {
   TRY(join_empty_root(user_namespace ? user_namespace.get() : -1));
   if (before) return true;
   const Zygote zygote = TRY(make_zygote(true));
-  TRY(hand_over(start, mounts, zygote, held));
+  TRY(hand_over(start, mounts, zygote, numbers, held));
   return false;
 }
 

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "kernel/fs/dev/device_rules.h"
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
 #include "kernel/vfs/notify.h"
@@ -157,7 +158,7 @@ Result<long> make_node(Task& task, int dirfd, Text path, unsigned mode, unsigned
       if (device == 0) break;  // a whiteout is nobody's device (mknod(2) since Linux 5.8)
       [[fallthrough]];
     case S_IFBLK:
-      if (!task.creds->has(kCapMknod)) return Errno(EPERM);
+      if (!task.creds->has(kCapMknod) || !device_allowed(task, mode, device, kDeviceMake)) return Errno(EPERM);
       break;
     case S_IFDIR:
       return Errno(EPERM);

@@ -33,9 +33,12 @@ Result<std::string> read_name(Task& task, UserPtr<const char> name_text) {
   return name;
 }
 
-// user.* is data like the file's own (xattr(7)).
+// user.* is data like the file's own, and only of what has data (xattr(7)).
 Result<void> may(Task& task, Inode& inode, const std::string& name, int mode) {
-  return name.starts_with("user.") ? permission(task, inode, mode) : Result<void>();
+  if (!name.starts_with("user.")) return {};
+  const mode_t type = inode.type() & S_IFMT;
+  if (type != S_IFREG && type != S_IFDIR) return mode == W_OK ? Errno(EPERM) : Errno(ENODATA);
+  return permission(task, inode, mode);
 }
 
 Result<long> set(Task& task, const Path& path, UserPtr<const char> name_text, uint64_t value, uint64_t size, int flags) {

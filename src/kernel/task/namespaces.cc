@@ -1,9 +1,13 @@
 #include "kernel/task/namespaces.h"
 
 #include <sched.h>
+#include <sys/random.h>
 
 #include <algorithm>
 #include <array>
+#include <utility>
+
+#include "kernel/task/namespace_numbers.h"
 
 namespace caisson::kernel {
 
@@ -23,18 +27,32 @@ std::array<std::atomic<size_t>, std::size(kKinds)>& counts() {
   return value;
 }
 
-// As Linux numbers them: from PROC_DYNAMIC_FIRST on, below which the initial ones have fixed numbers.
-uint64_t next_number() {
-  static std::atomic<uint64_t> next{4026531840};
+thread_local std::map<NamespaceKind, uint64_t>* t_adopted = nullptr;
+
+// Where Linux has them, but far above those that the host gives, and not the same in each kernel process.
+uint64_t next_number(NamespaceKind kind) {
+  constexpr uint64_t kFirst = 0xf8000000, kFew = 0x3ffffff;
+  if (t_adopted != nullptr)
+    if (const auto found = t_adopted->find(kind); found != t_adopted->end()) return t_adopted->extract(found).mapped();
+  static std::atomic<uint64_t> next{[] {
+    uint32_t random = 0;
+    [[maybe_unused]] const ssize_t ignored = getrandom(&random, sizeof random, GRND_NONBLOCK);
+    return kFirst + (random & kFew);
+  }()};
   return next++;
 }
 
 }  // namespace
 
+AdoptedNumbers::AdoptedNumbers(std::map<NamespaceKind, uint64_t> numbers) {
+  delete std::exchange(t_adopted, new std::map<NamespaceKind, uint64_t>(std::move(numbers)));
+}
+AdoptedNumbers::~AdoptedNumbers() { delete std::exchange(t_adopted, nullptr); }
+
 const char* namespace_name(NamespaceKind kind) { return kKinds[static_cast<size_t>(kind)].name; }
 uint64_t namespace_flag(NamespaceKind kind) { return kKinds[static_cast<size_t>(kind)].flag; }
 
-Namespace::Namespace(NamespaceKind k, std::shared_ptr<UserNamespace> o) : kind(k), number(next_number()), owner(std::move(o)) {
+Namespace::Namespace(NamespaceKind k, std::shared_ptr<UserNamespace> o) : kind(k), number(next_number(k)), owner(std::move(o)) {
   ++counts()[static_cast<size_t>(kind)];
 }
 Namespace::~Namespace() { --counts()[static_cast<size_t>(kind)]; }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <map>
 
+#include "kernel/fs/dev/device_rules.h"
 #include "kernel/fs/devpts/devpts.h"
 #include "kernel/ipc/pipe.h"
 #include "kernel/task/kernel.h"
@@ -78,6 +79,10 @@ Result<FileRef> open_terminal_device(Task& task, const Path& path, int flags, un
 }  // namespace
 
 Result<FileRef> open_device(Task& task, const Path& path, int flags, mode_t type, dev_t device) {
+  const int mode = flags & O_ACCMODE;
+  const uint32_t access = mode == O_RDONLY ? kDeviceRead : mode == O_WRONLY ? kDeviceWrite : kDeviceRead | kDeviceWrite;
+  // The console is the container's own terminal, which on Linux is a pty: no rule is about it.
+  if (device != makedev(5, 1) && !device_allowed(task, type, device, access)) return Errno(EPERM);
   if (type == S_IFCHR && major(device) == 5) return open_terminal_device(task, path, flags, minor(device));
   flags &= ~(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY | O_CLOEXEC | kOpenTrusted);
   if (type == S_IFCHR && major(device) == 1) {
@@ -90,7 +95,7 @@ Result<FileRef> open_device(Task& task, const Path& path, int flags, mode_t type
         return FileRef(std::make_shared<MemoryDevice>(path, flags, static_cast<MemoryDevice::Kind>(minor(device))));
     }
   }
-  return Errno(ENXIO);
+  return type == S_IFCHR && major(device) == 10 ? Errno(ENODEV) : Errno(ENXIO);  // 10: one driver has them all, and misses this one
 }
 
 Result<FileRef> open_named_pipe(Task& task, const Path& path, int flags, std::pair<uint64_t, uint64_t> identity) {

@@ -9,7 +9,7 @@
 
 namespace caisson::kernel {
 
-// ENXIO: there is no such device.
+// EPERM: the container may not (device_rules.h). ENXIO, ENODEV: there is no such device.
 Result<FileRef> open_device(Task& task, const Path& path, int flags, mode_t type, dev_t device);
 // The nodes, links and folders that every container's /dev has (OCI runtime-spec, "Default Devices"); what is there already stays.
 Result<void> make_default_devices(Task& task, const Path& folder);

@@ -8,6 +8,7 @@
 #include <sys/xattr.h>
 
 #include "kernel/fs/dev/devices.h"
+#include "kernel/fs/host/device_file.h"
 #include "kernel/fs/host/host_file.h"
 #include "kernel/fs/host/identity.h"
 #include "kernel/task/task.h"
@@ -28,12 +29,6 @@ namespace {
 // Only what changes how the host's descriptor behaves; blocking, close-on-exec and the way of finding the name are the kernel's.
 constexpr int kHostFlags = O_ACCMODE | O_APPEND | O_TRUNC | O_DIRECT | O_NOATIME | O_SYNC | O_DSYNC | O_DIRECTORY;
 
-// The name of what a descriptor stands for, for calls that know names only; from the working folder (enter_proc_folder).
-struct FdName {
-  explicit FdName(int fd) { snprintf(text, sizeof text, "self/fd/%d", fd); }
-  char text[32];
-};
-
 class PathFile : public File {  // O_PATH
  public:
   PathFile(Path path, int flags) : File(std::move(path), flags) {}
@@ -42,7 +37,13 @@ class PathFile : public File {  // O_PATH
 class HostInode : public Inode {
  public:
   HostInode(std::shared_ptr<FileSystem> fs, UniqueFd fd, const struct stat& stat)
-      : Inode(std::move(fs)), fd_(std::move(fd)), mode_(stat.st_mode), device_(stat.st_rdev), identity_(stat.st_dev, stat.st_ino) {}
+      : Inode(std::move(fs)), fd_(std::move(fd)), mode_(stat.st_mode), device_(stat.st_rdev), identity_(stat.st_dev, stat.st_ino) {
+    const std::optional<DeviceNumber> device = may_stand_for_device(stat) ? device_of_file(FdName(fd_.get()).text) : std::nullopt;
+    if (!device) return;
+    stands_for_device_ = true;
+    mode_ = device->type;
+    device_ = device->number;
+  }
 
   static Result<InodeRef> make(std::shared_ptr<FileSystem> fs, UniqueFd fd) {
     struct stat stat;
@@ -53,6 +54,7 @@ class HostInode : public Inode {
   Result<struct statx> stat() override {
     struct statx stat;
     TRY(host_result(statx(fd_.get(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &stat)));
+    if (stands_for_device_) show_device(stat, {type(), device_});
     return stat;
   }
   mode_t type() const override { return mode_ & S_IFMT; }
@@ -95,12 +97,17 @@ class HostInode : public Inode {
       case S_IFSOCK:
         TRY(host_result(mknodat(fd_.get(), text.c_str(), mode, 0)));
         break;
-      case S_IFCHR:  // a whiteout of an overlay, which is no device
-        if (device != 0) return Errno(EPERM);
-        TRY(host_result(mknodat(fd_.get(), text.c_str(), mode, 0)));
+      case S_IFCHR:
+        if (device == 0) {  // a whiteout of an overlay, which is no device
+          TRY(host_result(mknodat(fd_.get(), text.c_str(), mode, 0)));
+          break;
+        }
+        [[fallthrough]];
+      case S_IFBLK:
+        TRY(make_device_file(fd_.get(), text.c_str(), mode, device));
         break;
       default:
-        return Errno(EPERM);  // device nodes on host folders: the host would not let them work
+        return Errno(EINVAL);
     }
     return lookup(task, name);
   }
@@ -157,6 +164,11 @@ class HostInode : public Inode {
 
   Result<FileRef> open(Task& task, const Path& path, int flags) override {
     if ((flags & O_PATH) != 0) return FileRef(std::make_shared<PathFile>(path, flags));
+    // These are opened by nobody but the kernel: the host is asked whether it may be.
+    if ((type() == S_IFCHR || type() == S_IFBLK || type() == S_IFIFO) && (flags & kOpenTrusted) == 0) {
+      const int mode = flags & O_ACCMODE;
+      TRY(access(task, mode == O_RDONLY ? R_OK : mode == O_WRONLY ? W_OK : R_OK | W_OK, true));
+    }
     switch (type()) {
       case S_IFCHR:
       case S_IFBLK:
@@ -184,7 +196,7 @@ class HostInode : public Inode {
           fchownat(fd_.get(), "", (a.mask & STATX_UID) != 0 ? a.uid : -1, (a.mask & STATX_GID) != 0 ? a.gid : -1, AT_EMPTY_PATH)));
     if ((a.mask & STATX_MODE) != 0) {
       if (type() == S_IFLNK) return Errno(EOPNOTSUPP);
-      TRY(host_result(fchmodat(proc_folder(), name.text, a.mode & 07777, 0)));
+      TRY(host_result(fchmodat(proc_folder(), name.text, (a.mode & 07777) | (stands_for_device_ ? kDeviceMark : 0), 0)));
     }
     if ((a.mask & (STATX_ATIME | STATX_MTIME)) != 0) {
       const timespec times[2] = {(a.mask & STATX_ATIME) != 0 ? a.atime : timespec{0, UTIME_OMIT},
@@ -210,7 +222,10 @@ class HostInode : public Inode {
     return {};
   }
 
+  // The one that says which device this is, is nobody's.
+  bool has_no(std::string_view name) const { return name == kDeviceAttribute || (stands_for_device_ && name.starts_with("user.")); }
   Result<std::string> get_xattr(Task& task, const char* name) override {
+    if (has_no(name)) return Errno(ENODATA);
     act_as(*task.creds);
     std::string value(65536, '\0');
     const long size = TRY(host_result(getxattr(FdName(fd_.get()).text, name, value.data(), value.size())));
@@ -218,11 +233,13 @@ class HostInode : public Inode {
     return value;
   }
   Result<void> set_xattr(Task& task, const char* name, std::string_view value, int flags) override {
+    if (has_no(name)) return Errno(EPERM);
     act_as(*task.creds);
     TRY(host_result(setxattr(FdName(fd_.get()).text, name, value.data(), value.size(), flags)));
     return {};
   }
   Result<void> remove_xattr(Task& task, const char* name) override {
+    if (has_no(name)) return Errno(EPERM);
     act_as(*task.creds);
     TRY(host_result(removexattr(FdName(fd_.get()).text, name)));
     return {};
@@ -232,7 +249,14 @@ class HostInode : public Inode {
     std::string names(65536, '\0');
     const long size = TRY(host_result(listxattr(FdName(fd_.get()).text, names.data(), names.size())));
     names.resize(static_cast<size_t>(size));
-    return names;
+    if (!stands_for_device_ && names.find(kDeviceAttribute) == names.npos) return names;
+    std::string shown;
+    for (size_t at = 0; at < names.size();) {
+      const std::string name = names.c_str() + at;
+      at += name.size() + 1;
+      if (!has_no(name)) shown.append(name).push_back('\0');
+    }
+    return shown;
   }
 
  private:
@@ -241,6 +265,7 @@ class HostInode : public Inode {
   UniqueFd fd_;
   mode_t mode_;
   dev_t device_;
+  bool stands_for_device_ = false;  // device_file.h
   std::pair<uint64_t, uint64_t> identity_;
 };
 
