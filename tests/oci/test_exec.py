@@ -11,7 +11,7 @@ from harness.bundle import Bundle, capability_bits
 from harness.container import Container, question_args
 from harness.leftovers import snapshot, wait_for_nothing
 from harness.runtime import Runtime
-from harness.waiting import wait_for, wait_for_exit
+from harness.waiting import read_to_end, wait_for, wait_for_exit
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +204,48 @@ def test_delete_after_an_exec_before_start(container):
     container.ask_exec("pids")
     container.runtime.call("delete", "--force", container.id)
     wait_for_exit(container.pid)
+
+
+def test_exec_before_a_start_on_a_terminal(container, console):
+    """The terminal is the container's own, whoever was there before."""
+    container.bundle.process["terminal"] = True
+    container.bundle.process["args"] = ["/testinit", *question_args(["tty", "pids"])]
+    container.create("--console-socket", console.path)
+    master = console.receive()
+    try:
+        assert container.ask_exec("pids")[0]["pid"] > 1
+        container.start()
+        tty, pids = json.loads(read_to_end(master).decode().strip().splitlines()[-1])
+    finally:
+        os.close(master)
+    assert all(stream["isatty"] for stream in tty["streams"])
+    assert tty["controlling"] and tty["foreground"] == pids["pgid"]
+    container.wait_stopped()
+
+
+def test_hook_of_the_start_after_an_exec(container):
+    container.bundle.add_busybox()
+    hook = container.bundle.rootfs / "hook"
+    hook.write_text("#!/bin/busybox sh\n/bin/busybox echo hook >> /data/order\n")
+    hook.chmod(0o755)
+    container.bundle.spec["hooks"] = {"startContainer": [{"path": "/hook"}]}
+    container.bundle.process["args"] = ["/testinit", "cat", "/data/order"]
+    container.create()
+    container.ask_exec("pids")
+    assert not (container.bundle.rootfs / "data/order").exists()
+    container.start()
+    container.wait_stopped()
+    assert (container.bundle.rootfs / "data/order").read_text() == "hook\n"
+
+
+def test_kill_after_an_exec_before_start(container):
+    container.bundle.process["args"] = ["/testinit", "sleep"]
+    container.create()
+    early = container.runtime.popen("exec", container.id, "/testinit", "stubborn", stdout=subprocess.PIPE)
+    assert early.stdout.readline() == b"ready\n"
+    container.kill("KILL")
+    container.wait_stopped()
+    assert early.wait(30) == 137
+    early.stdout.close()
+    assert container.output() == ""
+    assert container.start(check=False).status != 0
