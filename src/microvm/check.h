@@ -35,10 +35,10 @@ Result<CheckReport> run_check(const sandbox::RuntimeConfig& config, bool progres
 inline constexpr const char* kCheckCache = "/var/lib/caisson/check.json";
 
 // What `auto` means here: "microvm" where a guest has booted under KVM, else "appkernel", never the node's own kernel. By the remembered
-// report if it was made by this version on this boot of this kernel; else by a KVM boot proof made now, if /dev/kvm opens (bounded to 10 s,
+// report if it was made by this version on this boot of this kernel; else by a KVM boot proof made now, if /dev/kvm opens (bounded to 30 s,
 // remembered), and by what the application kernel needs. ENOTSUP: neither works; why, and what to do.
 Result<std::string> resolve_auto(const sandbox::RuntimeConfig& config);
-// For `microvm` with accel "auto": makes the proof that choose_platform goes by (remembered_kvm), unless one is remembered; bounded to 10
+// For `microvm` with accel "auto": makes the proof that choose_platform goes by (remembered_kvm), unless one is remembered; bounded to 30
 // s. Before a sandbox is started, since it blocks.
 void prove_accel(const sandbox::RuntimeConfig& config);
 // The same of a report; its own auto_isolation, which another build may have written, does not count.

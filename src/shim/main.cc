@@ -16,6 +16,7 @@
 #include "appkernel/sandbox.h"
 #include "containerd.pb.h"
 #include "host/files.h"
+#include "microvm/check.h"
 #include "microvm/vm_sandbox.h"
 #include "oci/parse.h"
 #include "rpc/ttrpc.h"
@@ -47,7 +48,11 @@ std::string bundle_of(const Arguments& arguments) {
 
 Result<std::unique_ptr<sandbox::Sandbox>> make_sandbox(host::EventLoop& loop, const sandbox::SandboxContext& context,
                                                        std::function<void()> ended) {
-  if (context.isolation == "microvm") return microvm::make_vm_sandbox(loop, context, std::move(ended));
+  if (context.isolation == "microvm") {
+    // The command line does so, too. Without it a node on which nobody has run `caisson check` would emulate where it has KVM.
+    microvm::prove_accel(context.config);
+    return microvm::make_vm_sandbox(loop, context, std::move(ended));
+  }
   if (context.isolation == "appkernel") return appkernel::make_appkernel_sandbox(loop, context, std::move(ended));
   sandbox::LocalSandboxOptions options;
   options.dir = context.dir;
