@@ -30,7 +30,8 @@ namespace caisson::appkernel {
 namespace {
 
 constexpr auto kSpawnDeadline = std::chrono::seconds(30);
-constexpr int kPatience = 30'000;  // milliseconds, of a container's creation for its kernel process
+constexpr int kPatience = 30'000;                         // milliseconds, of a container's creation for its kernel process
+constexpr auto kMoveDeadline = std::chrono::seconds(40);  // systemd has 30
 constexpr auto kEndPatience = std::chrono::seconds(2);
 
 Result<UniqueFd> copy_of(int fd) {
@@ -126,6 +127,17 @@ Result<void> move_in(int place, const std::string& id, oci::Spec& spec, const ho
 
 }  // namespace
 
+std::string cgroup_of_kernel(const std::string& path) {
+  constexpr std::string_view kScope = ".scope";
+  constexpr size_t kHalfOfId = 32;
+  const bool scope = path.ends_with(kScope);
+  std::string own = path.substr(0, path.size() - (scope ? kScope.size() : 0));
+  if (own.size() - (own.rfind('/') + 1) > kHalfOfId) own.insert(own.size() - kHalfOfId, "-");
+  own += ".kernel";
+  if (scope) own += kScope;
+  return own;
+}
+
 House::House(host::EventLoop& loop, std::string dir, std::string id) : loop_(loop), dir_(std::move(dir)), id_(std::move(id)), log_(loop) {}
 House::~House() = default;
 
@@ -136,6 +148,7 @@ Result<std::shared_ptr<House>> House::build(host::EventLoop& loop, const std::st
   house->channel_ = std::move(ours);
   auto [creators, kernels] = TRY(channel_pair());
   UniqueFd file = TRY(memory_file("kernel-house", description.SerializeAsString()));
+  house->systemd_ = options.systemd_cgroup;
   if (description.strace()) house->log_.allow_trace();
   const auto own = std::make_shared<Belongings>();
   *own = {std::move(theirs), std::move(file), TRY(sandbox::open_own_program()), TRY(house->log_.open(options.id)), std::move(kernels)};
@@ -214,25 +227,39 @@ Result<void> House::join(const std::vector<int>& fds, uint64_t bounding, bool fo
 
 Result<void> House::move_out() {
   if (pid_ == 0) return make_error(ESRCH, "it is still being made");
-  if (first_cgroup_.folders.empty()) return {};
-  // Beside that container's, in every hierarchy.
+  if (first_cgroup_.folders.empty() || !pidfd_) return {};
+  // Beside that container's, in every hierarchy. A scope lives while systemd finds a process in its own tree, which is that one on a hybrid
+  // host.
   host::CgroupPaths own = first_cgroup_;
-  const auto beside = [](std::string path) { return path + ".kernel"; };
-  own.path = beside(own.path);
-  std::erase_if(own.folders, [&](const auto& entry) { return is_only_for_finding(own, entry.first); });
-  for (auto& [controller, folder] : own.folders) folder = beside(folder);
+  own.path = cgroup_of_kernel(own.path);
+  if (!systemd_) std::erase_if(own.folders, [&](const auto& entry) { return is_only_for_finding(own, entry.first); });
+  for (auto& [controller, folder] : own.folders) folder = cgroup_of_kernel(folder);
   if (!dir_.empty()) {
     const uint64_t start = TRY(host::process_start_time(pid_));
     TRY(sandbox::save_leftovers(dir_, leftovers_name(), {.processes = {{pid_, start}}, .cgroups = {own}}));
   }
-  TRY(host::create_cgroup(own));
   cgroup_ = own;
-  return host::attach_to_cgroup(cgroup_, pid_);
+  stop_moving_ = host::run_worker(
+      loop_, {.deadline = kMoveDeadline, .keep_fds = std::vector<int>{pidfd_.get()}},
+      [own, pid = pid_, pidfd = pidfd_.get(), systemd = systemd_]() mutable -> Result<host::WorkerOutput> {
+        const host::ScopeHolder holder = TRY(container::make_cgroup(own, systemd));
+        // Not another process of that number.
+        if (!host::wait_for_end(pidfd, std::chrono::milliseconds(0))) TRY(host::attach_to_cgroup(own, pid));
+        return host::WorkerOutput();
+      },
+      [house = shared_from_this()](Result<host::WorkerOutput> moved) {
+        house->stop_moving_ = nullptr;
+        if (!moved && moved.error().code() != ECANCELED)
+          log::warning("the application kernel of container {} stays in that one's cgroup, and is paused and limited with it: {}",
+                       house->id_, moved.error().message());
+      });
+  return {};
 }
 
 void House::leave() {
   channel_.reset();
   if (cgroup_.folders.empty()) return;
+  if (stop_moving_) std::exchange(stop_moving_, nullptr)();
   if (foreigners_ && pidfd_ && !host::wait_for_end(pidfd_.get(), std::chrono::milliseconds(0))) {
     // It is no longer for this one's folder to free: who deletes that must not end the others.
     if (!dir_.empty()) unlink(sandbox::leftovers_file(dir_, leftovers_name()).c_str());

@@ -3,8 +3,8 @@
 // containers has ended, or until this sandbox process has gone and they have.
 //
 // Its cgroup: while it serves one container it is in that one's, so that the container's limits hold for all that is done on its behalf,
-// and a pause stops it, too. When a further container comes it moves to a cgroup of its own beside: it must serve one while another is
-// paused, and what it holds is the pod's.
+// and a pause stops it, too. When a further container comes it moves to a cgroup of its own beside (cgroup_of_kernel): it must serve one
+// while another is paused, and what it holds is the pod's. Beside a scope of systemd's that is another scope of systemd's.
 #pragma once
 
 #include <functional>
@@ -20,6 +20,11 @@
 #include "kernel.pb.h"
 
 namespace caisson::appkernel {
+
+// Where a kernel process moves to that began in a container's cgroup of that path: beside it, "/pod/id.kernel" or
+// "/x.slice/id.kernel.scope". A long id is divided: to cadvisor (of a kubelet, too) whatever has 64 letters and digits in its name is the
+// container of that id, and it would be reported twice. Pure.
+std::string cgroup_of_kernel(const std::string& path);
 
 class House : public std::enable_shared_from_this<House> {
  public:
@@ -65,6 +70,8 @@ class House : public std::enable_shared_from_this<House> {
   pid_t pid_ = 0;
   std::vector<std::function<void()>> when_known_;
   host::CgroupPaths first_cgroup_, cgroup_;  // cgroup_: of its own
+  bool systemd_ = false;                     // they are scopes that systemd is asked for
+  std::function<void()> stop_moving_;        // while a worker makes it
   uint64_t brokered_ = 0;                    // what its network broker has
   bool inhabited_ = false, foreigners_ = false, alone_ = true;
 };

@@ -69,8 +69,12 @@ class Pod:
         return next(row["path"] for row in spec["linux"]["namespaces"] if row["type"] == "network")
 
     def remove(self):
+        """Once, or again."""
+        if self.id is None:
+            return
         self.crictl.call("stopp", self.id)
         self.crictl.call("rmp", "-f", self.id)
+        self.id = None
         # The pod's own cgroup is the kubelet's to remove. Not what is below it: that is the runtime's.
         for folder in pathlib.Path("/sys/fs/cgroup").glob(f"*/{self.name}"):
             wait_for(lambda: remove_folder(folder), f"{folder} to be empty", deadline=5)

@@ -9,7 +9,7 @@ import xml.etree.ElementTree
 
 import pytest
 
-from harness.debian import run
+from harness.debian import CACHE, run
 from harness.runtime import REPOSITORY, caisson_binary
 
 if os.path.exists("/opt/node_service.py"):
@@ -62,6 +62,9 @@ def payload(folder):
         # Without debug information, which is most of them.
         if subprocess.run(["strip", "--strip-debug", "-o", tree / "bin" / name, source / name], capture_output=True).returncode != 0:
             shutil.copy(source / name, tree / "bin" / name)
+    crictl = pathlib.Path(shutil.which("crictl") or CACHE / "bin/crictl")
+    if crictl.exists():
+        shutil.copy(crictl, tree / "bin/crictl")
     shutil.copytree(REPOSITORY / "tests", tree / "tests", ignore=shutil.ignore_patterns("__pycache__", "corpus", "guest"))
     shutil.copytree(REPOSITORY / "examples", tree / "examples")
     if GUESTS.exists():

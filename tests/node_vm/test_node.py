@@ -28,6 +28,18 @@ def test_devmapper(node):
     assert not node.pytest("containerd/test_devmapper.py", "-k", "thin_volumes", "--runtimes", "namespace,appkernel", timeout=800)
 
 
+def need_crictl(node):
+    if not node.run("test -x /caisson/bin/crictl", check=False).ok:
+        pytest.skip("crictl is not here: scripts/build-crictl makes it where a Go toolchain and the module are")
+
+
+@pytest.mark.timeout(900)
+def test_systemd_cgroups(node):
+    """A pod as a kubelet with systemd's cgroup driver makes it."""
+    need_crictl(node)
+    assert not node.pytest("containerd/test_systemd_cgroups.py", "-k", "slice_of_scopes", "--runtimes", "appkernel", timeout=800)
+
+
 RESOURCES = "pids_limit_holds or memory_limit_holds or ends_the_container or statistics or update_by_flags"
 
 
@@ -53,15 +65,29 @@ def test_oci(node, what):
 
 @LONG
 @pytest.mark.timeout(3600)
+def test_all_of_systemd_cgroups(node):
+    need_crictl(node)
+    assert not node.pytest("containerd/test_systemd_cgroups.py", "--runtimes", "runc,namespace,appkernel", timeout=3500)
+
+
+@LONG
+@pytest.mark.timeout(3600)
 def test_system_calls(node):
     """Each test natively and under the application kernel, on a kernel that lacks what was new in the last years."""
     node.pytest("syscalls/test_syscalls.py", "--runtimes", "appkernel", "-k", "not test_container", timeout=3500)
 
 
+# Its processor is an emulated one: a guest is there after fifteen seconds, or after a minute where others use this machine's processors.
+PATIENT = "[microvm]\nboot_timeout_seconds = 240\nagent_timeout_seconds = 60\n"
+
+
 @LONG
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_kvm(node):
     """Micro-VMs by KVM: QEMU emulates a processor that has it."""
     if not node.run("modprobe kvm_amd; test -c /dev/kvm", check=False).ok:
         pytest.skip("the node's processor has no virtualisation")
-    assert not node.pytest("containerd/test_devmapper.py", "node_vm/inside/test_systemd.py", "--runtimes", "microvm", timeout=1700)
+    assert not node.pytest("node_vm/inside/test_kvm.py", "--runtimes", "microvm", timeout=900)
+    node.run("mkdir -p /etc/caisson && cat > /etc/caisson/config.toml", input=PATIENT)
+    assert not node.pytest("containerd/test_devmapper.py", "--runtimes", "microvm", timeout=1800)
+    assert not node.pytest("node_vm/inside/test_systemd.py", "--runtimes", "microvm", timeout=1800)
