@@ -163,6 +163,34 @@ TEST(Qmp, ABrokenConnectionFailsWhatIsUnderWay) {
   EXPECT_EQ(failures, 2);
 }
 
+// Whose commands are all failing at that moment: nobody else is told, and nothing is used that has gone with it.
+TEST(Qmp, AHandlerMayDestroyTheClientWhileItFails) {
+  for (const bool deaf : {false, true}) {
+    QmpPair qmp;
+    qmp.say("{\"QMP\": {}}\n{\"return\": {}, \"id\": 1}\n");
+    qmp.turn();
+    qmp.turn();
+    ASSERT_TRUE(qmp.ready);
+    int told = 0;
+    const auto destroy = [&](Result<void> outcome) {
+      EXPECT_FALSE(outcome.ok());
+      ++told;
+      qmp.client.reset();
+    };
+    if (deaf) {
+      // QEMU reads nothing: a command fails before it has been sent.
+      for (int sent = 0; qmp.client && sent < 100'000; ++sent) qmp.client->execute("query-status", destroy);
+    } else {
+      for (int i = 0; i < 3; ++i) qmp.client->execute("stop", destroy);
+      qmp.peer.reset();
+      qmp.turn();
+    }
+    EXPECT_FALSE(qmp.client);
+    EXPECT_EQ(told, 1);
+    EXPECT_FALSE(qmp.failed.has_value());
+  }
+}
+
 TEST(Qmp, RubbishEndsItAndNothingElse) {
   for (const std::string& text :
        {std::string("not json\n"), std::string("[]\n"), std::string("{\"QMP\"\n"), std::string("\0\xff\n", 3), std::string(2 << 20, 'x')}) {

@@ -23,6 +23,7 @@ struct QmpClient::State : std::enable_shared_from_this<State> {
   std::map<uint64_t, Done> pending;
   uint64_t next_id = 1;
   bool greeted = false, closed = false;
+  bool abandoned = false;  // the client has been destroyed: nobody is told anything
 
   State(host::EventLoop& l, UniqueFd s, Events e) : loop(l), socket(std::move(s)), events(std::move(e)) {}
 
@@ -35,11 +36,13 @@ struct QmpClient::State : std::enable_shared_from_this<State> {
 
   void fail(Error error) {
     if (closed) return;
+    const auto self = shared_from_this();  // each handler may destroy the client
     close();
-    auto waiting = std::move(pending);
-    pending.clear();
-    for (auto& [id, done] : waiting) done(error);
-    if (events.failed) events.failed(std::move(error));
+    for (auto& [id, done] : std::exchange(pending, {})) {
+      if (abandoned) return;
+      done(error);
+    }
+    if (!abandoned && events.failed) events.failed(std::move(error));
   }
 
   void send(const QmpCommand& command, Done done) {
@@ -63,8 +66,9 @@ struct QmpClient::State : std::enable_shared_from_this<State> {
     if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (count < 0) return fail(errno_error("the control connection to QEMU broke"));
     if (count == 0) return fail(make_error(ECONNRESET, "QEMU has closed its control connection"));
+    const size_t seen = buffer.size();  // no line ends there
     buffer.append(bytes, static_cast<size_t>(count));
-    for (size_t end = buffer.find('\n'); end != std::string::npos && !closed; end = buffer.find('\n')) {
+    for (size_t end = buffer.find('\n', seen); end != std::string::npos && !closed; end = buffer.find('\n')) {
       const std::string line = buffer.substr(0, end);
       buffer.erase(0, end + 1);
       handle(line);
@@ -113,7 +117,7 @@ Result<std::unique_ptr<QmpClient>> QmpClient::create(host::EventLoop& loop, Uniq
 }
 
 QmpClient::~QmpClient() {
-  state_->events = {};
+  state_->abandoned = true;
   state_->close();
 }
 
