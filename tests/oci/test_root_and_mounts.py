@@ -242,7 +242,8 @@ def test_mounts_of_the_node_come_along(container, folder):
         questions = [f"list /{kind}/below" for kind in ("rslave", "rshared", "rprivate")]
         container.spawn_sleeping()
         assert container.ask_exec(*questions) == [["empty"]] * 3
-        assert os.system(f"mount -t tmpfs tmpfs {source}/below && touch {source}/below/file") == 0
+        assert os.system(f"mount -t tmpfs -o size=64k tmpfs {source}/below && touch {source}/below/file") == 0
+        assert container.ask_exec("statfs /rslave/below")[0]["bytes"] == 1 << 16
         assert container.ask_exec(*questions, "read /rslave/below/file", "create /rslave/below/made") == [["file"], ["file"], ["empty"], "", 0]
         assert os.listdir(source / "below") in (["file", "made"], ["made", "file"])
         assert os.system(f"umount {source}/below") == 0, "nobody inside has it in use"

@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "kernel/fs/common/node.h"
+#include "kernel/fs/host/host_fs.h"
 #include "kernel/fs/registry.h"
 #include "kernel/fs/tmpfs/tmpfs.h"
 #include "kernel/syscalls/families.h"
@@ -122,12 +123,21 @@ Result<long> sys_chroot(Task& task, UserPtr<const char> path_text) {
   return 0L;
 }
 
+// Below a volume may lie what the node has mounted there later, in one mount of ours: the host knows.
+Result<struct statfs> file_system_at(const Path& path) {
+  const InodeRef inode = path.inode();
+  if (inode->host_fd() < 0 || dynamic_cast<const HostFileSystem*>(path.mount->fs.get()) == nullptr) return path.mount->fs->stat_fs();
+  struct statfs result {};
+  TRY(host_result(fstatfs(inode->host_fd(), &result)));
+  return result;
+}
+
 Result<long> give_statfs(Task& task, const Path& path, uint64_t to) {
   constexpr long kValid = 0x20;
   static constexpr std::pair<unsigned long, long> kFlags[] = {{MS_RDONLY, 1},        {MS_NOSUID, 2},       {MS_NODEV, 4},
                                                               {MS_NOEXEC, 8},        {MS_SYNCHRONOUS, 16}, {MS_NOATIME, 1024},
                                                               {MS_NODIRATIME, 2048}, {MS_RELATIME, 4096}};
-  struct statfs result = TRY(path.mount->fs->stat_fs());
+  struct statfs result = TRY(file_system_at(path));
   result.f_flags = kValid;
   for (const auto& [flag, shown] : kFlags)
     if ((path.mount->flags & flag) != 0) result.f_flags |= shown;
