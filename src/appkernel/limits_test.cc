@@ -81,5 +81,25 @@ TEST(Limits, FilesOfVersionTwoCountToo) {
   EXPECT_EQ(resources.unified["pids.max"], "max");
 }
 
+TEST(Limits, DeviceRulesEndWithTheRuntimesDefaults) {
+  oci::Resources resources;
+  Limits limits;
+  limits.apply(resources);
+  const int defaults = limits.described().devices_size();
+  EXPECT_GT(defaults, 0) << "what a container may always use is not all";
+  EXPECT_FALSE(limits.described().devices(0).allow());
+  resources.devices.push_back({.allow = true, .type = "c", .major = 10, .minor = 229, .access = "rm"});
+  limits.apply(resources);
+  ASSERT_EQ(limits.described().devices_size(), defaults + 1);
+  const auto& fuse = limits.described().devices(1);
+  EXPECT_TRUE(fuse.allow() && fuse.character());
+  EXPECT_FALSE(fuse.block());
+  EXPECT_EQ(fuse.access(), 3u);  // linux/bpf.h: BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ
+  // An update that says nothing of devices leaves them.
+  oci::Resources others;
+  limits.apply(others);
+  EXPECT_EQ(limits.described().devices_size(), defaults + 1);
+}
+
 }  // namespace
 }  // namespace caisson::appkernel

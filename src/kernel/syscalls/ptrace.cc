@@ -119,9 +119,21 @@ Result<long> poke(Task& task, pid_t tid, uint64_t address, uint64_t word) {
   return 0L;
 }
 
-// struct user: the general registers, and the debug registers, of which there are none.
+constexpr uint64_t kDebugRegisters = offsetof(user, u_debugreg), kDebugRegistersEnd = kDebugRegisters + 8 * DebugRegisters::kCount;
+bool is_debug_register(uint64_t offset) { return offset >= kDebugRegisters && offset < kDebugRegistersEnd; }
+
+// struct user: the general registers, and the debug registers.
 Result<long> peek_user(Task& task, pid_t tid, uint64_t offset, uint64_t to) {
   if (offset % 8 != 0 || offset > sizeof(user) - 8) return Errno(EIO);
+  if (is_debug_register(offset)) {
+    uint64_t value;
+    {
+      const Stopped stopped = TRY(Stopped::find(task, tid));
+      value = stopped.task->tracing->debug.get((offset - kDebugRegisters) / 8);
+    }
+    TRY(task.write(UserPtr<uint64_t>(to), value));
+    return 0L;
+  }
   const user_regs_struct registers = TRY(read_registers(task, tid));
   uint64_t word = 0;
   if (offset < sizeof registers) memcpy(&word, reinterpret_cast<const char*>(&registers) + offset, sizeof word);
@@ -131,11 +143,13 @@ Result<long> peek_user(Task& task, pid_t tid, uint64_t offset, uint64_t to) {
 
 Result<long> poke_user(Task& task, pid_t tid, uint64_t offset, uint64_t word) {
   if (offset % 8 != 0 || offset > sizeof(user) - 8) return Errno(EIO);
-  user_regs_struct registers = TRY(read_registers(task, tid));
-  if (offset >= sizeof registers) {
-    if (word == 0) return 0L;
-    return Errno(EIO);
+  if (is_debug_register(offset)) {
+    const Stopped stopped = TRY(Stopped::find(task, tid));
+    TRY(stopped.task->tracing->debug.set((offset - kDebugRegisters) / 8, word));
+    return 0L;
   }
+  user_regs_struct registers = TRY(read_registers(task, tid));
+  if (offset >= sizeof registers) return word == 0 ? Result<long>(0L) : Errno(EIO);
   memcpy(reinterpret_cast<char*>(&registers) + offset, &word, sizeof word);
   TRY(write_registers(task, tid, registers));
   return 0L;
@@ -359,7 +373,9 @@ bool may_look_into(const Task& task, const Task& other) {
 
 std::span<const SyscallRow> ptrace_syscalls() {
   static const SyscallRow rows[] = {
-      SYSCALL(ptrace, 101, Partial, "no debug registers; of a process that ends only the thread that ends it stops for PTRACE_O_TRACEEXIT"),
+      SYSCALL(
+          ptrace, 101, Partial,
+          "watchpoints tell of changes, not of accesses; of a process that ends only the thread that ends it stops for PTRACE_O_TRACEEXIT"),
   };
   return rows;
 }

@@ -316,16 +316,20 @@ void Task::run() {
       continue;
     }
     prepare_answers(*this);
-    if (trace_step) regs.eflags |= kTrapFlag;
+    if (trace_step) {
+      watch_begins(*this);
+      regs.eflags |= kTrapFlag;
+    }
     stub->resume(regs);
-    const StubEvent event = stub->wait(regs);
+    StubEvent event = stub->wait(regs);
     in_guest.store(false, std::memory_order_seq_cst);
     const bool ends_native = native_call.has_value(), is_call = ends_native || event.kind == StubEvent::Syscall, steps = trace_step;
     if (steps) step_done(event);
+    if (steps && !is_call && !watch_ends(*this, event, false)) continue;
     if (trace_calls && is_call && !ends_native) trace_call_begins(*this);
     handle_event(event);
     if (trace_calls && is_call && !native_call) trace_call_ends(*this);
-    if (steps && is_call && !native_call) trace_step_ends(*this);
+    if (steps && is_call && !native_call && watch_ends(*this, event, true)) trace_step_ends(*this);
   }
   finish();
 }

@@ -124,7 +124,9 @@ void traced_group_ended_locked(ThreadGroup& group) {
 void resume_tracee_locked(Task& task, int signal, bool step, bool calls) {
   Tracing& tracing = *task.tracing;
   task.trace_calls = calls;
-  task.trace_step = step;
+  tracing.step = step;
+  tracing.debug.forget();
+  task.trace_step = step || tracing.debug.watches();
   tracing.signal = signal;
   tracing.listening = false;
   // Whoever lets a member of a stopped group go on ends the stop.
@@ -285,7 +287,7 @@ void trace_step_ends(Task& task) {
   if (!task.tracing) return;
   abi::SigInfo info;
   info.signo = SIGTRAP;
-  info.code = TRAP_TRACE;
+  info.code = task.tracing->step ? TRAP_TRACE : TRAP_HWBKPT;
   info.fault.address = task.regs.rip;
   send_to_task_locked(task, info);
 }
@@ -296,6 +298,8 @@ void trace_exec(Task& task) {
     std::lock_guard guard(task.kernel.tasks);
     if (!task.tracing) return;
     task.memory->call_sites().turn_off();
+    task.tracing->debug = {};  // what was watched has gone
+    if (!task.tracing->step) task.trace_step = false;
     event = (task.tracing->options & PTRACE_O_TRACEEXEC) != 0;
     if (!event && !task.tracing->seized) send_to_task_locked(task, user_signal(SIGTRAP, &task));
   }

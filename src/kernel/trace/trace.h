@@ -11,6 +11,7 @@
 #include "kernel/abi/signal.h"
 #include "kernel/errno.h"
 #include "kernel/task/wait.h"
+#include "kernel/trace/debug_registers.h"
 
 namespace caisson::kernel {
 
@@ -37,6 +38,8 @@ class Tracing {
   int signal = 0;
   bool interrupt = false;  // PTRACE_INTERRUPT: stop soon
   bool listening = false;  // PTRACE_LISTEN: a group stop lasts
+  bool step = false;       // one instruction is what the tracer wants; else a step is for the debug registers' sake
+  DebugRegisters debug;
 
   // What the stopped task's thread is to do for the tracer.
   std::function<void(Task&)> work;
@@ -78,7 +81,7 @@ void trace_exec(Task& task);
 int trace_clone_locked(Task& parent, Task& child, uint64_t flags);
 void trace_event(Task& task, int event, unsigned long message);
 void trace_vfork_done(Task& task, pid_t child);
-// One instruction was wanted, and it was a system call.
+// One instruction was wanted, or something is watched, and it was a system call.
 void trace_step_ends(Task& task);
 
 // Has the stopped task's own thread run `work`, and waits for it. The lock is released meanwhile. ESRCH: the task has gone on or ended.

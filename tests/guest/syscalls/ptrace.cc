@@ -311,3 +311,82 @@ TEST(ptrace, attach_and_detach) {
   CHECK(WIFSIGNALED(status));
   EQ(WTERMSIG(status), SIGTERM);
 }
+
+namespace {
+
+volatile long g_watched[2];
+
+void set_debug_register(pid_t child, size_t number, uint64_t value) {
+  OK(ptrace(PTRACE_POKEUSER, child, offsetof(user, u_debugreg) + 8 * number, value));
+}
+uint64_t debug_register(pid_t child, size_t number) {
+  errno = 0;
+  const long value = ptrace(PTRACE_PEEKUSER, child, offsetof(user, u_debugreg) + 8 * number, 0);
+  EQ(errno, 0);
+  return static_cast<uint64_t>(value);
+}
+constexpr uint64_t kEightBytesWritten = 1 | 9ULL << 16;  // of the first register
+
+[[gnu::noinline]] void marked_function() { asm volatile("" ::: "memory"); }
+
+}  // namespace
+
+TEST(ptrace, watchpoints) {
+  const pid_t child = traced_child([] {
+    g_watched[1] = 5;  // beside it
+    getppid();
+    g_watched[0] = 77;
+    g_watched[1] = 6;
+    g_watched[0] = 78;
+    _exit(static_cast<int>(g_watched[0]));
+  });
+  set_debug_register(child, 0, reinterpret_cast<uint64_t>(&g_watched[0]));
+  set_debug_register(child, 7, kEightBytesWritten);
+  EQ(debug_register(child, 0), reinterpret_cast<uint64_t>(&g_watched[0]));
+  EQ(debug_register(child, 7), kEightBytesWritten);
+  for (const long value : {77L, 78L}) {
+    OK(ptrace(PTRACE_CONT, child, 0, 0));
+    const int status = next_status(child);
+    CHECK(WIFSTOPPED(status));
+    EQ(WSTOPSIG(status), SIGTRAP);
+    siginfo_t info{};
+    OK(ptrace(PTRACE_GETSIGINFO, child, 0, &info));
+    EQ(info.si_code, 4);  // TRAP_HWBKPT
+    EQ(debug_register(child, 6) & 0xf, 1);
+    EQ(ptrace(PTRACE_PEEKDATA, child, &g_watched[0], 0), value);
+    set_debug_register(child, 6, 0);
+  }
+  set_debug_register(child, 7, 0);
+  OK(ptrace(PTRACE_CONT, child, 0, 0));
+  ends(child, 78);
+}
+
+TEST(ptrace, breakpoints_of_the_processor) {
+  const pid_t child = traced_child([] {
+    marked_function();
+    _exit(9);
+  });
+  set_debug_register(child, 2, reinterpret_cast<uint64_t>(&marked_function));
+  set_debug_register(child, 7, 1 << 4);
+  OK(ptrace(PTRACE_CONT, child, 0, 0));
+  const int status = next_status(child);
+  CHECK(WIFSTOPPED(status));
+  user_regs_struct registers{};
+  OK(ptrace(PTRACE_GETREGS, child, 0, &registers));
+  EQ(registers.rip, reinterpret_cast<uint64_t>(&marked_function));
+  EQ(debug_register(child, 6) & 0xf, 4);
+  set_debug_register(child, 7, 0);
+  OK(ptrace(PTRACE_DETACH, child, 0, 0));
+  ends(child, 9);
+}
+
+TEST(ptrace, debug_registers_refuse) {
+  const pid_t child = traced_child([] {});
+  set_debug_register(child, 0, reinterpret_cast<uint64_t>(&g_watched[0]) + 1);
+  FAILS(ptrace(PTRACE_POKEUSER, child, offsetof(user, u_debugreg) + 8 * 7, kEightBytesWritten), EINVAL);
+  FAILS(ptrace(PTRACE_POKEUSER, child, offsetof(user, u_debugreg) + 8 * 1, 1ULL << 63), EINVAL);
+  FAILS(ptrace(PTRACE_POKEUSER, child, offsetof(user, u_debugreg) + 8 * 4, 1), EIO);
+  EQ(debug_register(child, 7), 0);
+  OK(ptrace(PTRACE_CONT, child, 0, 0));
+  ends(child, 0);
+}
