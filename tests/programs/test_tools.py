@@ -64,6 +64,17 @@ def test_gdb(machine):
     assert re.search(r"= \(void \*\) 0x0", text), text
 
 
+def test_gdb_watches(machine):
+    """Watchpoints and breakpoints of the processor."""
+    source = "int counter, other; int twice(int n) { return 2 * n; } int main(void) { other = 1; counter = 3; other = 2; counter = twice(counter); return 0; }"
+    commands = ["set disable-randomization off", "break main", "run", "watch counter", "hbreak twice", "continue", "continue", "continue", "continue"]
+    words = " ".join(f"-ex '{command}'" for command in commands)
+    text = machine.run(f"cd /tmp; echo '{source}' >watched.c; gcc -g -O0 -o watched watched.c; gdb -q -batch {words} ./watched 2>&1 </dev/null").stdout
+    assert re.search(r"Hardware watchpoint 2: counter\s+Old value = 0\s+New value = 3\s.*Breakpoint 3, twice \(n=3\)"
+                     r".*Hardware watchpoint 2: counter\s+Old value = 3\s+New value = 6\s", text, re.S), text
+    assert "exited normally" in text, text
+
+
 def test_strace(machine):
     script = r"""
 echo some text >/tmp/text; strace -f -o /tmp/log sh -c 'cat /tmp/text; kill -USR1 $$' >/dev/null 2>&1 || true
