@@ -46,9 +46,8 @@ EXPECTATIONS = {
     "test_run_without_streams": {"crun": ("xfail", "crun 1.8 does not start with closed streams")},
 }
 
-# What the application kernel cannot do yet: reason -> tests.
-APPKERNEL = {
-}
+# What the application kernel cannot do: reason -> tests.
+APPKERNEL = {}
 for _reason, _tests in APPKERNEL.items():
     for _test in _tests:
         EXPECTATIONS.setdefault(_test, {})["appkernel"] = ("xfail", _reason)
