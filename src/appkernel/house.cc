@@ -32,7 +32,8 @@ namespace {
 constexpr auto kSpawnDeadline = std::chrono::seconds(30);
 constexpr int kPatience = 30'000;                         // milliseconds, of a container's creation for its kernel process
 constexpr auto kMoveDeadline = std::chrono::seconds(40);  // systemd has 30
-constexpr auto kEndPatience = std::chrono::seconds(2);
+constexpr auto kSoonEnded = std::chrono::milliseconds(100);
+constexpr auto kEndPatience = std::chrono::seconds(5);
 
 Result<UniqueFd> copy_of(int fd) {
   UniqueFd copy(fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : open("/dev/null", O_WRONLY | O_CLOEXEC));
@@ -263,16 +264,19 @@ void House::leave() {
   if (foreigners_ && pidfd_ && !host::wait_for_end(pidfd_.get(), std::chrono::milliseconds(0))) {
     // It is no longer for this one's folder to free: who deletes that must not end the others.
     if (!dir_.empty()) unlink(sandbox::leftovers_file(dir_, leftovers_name()).c_str());
-    return sweep_later();
+    return sweep_later(std::chrono::milliseconds(-1));
   }
-  if (pidfd_ && !host::wait_for_end(pidfd_.get(), kEndPatience))
-    log::warning("the application kernel of container {} does not end: it is killed", id_);
-  // Kills what is in it.
-  if (auto removed = host::remove_cgroup(cgroup_); !removed) return log::warning("{}", removed.error().message());
+  // As a rule it has ended by now. Nobody waits here for one that has not: an engine that has not reaped a container's first process yet
+  // holds its PID namespace up, and this loop has others to serve.
+  const bool ended = !pidfd_ || host::wait_for_end(pidfd_.get(), kSoonEnded);
+  if (!ended || (!systemd_ && !host::remove_empty_cgroup(cgroup_))) return sweep_later(kEndPatience);
+  // Of a scope systemd knows.
+  if (systemd_)
+    if (auto removed = host::remove_cgroup(cgroup_); !removed) return log::warning("{}", removed.error().message());
   if (!dir_.empty()) unlink(sandbox::leftovers_file(dir_, leftovers_name()).c_str());
 }
 
-void House::sweep_later() {
+void House::sweep_later(std::chrono::milliseconds patience) {
   const auto cloned = host::clone_process(0);
   if (!cloned) return log::warning("the cgroup {} will be left over: {}", cgroup_.path, cloned.error().message());
   if (cloned->pid != 0) return;
@@ -283,7 +287,8 @@ void House::sweep_later() {
   log::to_descriptor(-1);
   close_range(1, ~0U, 0);
   pollfd entry{0, POLLIN, 0};
-  while (poll(&entry, 1, -1) < 0 && errno == EINTR) continue;
+  while (poll(&entry, 1, static_cast<int>(patience.count())) < 0 && errno == EINTR) continue;
+  // Kills what is in it.
   _exit(host::remove_cgroup(cgroup_) ? 0 : 1);
 }
 

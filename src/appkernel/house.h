@@ -51,8 +51,8 @@ class House : public std::enable_shared_from_this<House> {
   Result<void> join(const std::vector<int>& fds, uint64_t bounding, bool foreign);
   // Somebody wants to see system calls: the kernel process has that much more to say (kernel_log.h).
   void allow_trace() { log_.allow_trace(); }
-  // Nobody of this sandbox process lives here any more: waits for the end of the kernel process and frees what it had. Where containers of
-  // other sandbox processes live on in it, a process of its own does that.
+  // Nobody of this sandbox process lives here any more: what the kernel process had is freed. Where that has not ended yet, or containers
+  // of other sandbox processes live on in it, a process of its own waits for its end.
   void leave();
 
  private:
@@ -60,7 +60,8 @@ class House : public std::enable_shared_from_this<House> {
   void made(Result<host::WorkerOutput> output);
   Result<void> move_out();
   Result<void> extend(uint64_t brokered);
-  void sweep_later();
+  // By a process of its own: waits so long for the kernel process's end (negative: for ever), kills what is left and removes the cgroup.
+  void sweep_later(std::chrono::milliseconds patience);
   std::string leftovers_name() const { return id_ + ".kernel"; }
 
   host::EventLoop& loop_;
