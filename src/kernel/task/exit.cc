@@ -4,7 +4,6 @@
 #include <sys/wait.h>
 
 #include <algorithm>
-#include <condition_variable>
 
 #include "kernel/ipc/shared_memory.h"
 #include "kernel/platform/stub_thread.h"
@@ -13,6 +12,7 @@
 #include "kernel/task/kernel.h"
 #include "kernel/task/pi_futex.h"
 #include "kernel/task/robust.h"
+#include "kernel/task/thread_waiter.h"
 #include "kernel/trace/trace.h"
 #include "kernel/tty/terminal.h"
 
@@ -59,6 +59,12 @@ bool is_orphaned_locked(const ThreadGroup& group) {
     if (parent && parent->pgid != other->pgid && parent->sid == other->sid) return false;
   }
   return true;
+}
+
+void end_namespace_locked(PidNamespace& pids, const ThreadGroup* spared) {
+  pids.dead = true;
+  for (auto& [pid, group] : pids.groups)
+    if (group.get() != spared && !group->zombie) end_group_locked(*group, CLD_KILLED, SIGKILL);
 }
 
 namespace {
@@ -110,31 +116,15 @@ void give_children_away_locked(ThreadGroup& group) {
   group.children.clear();
 }
 
-// init has ended: so does everything in its PID namespace.
-void end_namespace_locked(PidNamespace& pids, ThreadGroup& init) {
-  pids.dead = true;
-  for (auto& [pid, group] : pids.groups)
-    if (group.get() != &init && !group->zombie) end_group_locked(*group, CLD_KILLED, SIGKILL);
-}
-
 // The first process of a nested PID namespace ends when everybody else in it has ended (pid_namespaces(7)): who waits for it finds nobody
 // left. Zombies whose parents are outside stay theirs.
 void end_nested_namespace(Task& task) {
   PidNamespace& pids = *task.group->pids;
-  struct Ended : Waiter {
-    std::mutex lock;
-    std::condition_variable changed;
-    bool again = false;
-    void notify(Events) override {
-      std::lock_guard guard(lock);
-      again = true;
-      changed.notify_all();
-    }
-  } ended;
+  ThreadWaiter ended;
   {
     std::lock_guard guard(task.kernel.tasks);
     if (!pids.parent || pids.init.lock() != task.group) return;
-    end_namespace_locked(pids, *task.group);
+    end_namespace_locked(pids, task.group.get());
   }
   pids.group_ended.add(ended);
   for (;;) {
@@ -144,9 +134,7 @@ void end_nested_namespace(Task& task) {
                                       [&](const auto& each) { return each.second != task.group && !each.second->zombie; });
       if (!others) break;
     }
-    std::unique_lock lock(ended.lock);
-    ended.changed.wait(lock, [&] { return ended.again; });
-    ended.again = false;
+    ended.wait();
   }
   pids.group_ended.remove(ended);
 }
@@ -166,7 +154,7 @@ void become_zombie(Task& task, const rusage& usage, uid_t uid) {
   group.zombie = true;
   tracer_ended_locked(group);
   session_leader_ends_locked(group);
-  if (group.pids->init.lock() == self) end_namespace_locked(*group.pids, group);
+  if (group.pids->init.lock() == self) end_namespace_locked(*group.pids, &group);
   give_children_away_locked(group);
   const auto parent = group.parent.lock();
   bool nobody_waits = !parent;

@@ -12,6 +12,8 @@ namespace caisson::kernel {
 void notify_parent_locked(ThreadGroup& group, int code, int status);
 // No member of the process group has a parent in the same session but another group: terminal stops would last for ever.
 bool is_orphaned_locked(const ThreadGroup& group);
+// Everything in the PID namespace ends but `spared` (its first process, that has ended already; null: none), and nothing begins in it.
+void end_namespace_locked(PidNamespace& pids, const ThreadGroup* spared);
 // The task has left its stub; the last one makes its process a zombie.
 void finish_task(Task& task);
 

@@ -11,6 +11,8 @@
 #include "kernel/signal/send.h"
 #include "kernel/task/clone.h"
 #include "kernel/task/exec.h"
+#include "kernel/task/exit.h"
+#include "kernel/task/thread_waiter.h"
 #include "kernel/tty/terminal.h"
 #include "kernel/vfs/walk.h"
 
@@ -54,35 +56,20 @@ void Kernel::thread_ended() {
 void Kernel::shutdown() {
   {
     std::lock_guard guard(tasks);
-    for (const std::shared_ptr<PidNamespace>& pids : namespaces_) {
-      pids->dead = true;
-      for (auto& [pid, group] : pids->groups)
-        if (!group->zombie) end_group_locked(*group, CLD_KILLED, SIGKILL);
-    }
+    for (const std::shared_ptr<PidNamespace>& pids : namespaces_) end_namespace_locked(*pids, nullptr);
   }
   std::unique_lock lock(threads_lock_);
   threads_gone_.wait(lock, [this] { return threads_ == 0; });
 }
 
 void Kernel::wait_for_end(ThreadGroup& group) {
-  struct End : Waiter {
-    std::mutex lock;
-    std::condition_variable changed;
-    bool done = false;
-    void notify(Events) override {
-      std::lock_guard guard(lock);
-      done = true;
-      changed.notify_all();
-    }
-  } end;
+  ThreadWaiter end;
   group.exited.add(end);
   {
     std::lock_guard guard(tasks);
     if (group.zombie) end.notify(0);
   }
-  std::unique_lock lock(end.lock);
-  end.changed.wait(lock, [&] { return end.done; });
-  lock.unlock();
+  end.wait();
   group.exited.remove(end);
 }
 
