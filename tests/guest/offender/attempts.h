@@ -48,6 +48,11 @@ struct Attempt {
 };
 const std::vector<Attempt>& attempts();
 
+// doors.cc
+void sockets(World& world);
+void services(World& world);
+void side_doors(World& world);
+
 struct Fatal {
   const char* name;
   std::function<long(Puppet&)> make;
