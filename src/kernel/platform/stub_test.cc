@@ -178,6 +178,13 @@ TEST_F(Fixture, KilledStubIsDead) {
   EXPECT_EQ(stub->wait(regs).kind, StubEvent::Dead);
 }
 
+// As while a program is loaded into it (found by a crash test, whose exec never returned).
+TEST_F(Fixture, DeathIsSeenWhereNobodyWatches) {
+  ASSERT_EQ(::kill(stub->process()->pid(), SIGKILL), 0);
+  EXPECT_FALSE(stub->run_one({SYS_getpid, {}}).ok());
+  EXPECT_TRUE(stub->process()->dead());
+}
+
 TEST(StubFilter, EveryRowHasAReason) {
   for (const auto* rows : {&native_calls(), &blob_calls()})
     for (const NativeCall& row : *rows) EXPECT_GT(strlen(row.reason), 5u) << row.name;

@@ -2,6 +2,7 @@
 
 #include <linux/audit.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -83,6 +84,11 @@ Result<std::unique_ptr<StubThread>> StubThread::arrive(std::shared_ptr<AddressSp
   return stub;
 }
 
+static bool has_ended(const StubProcess& process) {
+  pollfd entry{process.pidfd(), POLLIN, 0};
+  return poll(&entry, 1, 0) > 0;
+}
+
 bool StubThread::await_turn() {
   StubSlot* slot = this->slot();
   if (const uint32_t ticks = pace_.spin_ticks(); ticks != 0) {
@@ -98,8 +104,11 @@ bool StubThread::await_turn() {
       const bool ending = ending_.load(std::memory_order_seq_cst);
       if (ending && until == 0) until = time(nullptr) + 2;
       if (ending && time(nullptr) >= until) process_->kill();
+      // While its program is loaded nobody else sees it die, by the host's OOM killer for one.
+      const bool watched = process_->watcher_ != nullptr;
       const timespec second{1, 0};
-      futex_wait(&slot->turn, turn, ending ? &second : nullptr);
+      futex_wait(&slot->turn, turn, ending || !watched ? &second : nullptr);
+      if (!watched && has_ended(*process_)) process_->mark_dead();
     }
     store(slot->kernel_sleeping, 0);
   }
