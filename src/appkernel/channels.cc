@@ -28,10 +28,12 @@ Result<UniqueFd> memory_file(const char* name, const std::string& content) {
   return std::move(*file);
 }
 
-Result<UniqueFd> log_descriptor() {
-  UniqueFd copy(log::descriptor() >= 0 ? fcntl(log::descriptor(), F_DUPFD_CLOEXEC, 3) : open("/dev/null", O_WRONLY | O_CLOEXEC));
-  if (!copy) return errno_error("cannot duplicate the log's descriptor");
+Result<UniqueFd> copy_of(int fd) {
+  UniqueFd copy(fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : open("/dev/null", O_WRONLY | O_CLOEXEC));
+  if (!copy) return errno_error("cannot duplicate a descriptor for the application kernel");
   return copy;
 }
+
+Result<UniqueFd> log_descriptor() { return copy_of(log::descriptor()); }
 
 }  // namespace caisson::appkernel

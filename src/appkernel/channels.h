@@ -15,6 +15,8 @@ Result<std::pair<UniqueFd, UniqueFd>> channel_pair();
 Result<std::pair<UniqueFd, UniqueFd>> channel_to_kernel();
 // A description (kernel::make_description) of what is to be done.
 Result<UniqueFd> memory_file(const char* name, const std::string& content);
+// A copy above the standard streams; of a negative number /dev/null.
+Result<UniqueFd> copy_of(int fd);
 // A copy of this process's log, /dev/null where there is none.
 Result<UniqueFd> log_descriptor();
 

@@ -35,12 +35,6 @@ constexpr auto kMoveDeadline = std::chrono::seconds(40);  // systemd has 30
 constexpr auto kSoonEnded = std::chrono::milliseconds(100);
 constexpr auto kEndPatience = std::chrono::seconds(5);
 
-Result<UniqueFd> copy_of(int fd) {
-  UniqueFd copy(fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : open("/dev/null", O_WRONLY | O_CLOEXEC));
-  if (!copy) return errno_error("cannot duplicate a descriptor for the application kernel");
-  return copy;
-}
-
 // What the kernel process begins with (kernel/control/descriptors.h), in this order from kChannelFd on.
 struct Belongings {
   UniqueFd channel, description, program, log, place;

@@ -185,7 +185,9 @@ Result<void> remove_folders(const CgroupPaths& paths) {
 }
 }  // namespace
 
-bool remove_empty_cgroup(const CgroupPaths& paths) { return !paths.folders.empty() && !is_root(paths) && remove_folders(paths).ok(); }
+bool remove_empty_cgroup(const CgroupPaths& paths) {
+  return !paths.folders.empty() && !is_root(paths) && !is_systemd_scope(paths) && remove_folders(paths).ok();
+}
 
 Result<void> remove_cgroup(const CgroupPaths& paths) {
   if (paths.folders.empty()) return {};

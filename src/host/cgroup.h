@@ -70,7 +70,8 @@ Result<bool> cgroup_is_frozen(const CgroupPaths& paths);
 // Kills what is in it and removes the folders with those below; retries while processes die (10 s at most). Idempotent. EINVAL for the root
 // cgroup. A scope of systemd's is forgotten by it.
 Result<void> remove_cgroup(const CgroupPaths& paths);
-// Removes the folders if no process is in them, without waiting for anything; whether all are gone now. Not for a scope of systemd's.
+// Removes the folders if no process is in them, without waiting for anything; whether all are gone now. False for a
+// scope of systemd's, which has to be told.
 bool remove_empty_cgroup(const CgroupPaths& paths);
 
 // A descriptor that polls readable (EPOLLIN) when the kernel reports an out-of-memory event in the cgroup: v1 an eventfd by

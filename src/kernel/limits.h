@@ -1,10 +1,12 @@
 // Limits: what the sandbox says that a container may use, for all who ask inside: the view of its cgroup, /proc/meminfo and sysinfo(2), the
-// list of CPUs. The node's cgroups make them hold; only the number of processes is counted by the kernel itself (Container::most_tasks).
+// list of CPUs. The node's cgroups make them hold; only the number of processes is counted by the kernel itself (Container::most_tasks),
+// and what devices may be used is its own to say (fs/dev/device_rules.h).
 //
 // Locks: a leaf of its own, and Kernel::tasks in container_memory().
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +14,7 @@
 namespace caisson::kernel {
 
 class Task;
+struct DeviceRule;
 
 // As version 2 of cgroups counts.
 struct CgroupLimits {
@@ -22,6 +25,7 @@ struct CgroupLimits {
   int64_t cpu_period = 100000;
   int64_t pids = -1;
   int64_t cpu_weight = 100;
+  std::shared_ptr<const std::vector<DeviceRule>> devices;  // null, or none: everything is allowed
 };
 // Those of the container whose task the calling thread serves; none where it serves none.
 CgroupLimits cgroup_limits();

@@ -50,7 +50,6 @@ Result<void> set_sysctl(Container& container, const std::string& path, const std
 }
 
 Result<void> set_sysctls(Container& container, const v1::Start& start) {
-  if (!container.ipc && start.sysctl_size() > 0) container.ipc = std::make_shared<IpcNamespace>();
   for (const auto& [path, value] : start.sysctl()) {
     const Result<void> set = set_sysctl(container, path, value);
     if (set) continue;
@@ -126,11 +125,11 @@ void apply_limits(Kernel& kernel, Container& container, const v1::Limits& limits
   if (limits.has_cpu_period()) to.cpu_period = limits.cpu_period();
   if (limits.has_cpu_weight()) to.cpu_weight = limits.cpu_weight();
   if (limits.has_pids()) to.pids = limits.pids();
-  container.set_limits(to);
   std::vector<DeviceRule> rules;
   for (const v1::Limits::DeviceRule& rule : limits.devices())
     rules.push_back({rule.allow(), rule.character(), rule.block(), rule.major(), rule.minor(), rule.access()});
-  set_device_rules(container, std::move(rules));
+  to.devices = std::make_shared<const std::vector<DeviceRule>>(std::move(rules));
+  container.set_limits(to);
   std::lock_guard guard(kernel.tasks);
   container.most_tasks = to.pids > 0 ? std::min(Container::kMostTasks, static_cast<size_t>(to.pids)) : Container::kMostTasks;
 }

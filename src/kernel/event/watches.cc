@@ -116,9 +116,7 @@ Result<void> Watches::open_host_locked(Task& task) {
 
 // Names are looked up from the kernel process's working folder, which is its /proc (enter_proc_folder).
 Result<int> Watches::host_watch_locked(int path_fd, uint32_t mask) {
-  char name[32];
-  snprintf(name, sizeof name, "self/fd/%d", path_fd);
-  return static_cast<int>(TRY(host_result(inotify_add_watch(host_->fd.get(), name, mask))));
+  return static_cast<int>(TRY(host_result(inotify_add_watch(host_->fd.get(), FdName(path_fd).text, mask))));
 }
 
 Result<int> Watches::add_host_locked(Inotify& instance, Inode& inode, uint32_t mask) {

@@ -32,6 +32,13 @@ constexpr size_t kStack = 64 << 10;
 
 void average(int64_t& average, uint64_t sample, uint64_t most) { average += (static_cast<int64_t>(std::min(sample, most)) - average) / 8; }
 
+cpu_set_t only(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  return set;
+}
+
 int64_t now_ns() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -111,9 +118,8 @@ void Pace::leave_spinning() {
 
 // Both threads to the CPU where the kernel's is now: the stub sleeps, so that it costs nothing to have it wake elsewhere.
 void Pace::follow(pid_t stub) {
-  PaceKeeper& keeper = PaceKeeper::get();
   if (mode() == Mode::Following) {
-    if (guest_since_ - pinned_since_ < keeper.ticks_of(kStay)) return;
+    if (guest_since_ - pinned_since_ < PaceKeeper::get().ticks_of(kStay)) return;
     settle();  // this time the host's scheduler says where
     return;
   }
@@ -123,46 +129,41 @@ void Pace::follow(pid_t stub) {
     if (pinned_ || sched_getaffinity(stub, sizeof stub_cpus_, &stub_cpus_) != 0) return;
     if (cpu < 0 || cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &stub_cpus_))  // the guest has chosen others
       for (cpu = 0; cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, &stub_cpus_);) ++cpu;
-    cpu_set_t here;
-    CPU_ZERO(&here);
-    CPU_SET(cpu, &here);
-    if (sched_setaffinity(stub, sizeof here, &here) != 0) return;
-    stub_ = stub;
-    ours_ = static_cast<pid_t>(syscall(SYS_gettid));
-    pinned_ = true;
-    if (sched_setaffinity(0, sizeof here, &here) != 0) return settle_locked();
-    pinned_since_ = guest_since_;
-    mode_ = Mode::Following;
+    const cpu_set_t here = only(cpu);
+    if (!pin_locked(stub, here, here, Mode::Following)) return;
   }
-  keeper.add(*this);
+  PaceKeeper::get().add(*this);
 }
 
 // Each on CPUs where the other is not: left to themselves they would go on where they were, on one. The stub sleeps still.
 bool Pace::part(pid_t stub) {
-  PaceKeeper& keeper = PaceKeeper::get();
   const int cpu = sched_getcpu();
   settle();
   {
     std::lock_guard guard(lock_);
     if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(stub, sizeof stub_cpus_, &stub_cpus_) != 0) return false;
-    cpu_set_t here, others;
-    CPU_ZERO(&here);
-    CPU_SET(cpu, &here);
-    CPU_AND(&others, &stub_cpus_, &keeper.cpus());
+    cpu_set_t others;
+    CPU_AND(&others, &stub_cpus_, &PaceKeeper::get().cpus());
     CPU_CLR(cpu, &others);
-    if (CPU_COUNT(&others) == 0 || sched_setaffinity(stub, sizeof others, &others) != 0) return false;
-    stub_ = stub;
-    ours_ = static_cast<pid_t>(syscall(SYS_gettid));
-    pinned_ = true;
-    if (sched_setaffinity(0, sizeof here, &here) != 0) {
-      settle_locked();
-      return false;
-    }
-    pinned_since_ = guest_since_;
-    mode_ = Mode::Spinning;
+    if (CPU_COUNT(&others) == 0 || !pin_locked(stub, others, only(cpu), Mode::Spinning)) return false;
     first_spin_ = true;
   }
-  keeper.add(*this);
+  PaceKeeper::get().add(*this);
+  return true;
+}
+
+// stub_cpus_ says already what the stub gets back.
+bool Pace::pin_locked(pid_t stub, const cpu_set_t& its, const cpu_set_t& ours, Mode mode) {
+  if (sched_setaffinity(stub, sizeof its, &its) != 0) return false;
+  stub_ = stub;
+  ours_ = static_cast<pid_t>(syscall(SYS_gettid));
+  pinned_ = true;
+  if (sched_setaffinity(0, sizeof ours, &ours) != 0) {
+    settle_locked();
+    return false;
+  }
+  pinned_since_ = guest_since_;
+  mode_ = mode;
   return true;
 }
 

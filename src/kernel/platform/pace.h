@@ -53,6 +53,7 @@ class Pace {
   friend class PaceKeeper;
   void follow(pid_t stub);
   bool part(pid_t stub);
+  bool pin_locked(pid_t stub, const cpu_set_t& its, const cpu_set_t& ours, Mode mode);
   void leave_spinning();
   void settle_locked();
 

@@ -114,6 +114,9 @@ class FileSystem {
   uint32_t device = 0;         // st_dev minor (major 0) of kernel file systems; given by the mount table
   // What it has are things without a place, whose names say it all: "uts:[4026531838]".
   virtual bool names_say_all() const { return false; }
+  // Its folders may be held beyond their use (RecentFolders). Else what the node has mounted below one would be in use, and could not be
+  // unmounted.
+  virtual bool may_keep_folders() const { return true; }
 };
 
 // A name in a folder, with what it stands for. Kept alive by who uses it, and by its children.

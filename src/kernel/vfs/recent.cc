@@ -1,14 +1,12 @@
 #include "kernel/vfs/recent.h"
 
 #include <array>
-#include <set>
 
 namespace caisson::kernel {
 namespace {
 
 constexpr size_t kMost = 64;
 std::mutex g_lock;
-std::set<const FileSystem*> g_spared;  // under g_lock
 std::array<DentryRef, kMost>& kept_folders() {
   static auto* kept = new std::array<DentryRef, kMost>;  // never torn down: threads may still walk when the process ends
   return *kept;
@@ -20,9 +18,9 @@ static_assert(kMost == 1 << (64 - 58));
 }  // namespace
 
 void RecentFolders::keep(const DentryRef& folder) {
+  if (!folder->inode()->fs()->may_keep_folders()) return;
   DentryRef other = folder;  // what was there goes after the lock
   std::lock_guard guard(g_lock);
-  if (!g_spared.empty() && g_spared.contains(folder->inode()->fs().get())) return;
   DentryRef& kept = kept_folders()[place_of(folder.get())];
   if (kept != folder) std::swap(kept, other);
 }
@@ -32,16 +30,6 @@ void RecentFolders::drop(const Dentry& folder) {
   std::lock_guard guard(g_lock);
   DentryRef& kept = kept_folders()[place_of(&folder)];
   if (kept.get() == &folder) std::swap(kept, other);
-}
-
-void RecentFolders::spare(const FileSystem& fs) {
-  std::lock_guard guard(g_lock);
-  g_spared.insert(&fs);
-}
-
-void RecentFolders::spare_no_more(const FileSystem& fs) {
-  std::lock_guard guard(g_lock);
-  g_spared.erase(&fs);
 }
 
 void RecentFolders::drop_all(const FileSystem& fs) {

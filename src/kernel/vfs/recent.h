@@ -13,9 +13,6 @@ class RecentFolders {
   static void keep(const DentryRef& folder);
   // It is deleted.
   static void drop(const Dentry& folder);
-  // None of its folders is kept, until the other: what is mounted on the node somewhere below would be in use, and could not be unmounted.
-  static void spare(const FileSystem& fs);
-  static void spare_no_more(const FileSystem& fs);
   // Nobody can get at it any more.
   static void drop_all(const FileSystem& fs);
 };

@@ -4,7 +4,6 @@
 #include "base/log.h"
 #include "host/cgroup.h"
 #include "host/process.h"
-#include "host/systemd.h"
 #include "sandbox/local/container.h"
 
 namespace caisson::sandbox::local {
@@ -38,7 +37,7 @@ void LocalContainer::remove(bool force, Reply<v1::DeleteResponse> reply) {
 // Where nothing has to be waited for no worker is needed. (A process that is left is in the cgroup.)
 bool LocalContainer::destroyed_at_once() {
   const bool hooks = core_->options.run_runtime_hooks && !spec_.hooks.poststop.empty();
-  return init_.exit && !hooks && !host::is_systemd_scope(record_.cgroup) && host::remove_empty_cgroup(record_.cgroup);
+  return init_.exit && !hooks && host::remove_empty_cgroup(record_.cgroup);
 }
 
 void LocalContainer::destroy(Reply<v1::DeleteResponse> reply, Turn turn) {

@@ -8,7 +8,6 @@
 
 namespace caisson::kernel {
 
-class Container;
 class Task;
 
 inline constexpr uint32_t kDeviceMake = 1, kDeviceRead = 2, kDeviceWrite = 4;
@@ -23,8 +22,7 @@ struct DeviceRule {
 // Each bit of `access` is decided by the last rule that covers it; one that none covers is refused.
 bool rules_allow(const std::vector<DeviceRule>& rules, mode_t type, dev_t device, uint32_t access);
 
-// Replaces a container's rules; those who have a device open keep it. Without any, everything is allowed.
-void set_device_rules(const Container& container, std::vector<DeviceRule> rules);
+// By the rules of the task's container (CgroupLimits); those who have a device open keep it.
 bool device_allowed(const Task& task, mode_t type, dev_t device, uint32_t access);
 
 }  // namespace caisson::kernel

@@ -13,8 +13,6 @@
 
 namespace caisson::kernel {
 
-FdName::FdName(int fd) { snprintf(text, sizeof text, "self/fd/%d", fd); }
-
 std::optional<DeviceNumber> parse_device(std::string_view text) {
   if (text.size() < 5 || (text[0] != 'c' && text[0] != 'b') || text[1] != ' ') return std::nullopt;
   unsigned numbers[2] = {};

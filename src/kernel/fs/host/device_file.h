@@ -16,12 +16,6 @@
 
 namespace caisson::kernel {
 
-// The name of what a descriptor stands for, for calls that know names only; from the working folder (enter_proc_folder).
-struct FdName {
-  explicit FdName(int fd);
-  char text[32];
-};
-
 inline constexpr const char* kDeviceAttribute = "user.caisson.device";  // "c 1:3"
 inline constexpr mode_t kDeviceMark = S_ISVTX;
 

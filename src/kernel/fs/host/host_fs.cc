@@ -12,14 +12,11 @@
 #include "kernel/fs/host/host_file.h"
 #include "kernel/fs/host/identity.h"
 #include "kernel/task/task.h"
-#include "kernel/vfs/recent.h"
 
 namespace caisson::kernel {
 
 Result<UniqueFd> reopen(int path_fd, int flags) {
-  char name[32];
-  snprintf(name, sizeof name, "self/fd/%d", path_fd);
-  UniqueFd fd(openat(proc_folder(), name, flags | O_CLOEXEC | O_NOCTTY));
+  UniqueFd fd(openat(proc_folder(), FdName(path_fd).text, flags | O_CLOEXEC | O_NOCTTY));
   if (!fd) return host_errno();
   return fd;
 }
@@ -121,9 +118,7 @@ class HostInode : public Inode {
   Result<void> link(Task& task, std::string_view name, const InodeRef& existing) override {
     if (existing->host_fd() < 0) return Errno(EXDEV);
     act_as(*task.creds);
-    char path[64];
-    snprintf(path, sizeof path, "self/fd/%d", existing->host_fd());
-    TRY(host_result(linkat(proc_folder(), path, fd_.get(), std::string(name).c_str(), AT_SYMLINK_FOLLOW)));
+    TRY(host_result(linkat(proc_folder(), FdName(existing->host_fd()).text, fd_.get(), std::string(name).c_str(), AT_SYMLINK_FOLLOW)));
     return {};
   }
 
@@ -270,14 +265,6 @@ class HostInode : public Inode {
 };
 
 }  // namespace
-
-HostFileSystem::HostFileSystem(UniqueFd root, std::string type, std::shared_ptr<const UniqueFd> place)
-    : root_(std::move(root)), type_(std::move(type)), place_(std::move(place)) {
-  if (place_) RecentFolders::spare(*this);
-}
-HostFileSystem::~HostFileSystem() {
-  if (place_) RecentFolders::spare_no_more(*this);
-}
 
 Result<std::shared_ptr<HostFileSystem>> HostFileSystem::create(UniqueFd root, std::string type, std::shared_ptr<const UniqueFd> place) {
   return std::shared_ptr<HostFileSystem>(new HostFileSystem(std::move(root), std::move(type), std::move(place)));

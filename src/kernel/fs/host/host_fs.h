@@ -17,13 +17,14 @@ class HostFileSystem : public FileSystem, public std::enable_shared_from_this<Ho
   // mounts below it (control/host_mounts.h), which are seen through it; null: nothing is ever mounted below it on the host.
   static Result<std::shared_ptr<HostFileSystem>> create(UniqueFd root, std::string type = "caissonfs",
                                                         std::shared_ptr<const UniqueFd> place = nullptr);
-  ~HostFileSystem() override;
   const char* name() const override { return type_.c_str(); }
   Result<InodeRef> root() override;
   Result<struct statfs> stat_fs() override;
+  bool may_keep_folders() const override { return place_ == nullptr; }
 
  private:
-  HostFileSystem(UniqueFd root, std::string type, std::shared_ptr<const UniqueFd> place);
+  HostFileSystem(UniqueFd root, std::string type, std::shared_ptr<const UniqueFd> place)
+      : root_(std::move(root)), type_(std::move(type)), place_(std::move(place)) {}
   UniqueFd root_;
   std::string type_;
   std::shared_ptr<const UniqueFd> place_;

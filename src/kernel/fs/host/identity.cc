@@ -1,6 +1,7 @@
 #include "kernel/fs/host/identity.h"
 
 #include <linux/capability.h>
+#include <stdio.h>
 #include <sys/fsuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -54,5 +55,7 @@ void act_as_kernel() { take(0, 0, {}, kFileCapabilities); }
 void set_proc_folder(int fd) { g_proc = fd; }
 int proc_folder() { return g_proc; }
 bool enter_proc_folder() { return fchdir(g_proc) == 0; }
+
+FdName::FdName(int fd) { snprintf(text, sizeof text, "self/fd/%d", fd); }
 
 }  // namespace caisson::kernel

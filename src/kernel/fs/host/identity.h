@@ -18,4 +18,10 @@ int proc_folder();
 // for. Before the host filter, after the zygote: stubs do not have it.
 bool enter_proc_folder();
 
+// The name of what a descriptor stands for, for calls that know names only; from the working folder (enter_proc_folder).
+struct FdName {
+  explicit FdName(int fd);
+  char text[32];
+};
+
 }  // namespace caisson::kernel
