@@ -105,6 +105,10 @@ def test_container(container, family):
         container.bundle.set_capabilities(["CAP_" + name for name in "CHOWN DAC_OVERRIDE FOWNER FSETID MKNOD SYS_ADMIN".split()])
     if family == "devices":
         container.bundle.set_capabilities(["CAP_" + name for name in "CHOWN FOWNER MKNOD SETUID SETGID SYS_ADMIN".split()])
+    if family == "file_capabilities":
+        wanted = "CHOWN FOWNER KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID"
+        container.bundle.set_capabilities(["CAP_" + name for name in wanted.split()])
+        container.bundle.process["noNewPrivileges"] = False
     if family == "raw":  # as docker and Kubernetes give it to containers
         container.bundle.set_capabilities([*CAPABILITIES, "CAP_NET_RAW"])
     outcome = container.run(check=False)

@@ -398,7 +398,7 @@ std::span<const SyscallRow> process_syscalls() {
       SYSCALL(clone3, 435, Partial, "no network and time namespaces, no set_tid, no cgroup"),
       SYSCALL(fork, 57, Full, ""),
       SYSCALL(vfork, 58, Full, ""),
-      SYSCALL(execve, 59, Partial, "no file capabilities, no binfmt_misc, no 32-bit programs"),
+      SYSCALL(execve, 59, Partial, "no binfmt_misc, no 32-bit programs"),
       SYSCALL(execveat, 322, Partial, "as execve"),
       SYSCALL(exit, 60, Full, ""),
       SYSCALL(exit_group, 231, Full, ""),

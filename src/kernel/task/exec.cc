@@ -15,6 +15,7 @@
 #include "kernel/signal/send.h"
 #include "kernel/stub/layout.h"
 #include "kernel/task/elf.h"
+#include "kernel/task/exec_credentials.h"
 #include "kernel/task/kernel.h"
 #include "kernel/task/robust.h"
 #include "kernel/time/process_timers.h"
@@ -75,38 +76,6 @@ Result<void> resolve_scripts(Task& task, ExecRequest& request) {
     request.file = TRY(open_program(task, AT_FDCWD, script.interpreter, 0));
     request.path = script.interpreter;
   }
-}
-
-// What exec makes of the identity: set-user-ID files, and capabilities of root (capabilities(7)).
-Result<CredentialsRef> new_credentials(Task& task, File& file, bool* secure) {
-  auto creds = std::make_shared<Credentials>(*task.creds);
-  const struct statx stat = TRY(file.stat());
-  bool traced;
-  {
-    std::lock_guard guard(task.kernel.tasks);
-    traced = traced_by_weaker_locked(task);
-  }
-  const bool may =
-      !traced && !creds->no_new_privileges && (file.path().mount == nullptr || (file.path().mount->flags & 2 /* MS_NOSUID */) == 0);
-  // Where its owner or group means nothing to the task's user namespace, neither do the bits.
-  const bool means_something = creds->user->from_kernel(UserNamespace::Ids::Users, stat.stx_uid) &&
-                               creds->user->from_kernel(UserNamespace::Ids::Groups, stat.stx_gid);
-  const bool may_change = may && means_something;
-  if (may_change && (stat.stx_mode & S_ISUID) != 0) creds->euid = stat.stx_uid;
-  if (may_change && (stat.stx_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP)) creds->egid = stat.stx_gid;
-  *secure = creds->euid != creds->uid || creds->egid != creds->gid;
-  creds->suid = creds->fsuid = creds->euid;
-  creds->sgid = creds->fsgid = creds->egid;
-  const std::optional<uid_t> root = creds->root();
-  const bool root_is_special = (creds->secure_bits & 1) == 0;
-  uint64_t permitted = creds->ambient;
-  if (*secure) creds->ambient = permitted = 0;
-  if (root_is_special && (creds->euid == root || creds->uid == root)) permitted |= creds->inheritable | creds->bounding;
-  // From a file that root executes with no_new_privs no more comes than there was.
-  if (creds->no_new_privileges) permitted &= creds->permitted | creds->ambient;
-  creds->permitted = permitted;
-  creds->effective = root_is_special && creds->euid == root ? permitted : creds->ambient & permitted;
-  return CredentialsRef(std::move(creds));
 }
 
 // The stack as the ABI wants it (System V AMD64, "Process initialization"): texts on top, below them the auxiliary vector, the environment,
@@ -254,9 +223,9 @@ Result<LoadedProgram> load_program(Task& task, ExecRequest request) {
   const std::string first_name = base_name(request.path);
   if (request.arguments.empty()) request.arguments.push_back("");
   const std::string given_path = request.path;
-  bool secure = false;
   TRY(resolve_scripts(task, request));
-  program.creds = TRY(new_credentials(task, *request.file, &secure));
+  auto [creds, secure] = TRY(exec_credentials(task, *request.file));
+  program.creds = std::move(creds);
   const ElfImage image = TRY(read_elf(task, request.file));
   ElfImage interpreter;
   const bool dynamic = !image.interpreter.empty();
@@ -371,12 +340,13 @@ Result<void> exec_program(Task& task, ExecRequest request) {
     group.handlers = group.handlers->after_exec();
     group.exit_signal = SIGCHLD;
     group.has_executed = true;
-    group.dumpable = task.creds->euid == program.creds->euid && task.creds->egid == program.creds->egid;
+    const bool gains = (program.creds->permitted & ~task.creds->permitted) != 0;
+    group.dumpable = !gains && task.creds->euid == program.creds->euid && task.creds->egid == program.creds->egid;
     old = std::exchange(task.stub, std::move(program.stub));
     old_memory = std::exchange(task.memory, task.stub->memory());
     task.name = program.name;
     // Who has begun to trace in the meantime does not get the rights that it has gained.
-    if (program.creds->euid != task.creds->euid && traced_by_weaker_locked(task)) end_tracing_locked(task, 0);
+    if ((gains || program.creds->euid != task.creds->euid) && traced_by_weaker_locked(task)) end_tracing_locked(task, 0);
     task.creds = program.creds;
   }
   task.personality = program.personality;

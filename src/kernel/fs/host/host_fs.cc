@@ -1,5 +1,6 @@
 #include "kernel/fs/host/host_fs.h"
 
+#include <linux/limits.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
@@ -222,8 +223,13 @@ class HostInode : public Inode {
   Result<std::string> get_xattr(Task& task, const char* name) override {
     if (has_no(name)) return Errno(ENODATA);
     act_as(*task.creds);
-    std::string value(65536, '\0');
-    const long size = TRY(host_result(getxattr(FdName(fd_.get()).text, name, value.data(), value.size())));
+    const FdName file(fd_.get());
+    char small[256];  // most are small, and exec asks each file
+    if (const ssize_t size = getxattr(file.text, name, small, sizeof small); size >= 0)
+      return std::string(small, static_cast<size_t>(size));
+    if (errno != ERANGE) return host_errno();
+    std::string value(XATTR_SIZE_MAX, '\0');
+    const long size = TRY(host_result(getxattr(file.text, name, value.data(), value.size())));
     value.resize(static_cast<size_t>(size));
     return value;
   }

@@ -27,6 +27,7 @@ Result<void> TmpfsRegular::set_attributes(Task& task, const Attributes& attribut
 void TmpfsRegular::written(Task* task) {
   std::lock_guard guard(tmpfs.lock);
   node.mtime = node.ctime = now_realtime();
+  drop_capabilities_locked();
   if ((node.mode & (S_ISUID | S_ISGID)) == 0 || (task != nullptr && task->creds->has(kCapFsetid))) return;
   node.mode &= ~static_cast<mode_t>(S_ISUID);
   if ((node.mode & S_IXGRP) != 0) node.mode &= ~static_cast<mode_t>(S_ISGID);

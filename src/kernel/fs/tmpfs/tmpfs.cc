@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "kernel/fs/dev/devices.h"
 #include "kernel/fs/tmpfs/files.h"
+#include "kernel/task/exec_credentials.h"
 #include "kernel/task/task.h"
 
 namespace caisson::kernel {
@@ -186,6 +187,7 @@ Result<void> TmpfsInode::set_attributes(Task& task, const Attributes& attributes
   std::lock_guard guard(tmpfs.lock);
   TRY(may_change(task, node, allowed));
   change(node, allowed);
+  if ((allowed.mask & (STATX_UID | STATX_GID)) != 0) drop_capabilities_locked();
   return {};
 }
 
@@ -204,6 +206,8 @@ Result<FileRef> TmpfsInode::open(Task& task, const Path& path, int flags) {
 
 namespace {
 
+constexpr std::string_view kCapabilities = "security.capability";
+
 // Whether the task may touch this attribute at all (xattr(7)): "trusted." is for CAP_SYS_ADMIN, others than "user." have no meaning here.
 Result<void> check_xattr_name(Task& task, const NodeStat& node, std::string_view name, bool write) {
   if (name.starts_with("user.")) {
@@ -216,7 +220,7 @@ Result<void> check_xattr_name(Task& task, const NodeStat& node, std::string_view
   }
   if (name.starts_with("security.")) {
     if (!write) return {};
-    return task.creds->has(name == "security.capability" ? kCapSetfcap : kCapSysAdmin) ? Result<void>() : Errno(EPERM);
+    return task.creds->has(name == kCapabilities ? kCapSetfcap : kCapSysAdmin) ? Result<void>() : Errno(EPERM);
   }
   return Errno(EOPNOTSUPP);
 }
@@ -234,6 +238,7 @@ Result<std::string> TmpfsInode::get_xattr(Task& task, const char* name) {
 Result<void> TmpfsInode::set_xattr(Task& task, const char* name, std::string_view value, int flags) {
   std::lock_guard guard(tmpfs.lock);
   TRY(check_xattr_name(task, node, name, true));
+  if (name == kCapabilities && !parse_file_capabilities(value)) return Errno(EINVAL);
   const auto found = xattrs_.find(name);
   if (found != xattrs_.end() && (flags & XATTR_CREATE) != 0) return Errno(EEXIST);
   if (found == xattrs_.end() && (flags & XATTR_REPLACE) != 0) return Errno(ENODATA);
@@ -244,6 +249,10 @@ Result<void> TmpfsInode::set_xattr(Task& task, const char* name, std::string_vie
   xattrs_.insert_or_assign(name, std::string(value));
   node.ctime = now_realtime();
   return {};
+}
+
+void TmpfsInode::drop_capabilities_locked() {
+  if (const auto found = xattrs_.find(kCapabilities); found != xattrs_.end()) xattrs_.erase(found);
 }
 
 Result<void> TmpfsInode::remove_xattr(Task& task, const char* name) {

@@ -76,6 +76,9 @@ class TmpfsInode : public Inode {
   Result<void> remove_xattr(Task& task, const char* name) override;
   Result<std::string> list_xattr(Task& task) override;
 
+  // Who writes to a file, or gives it away, takes its capabilities from it (capabilities(7)). Under Tmpfs::lock.
+  void drop_capabilities_locked();
+
   NodeStat node;  // under Tmpfs::lock
   Tmpfs& tmpfs;
 
