@@ -1,7 +1,10 @@
 // Who one is: what a kernel may answer from a copy must follow every change of the original.
+#include <fcntl.h>
+#include <grp.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <atomic>
@@ -29,6 +32,59 @@ TEST(identity, follows_setresuid_and_setresgid) {
      }),
      0);
   EQ(getgid(), getegid());
+}
+
+// Children that all live at the same time before any of them runs body; all must end well.
+static void at_once(const std::function<void()>& body) {
+  int gate[2];
+  OK(pipe(gate));
+  pid_t children[8];
+  for (pid_t& child : children) {
+    child = start_child([&] {
+      char byte;
+      close(gate[1]);
+      EQ(read(gate[0], &byte, 1), 0);
+      body();
+    });
+  }
+  OK(close(gate[0]));
+  OK(close(gate[1]));
+  for (const pid_t child : children) {
+    int status = -1;
+    EQ(waitpid(child, &status, 0), child);
+    EQ(status, 0);
+  }
+}
+
+// What serves a new process may have been made, or used, for another: nothing of that one's rights may be left.
+TEST(identity, files_are_the_callers_own) {
+  const char* secret = "secret";
+  OK(chmod(".", 0755));
+  OK(close(OK(open(secret, O_CREAT | O_WRONLY, 0640))));
+  OK(chown(secret, 0, 1234));
+  EQ(in_child([&] {
+       const gid_t group = 1234;
+       OK(setgroups(1, &group));
+       OK(setresuid(65534, 65534, 0));
+       OK(close(OK(open(secret, O_RDONLY))));
+       at_once([&] {
+         OK(setresuid(0, 0, 0));
+         OK(setgroups(0, nullptr));
+         OK(setresgid(65534, 65534, 65534));
+         OK(setresuid(65534, 65534, 65534));
+         FAILS(open(secret, O_RDONLY), EACCES);
+       });
+       at_once([] {});
+     }),
+     0);
+  at_once([] {
+    const std::string made = "made" + std::to_string(getpid());
+    OK(mkdir(made.c_str(), 0700));
+    struct stat st {};
+    OK(stat(made.c_str(), &st));
+    EQ(st.st_uid, 0);
+    OK(rmdir(made.c_str()));
+  });
 }
 
 TEST(identity, of_one_thread) {

@@ -6,6 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <optional>
+
 namespace caisson::kernel {
 namespace {
 
@@ -13,12 +15,13 @@ constexpr uint64_t kFileCapabilities = 1ULL << kCapChown | 1ULL << kCapDacOverri
                                        1ULL << kCapFsetid | 1ULL << kCapSetfcap | 1ULL << kCapMknod;
 
 struct Identity {
-  uid_t uid = 0;
-  gid_t gid = 0;
+  uid_t uid;
+  gid_t gid;
   std::vector<gid_t> groups;
-  uint64_t capabilities = kFileCapabilities;
+  uint64_t capabilities;
 };
-thread_local Identity t_now;
+// Not known at first: a thread inherits what its maker was acting as at that moment.
+thread_local std::optional<Identity> t_now;
 int g_proc = -1;
 
 // Of the effective set, only those about files change; what is not permitted to the kernel process cannot come back.
@@ -35,13 +38,13 @@ void set_capabilities(uint64_t wanted) {
 }
 
 void take(uid_t uid, gid_t gid, const std::vector<gid_t>& groups, uint64_t capabilities) {
-  if (t_now.uid == uid && t_now.gid == gid && t_now.capabilities == capabilities && t_now.groups == groups) return;
+  if (t_now && t_now->uid == uid && t_now->gid == gid && t_now->capabilities == capabilities && t_now->groups == groups) return;
   // The raw calls are about this thread only; the C library's would change every thread.
-  if (t_now.groups != groups) syscall(SYS_setgroups, groups.size(), groups.data());
-  if (t_now.gid != gid) syscall(SYS_setfsgid, gid);
-  if (t_now.uid != uid) syscall(SYS_setfsuid, uid);
+  if (!t_now || t_now->groups != groups) syscall(SYS_setgroups, groups.size(), groups.data());
+  if (!t_now || t_now->gid != gid) syscall(SYS_setfsgid, gid);
+  if (!t_now || t_now->uid != uid) syscall(SYS_setfsuid, uid);
   set_capabilities(capabilities);
-  t_now = {uid, gid, groups, capabilities};
+  t_now = Identity{uid, gid, groups, capabilities};
 }
 
 }  // namespace
