@@ -65,7 +65,6 @@ Result<long> sys_sysinfo(Task& task, UserPtr<struct sysinfo> to) {
 
 // The host thread of a task of the caller's PID namespace; 0 is the caller. ESRCH.
 Result<pid_t> host_thread_of(Task& task, pid_t tid, bool* own_process) {
-  if (tid < 0) return Errno(EINVAL);
   std::lock_guard guard(task.kernel.tasks);
   if (tid == 0) tid = task.tid;
   auto found = task.group->pids->tasks.find(tid);
@@ -204,6 +203,7 @@ Result<long> sys_sched_get_priority_max(Task&, int policy) { return priority_bou
 Result<long> sys_sched_get_priority_min(Task&, int policy) { return priority_bound(policy, 1); }
 
 Result<long> sys_sched_rr_get_interval(Task& task, pid_t tid, UserPtr<timespec> to) {
+  if (tid < 0) return Errno(EINVAL);  // unlike those of affinities: ESRCH
   bool own = false;
   TRY(host_thread_of(task, tid, &own));
   TRY(task.write(to, timespec{0, 4'000'000}));

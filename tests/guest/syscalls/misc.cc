@@ -32,6 +32,10 @@ TEST(sched, figures) {
   OK(sched_setaffinity(0, sizeof set, &set));
   FAILS(sched_getaffinity(0, 1, &set), EINVAL);
   FAILS(sched_getaffinity(999'999, sizeof set, &set), ESRCH);
+  FAILS(sched_getaffinity(-1, sizeof set, &set), ESRCH);
+  FAILS(sched_setaffinity(-1, sizeof set, &set), ESRCH);
+  timespec slice;
+  FAILS(sched_rr_get_interval(-1, &slice), EINVAL);
   EQ(sched_getscheduler(0), SCHED_OTHER);
   EQ(sched_get_priority_max(SCHED_FIFO), 99);
   EQ(sched_get_priority_min(SCHED_OTHER), 0);
