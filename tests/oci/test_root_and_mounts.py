@@ -1,6 +1,8 @@
 """config.json: root, mounts, maskedPaths, readonlyPaths, rootfsPropagation."""
 
+import json
 import os
+import shutil
 import stat
 
 import pytest
@@ -117,6 +119,20 @@ def test_shared_tree_semantics(container, folder):
         assert error(answers[start + 13]) == "ENOENT"
     assert attribute == "from the host"
     assert (source / "mapped").read_bytes().startswith(b"from the child")
+
+
+def test_maps_name_files_of_volumes(container, folder):
+    """A program and what it maps are told by the names that they have inside, whichever volume they lie in."""
+    for name in ("one", "two"):
+        (folder / name / "bin").mkdir(parents=True)
+        shutil.copy(container.bundle.rootfs / "testinit", folder / name / "bin/program")
+        container.bundle.mount(f"/volumes/{name}", "bind", folder / name, ["bind"])
+    container.bundle.process["args"] = ["/volumes/two/bin/program", "ask", "read", "/proc/self/maps"]
+    lines = json.loads(container.run().stdout)[0].splitlines()
+    names = {line.split()[5] for line in lines if len(line.split()) > 5 and line.split()[5].startswith("/")}
+    assert names == {"/volumes/two/bin/program"}, lines
+    texts = [line for line in lines if "/program" in line and "x" in line.split()[1]]
+    assert len(texts) == 1, "a program's text is one mapping"
 
 
 def test_change_from_outside_is_seen(container, folder):

@@ -137,11 +137,11 @@ Result<void> HostSocket::connect(Task& task, const SocketAddress& address) {
       task, shared_->queue, POLLOUT, false, send_deadline(),
       [&]() -> Result<void> {
         if ((poll() & (POLLOUT | POLLERR | POLLHUP)) == 0) return Errno(EAGAIN);
-        int result = 0;
-        socklen_t length = sizeof result;
-        getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &result, &length);
-        if (result != 0) return Errno(result == EAGAIN ? ETIMEDOUT : result);
-        return {};
+        // Asked again, the host tells how it ended; after a failure the socket may be connected once more, as after a call that blocks
+        // (SO_ERROR would leave it in between: the next one would fail with ECONNABORTED).
+        if (::connect(fd_.get(), address.get(), address.length) == 0 || errno == EISCONN) return {};
+        if (errno == EALREADY || errno == EINPROGRESS) return Errno(EAGAIN);
+        return Errno(errno == EAGAIN ? ETIMEDOUT : errno);
       },
       [&] { arm(POLLOUT); });
   if (!done && done.error() == Errno(EAGAIN)) return Errno(EINPROGRESS);

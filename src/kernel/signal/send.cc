@@ -92,7 +92,7 @@ bool discards(const ThreadGroup& group, const Task* task, const abi::SigInfo& in
 
 }  // namespace
 
-void send_to_group_locked(ThreadGroup& group, const abi::SigInfo& sent) {
+void send_to_group_locked(ThreadGroup& group, const abi::SigInfo& sent, const Task* preferred) {
   const abi::SigInfo info = as_told_to(group, sent);
   const int signal = info.signo;
   if (signal == 0 || group.zombie || group.tasks.empty()) return;
@@ -109,11 +109,12 @@ void send_to_group_locked(ThreadGroup& group, const abi::SigInfo& sent) {
     }
     return;
   }
-  // The main thread if it wants it, else any that does.
+  // The one it is meant for, or the main thread, if it wants it, else any that does.
+  if (preferred == nullptr) preferred = group.leader;
   Task* chosen = nullptr;
   for (Task* task : group.tasks) {
     if ((task->blocked & ~task->waited_for & sig_bit(signal)) != 0) continue;
-    if (chosen == nullptr || task == group.leader) chosen = task;
+    if (chosen == nullptr || task == preferred) chosen = task;
   }
   if (chosen != nullptr) kick_locked(*chosen);
 }

@@ -15,7 +15,8 @@ class ThreadGroup;
 // From `sender` by kill(2) (SI_USER), or, without one, from the kernel (SI_KERNEL).
 abi::SigInfo user_signal(int signal, Task* sender);
 
-void send_to_group_locked(ThreadGroup& group, const abi::SigInfo& info);
+// preferred: the thread of the group that is to take it if it does not block it; without one, the main thread.
+void send_to_group_locked(ThreadGroup& group, const abi::SigInfo& info, const Task* preferred = nullptr);
 void send_to_task_locked(Task& task, const abi::SigInfo& info);
 // To every process of a process group. ESRCH: there is none.
 Result<void> send_to_process_group_locked(const TaskIdRef& pgid, const abi::SigInfo& info);

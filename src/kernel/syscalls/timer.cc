@@ -61,8 +61,9 @@ struct SigEvent {
 static_assert(sizeof(SigEvent) == 64);
 
 Result<long> sys_timer_create(Task& task, clockid_t clock, UserPtr<const SigEvent> event, UserPtr<int> id) {
-  if (clock < 0 || clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID)
-    TRY(clock_now(task, clock));
+  CpuClockOwner owner;
+  if (is_cpu_clock(clock))
+    owner = TRY(cpu_clock_owner(task, clock));
   else if (Result<void> known = check_wall_clock(clock); !known)
     return known.error();
   ProcessTimers::Notice notice;
@@ -84,7 +85,7 @@ Result<long> sys_timer_create(Task& task, clockid_t clock, UserPtr<const SigEven
     notice.value_is_id = true;
   }
   const auto timers = ProcessTimers::of(task);
-  const int made = TRY(timers->create(clock, notice));
+  const int made = TRY(timers->create(clock, owner, notice));
   if (Result<void> written = task.write(id, made); !written) {
     (void)timers->remove(made);
     return written.error();

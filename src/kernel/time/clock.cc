@@ -32,32 +32,43 @@ Result<int64_t> thread_cpu_time(pid_t host_tid) {
   return static_cast<int64_t>(strtoll(text.c_str(), nullptr, 10));
 }
 
-// A clock that a guest has made of a process's or a thread's number.
-Result<int64_t> foreign_cpu_clock(Task& task, clockid_t clock) {
+}  // namespace
+
+Result<CpuClockOwner> cpu_clock_owner(Task& task, clockid_t clock) {
+  if (clock == CLOCK_PROCESS_CPUTIME_ID) return CpuClockOwner{task.group, 0};
+  if (clock == CLOCK_THREAD_CPUTIME_ID) return CpuClockOwner{task.group, task.tid};
+  if (clock >= 0 || (clock & 3) == 3) return Errno(EINVAL);
   const bool thread = (clock & 4) != 0;
   const pid_t wanted = ~(clock >> 3);
-  if ((clock & 3) == 3) return Errno(EINVAL);
-  pid_t host = 0;
-  {
-    std::lock_guard guard(task.kernel.tasks);
-    if (wanted == 0) {
-      host = task.host_tid();
-    } else if (thread) {
-      auto found = task.group->pids->tasks.find(wanted);
-      if (found == task.group->pids->tasks.end() || found->second->group != task.group || !found->second->stub) return Errno(EINVAL);
-      host = found->second->host_tid();
-    } else {
-      auto found = task.group->pids->groups.find(wanted);
-      if (found == task.group->pids->groups.end() || found->second->tasks.empty() || !found->second->tasks.front()->stub)
-        return Errno(EINVAL);
-      host = found->second->tasks.front()->stub->process()->pid();
-    }
+  if (wanted == 0) return CpuClockOwner{task.group, thread ? task.tid : 0};
+  std::lock_guard guard(task.kernel.tasks);
+  if (thread) {
+    auto found = task.group->pids->tasks.find(wanted);
+    if (found == task.group->pids->tasks.end() || found->second->group != task.group) return Errno(EINVAL);
+    return CpuClockOwner{task.group, wanted};
   }
-  if (wanted == 0 && !thread) host = task.stub->process()->pid();
-  return thread ? thread_cpu_time(host) : host_clock(cpu_clock_of(host, false));
+  auto found = task.group->pids->groups.find(wanted);
+  if (found == task.group->pids->groups.end()) return Errno(EINVAL);
+  return CpuClockOwner{found->second, 0};
 }
 
-}  // namespace
+Result<int64_t> cpu_time_of(Kernel& kernel, const CpuClockOwner& owner) {
+  const auto group = owner.group.lock();
+  if (!group) return Errno(EINVAL);
+  pid_t host = 0;
+  {
+    std::lock_guard guard(kernel.tasks);
+    for (Task* task : group->tasks) {
+      if (!task->stub) continue;
+      // Of its stub, and of those before an exec.
+      if (owner.tid == 0) return group->usage.user_ns + group->usage.system_ns + process_cpu_time(*task);
+      if (task->tid == owner.tid) host = task->host_tid();
+    }
+  }
+  if (host == 0) return Errno(EINVAL);
+  const Result<int64_t> time = thread_cpu_time(host);
+  return time ? time : Errno(EINVAL);
+}
 
 int64_t process_cpu_time(Task& task) {
   if (!task.stub) return 0;
@@ -66,12 +77,8 @@ int64_t process_cpu_time(Task& task) {
 }
 
 Result<int64_t> clock_now(Task& task, clockid_t clock) {
-  if (clock < 0) return foreign_cpu_clock(task, clock);
+  if (is_cpu_clock(clock)) return cpu_time_of(task.kernel, TRY(cpu_clock_owner(task, clock)));
   switch (clock) {
-    case CLOCK_PROCESS_CPUTIME_ID:
-      return process_cpu_time(task);
-    case CLOCK_THREAD_CPUTIME_ID:
-      return thread_cpu_time(task.host_tid());
     case CLOCK_REALTIME_ALARM:
       return host_clock(CLOCK_REALTIME);
     case CLOCK_BOOTTIME_ALARM:

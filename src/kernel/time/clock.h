@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include <cstdint>
+#include <memory>
 
 #include "kernel/task/task.h"
 
@@ -25,5 +26,15 @@ timespec timespec_of(int64_t nanoseconds);
 
 // Processor time of a process, or of a task, since it began: of its stub.
 int64_t process_cpu_time(Task& task);
+inline bool is_cpu_clock(clockid_t clock) { return clock < 0 || clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID; }
+// What a clock of CPU time (those two, and those made of a number, clock_getcpuclockid(3)) counts.
+struct CpuClockOwner {
+  std::weak_ptr<ThreadGroup> group;
+  pid_t tid = 0;  // of one thread of it, in its PID namespace; 0: all of them
+};
+// EINVAL: it is none, or nobody of the caller's to know has that number.
+Result<CpuClockOwner> cpu_clock_owner(Task& task, clockid_t clock);
+// Its nanoseconds. EINVAL: it has gone.
+Result<int64_t> cpu_time_of(Kernel& kernel, const CpuClockOwner& owner);
 
 }  // namespace caisson::kernel

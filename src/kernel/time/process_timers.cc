@@ -1,7 +1,11 @@
 #include "kernel/time/process_timers.h"
 
+#include <stdio.h>
 #include <sys/time.h>
 
+#include <algorithm>
+
+#include "kernel/platform/host_proc.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/signal/send.h"
 #include "kernel/task/kernel.h"
@@ -12,26 +16,27 @@ namespace {
 
 constexpr int kSignals[] = {SIGALRM, SIGVTALRM, SIGPROF};
 
-// CPU time of a process's stub, and how many of its threads can run at once. A process that has gone uses none.
-int64_t cpu_time_of(Kernel& kernel, const std::weak_ptr<ThreadGroup>& weak) {
-  const auto group = weak.lock();
-  if (!group) return 0;
-  std::lock_guard guard(kernel.tasks);
-  // Of its stub, and of those before an exec.
-  int64_t time = group->usage.user_ns + group->usage.system_ns;
-  for (Task* task : group->tasks) {
-    if (!task->stub) continue;
-    time += process_cpu_time(*task);
-    break;
-  }
-  return time;
-}
-
+// How many of its threads can run at once.
 int threads_of(Kernel& kernel, const std::weak_ptr<ThreadGroup>& weak) {
   const auto group = weak.lock();
   if (!group) return 1;
   std::lock_guard guard(kernel.tasks);
   return static_cast<int>(group->tasks.size());
+}
+
+// As /proc tells of a thread of a stub: it runs or waits for a CPU.
+bool is_at_work(pid_t host_tid) {
+  char path[32];
+  snprintf(path, sizeof path, "%d/stat", host_tid);
+  const Result<std::string> text = read_host_proc(path, 256);
+  const size_t name = text ? text->rfind(')') : std::string::npos;
+  return name != std::string::npos && name + 2 < text->size() && (*text)[name + 2] == 'R';
+}
+
+// tid: the thread that is to take it, if it is still there; 0: as for any signal.
+void send_to_thread_locked(ThreadGroup& group, const abi::SigInfo& info, pid_t tid) {
+  const auto found = std::find_if(group.tasks.begin(), group.tasks.end(), [&](const Task* task) { return tid != 0 && task->tid == tid; });
+  send_to_group_locked(group, info, found == group.tasks.end() ? nullptr : *found);
 }
 
 }  // namespace
@@ -57,37 +62,68 @@ std::shared_ptr<ProcessTimers> ProcessTimers::of(Task& task) {
   return task.group->timers;
 }
 
-GuestTimer::Source ProcessTimers::source(clockid_t clock) {
-  const bool cpu = clock < 0 || clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID;
-  if (!cpu) return {[clock] { return wall_clock_now(clock); }, {}};
-  return {[&kernel = kernel_, group = group_] { return cpu_time_of(kernel, group); },
-          [&kernel = kernel_, group = group_] { return threads_of(kernel, group); }};
+GuestTimer::Source ProcessTimers::source(clockid_t clock, const CpuClockOwner& owner) {
+  if (!is_cpu_clock(clock)) return {[clock] { return wall_clock_now(clock); }, {}};
+  // What has gone uses none.
+  const auto now = [&kernel = kernel_, owner]() -> int64_t {
+    const Result<int64_t> time = cpu_time_of(kernel, owner);
+    return time ? *time : 0;
+  };
+  if (owner.tid != 0) return {now, [] { return 1; }};
+  return {now, [&kernel = kernel_, group = owner.group] { return threads_of(kernel, group); }};
+}
+
+pid_t ProcessTimers::thread_at_work(ThreadGroup& group, int signal) {
+  std::vector<std::pair<pid_t, pid_t>> candidates;  // guest's number, host's
+  {
+    std::lock_guard guard(kernel_.tasks);
+    for (const Task* task : group.tasks)
+      if (task->stub && (task->blocked & abi::sig_bit(signal)) == 0) candidates.emplace_back(task->tid, task->host_tid());
+  }
+  if (candidates.size() < 2) return 0;
+  // One after the other: those that work have their turns.
+  const auto last = std::find_if(candidates.begin(), candidates.end(), [&](const auto& each) { return each.first == last_at_work_; });
+  if (last != candidates.end()) std::rotate(candidates.begin(), last + 1, candidates.end());
+  if (candidates.size() > kMostLookedAt) candidates.resize(kMostLookedAt);
+  for (const auto& [tid, host_tid] : candidates)
+    if (is_at_work(host_tid)) return last_at_work_ = tid;
+  // Those that were looked at are passed by next time.
+  last_at_work_ = candidates.back().first;
+  return 0;
 }
 
 GuestTimer& ProcessTimers::interval_timer(int which) {
   std::lock_guard guard(lock_);
   std::shared_ptr<GuestTimer>& timer = intervals_[which];
+  const clockid_t clock = which == ITIMER_REAL ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID;
   if (!timer)
-    timer = std::make_shared<GuestTimer>(source(which == ITIMER_REAL ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID), false,
-                                         [&kernel = kernel_, group = group_, signal = kSignals[which]](uint64_t) {
-                                           const auto strong = group.lock();
-                                           if (!strong) return;
-                                           std::lock_guard tasks(kernel.tasks);
-                                           send_to_group_locked(*strong, user_signal(signal, nullptr));
-                                         });
+    timer =
+        std::make_shared<GuestTimer>(source(clock, {group_}), false, [weak = weak_from_this(), clock, signal = kSignals[which]](uint64_t) {
+          const auto self = weak.lock();
+          const auto strong = self ? self->group_.lock() : nullptr;
+          if (!strong) return;
+          const pid_t tid = is_cpu_clock(clock) ? self->thread_at_work(*strong, signal) : 0;
+          std::lock_guard tasks(self->kernel_.tasks);
+          send_to_thread_locked(*strong, user_signal(signal, nullptr), tid);
+        });
   return *timer;
 }
 
-Result<int> ProcessTimers::create(clockid_t clock, const Notice& notice) {
+Result<int> ProcessTimers::create(clockid_t clock, const CpuClockOwner& owner, const Notice& notice) {
   auto made = std::make_shared<PosixTimer>();
   made->clock = clock;
   made->notice = notice;
   std::weak_ptr<PosixTimer> weak = made;
-  made->timer = std::make_shared<GuestTimer>(source(clock), false, [&kernel = kernel_, group = group_, weak](uint64_t n) {
-    const auto strong = group.lock();
+  made->timer = std::make_shared<GuestTimer>(source(clock, owner), false, [timers = weak_from_this(), clock, owner, weak](uint64_t n) {
+    const auto self = timers.lock();
+    const auto strong = self ? self->group_.lock() : nullptr;
     const auto timer = weak.lock();
     if (!strong || !timer || timer->notice.notify == SIGEV_NONE) return;
-    std::lock_guard tasks(kernel.tasks);
+    // As Linux, whose tick finds the timer expired in a thread that uses it up.
+    pid_t taker = 0;
+    if (is_cpu_clock(clock) && timer->notice.notify != SIGEV_THREAD_ID && owner.group.lock() == strong)
+      taker = owner.tid != 0 ? owner.tid : self->thread_at_work(*strong, timer->notice.signal);
+    std::lock_guard tasks(self->kernel_.tasks);
     Task* target = nullptr;
     if (timer->notice.notify == SIGEV_THREAD_ID) {
       auto found = strong->pids->tasks.find(timer->notice.tid);
@@ -109,7 +145,7 @@ Result<int> ProcessTimers::create(clockid_t clock, const Notice& notice) {
     if (target != nullptr)
       send_to_task_locked(*target, info);
     else
-      send_to_group_locked(*strong, info);
+      send_to_thread_locked(*strong, info, taker);
   });
   std::lock_guard guard(lock_);
   if (posix_.size() >= kMost) return Errno(EAGAIN);

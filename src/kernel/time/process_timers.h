@@ -11,11 +11,12 @@
 #include <mutex>
 
 #include "kernel/task/task.h"
+#include "kernel/time/clock.h"
 #include "kernel/time/guest_timer.h"
 
 namespace caisson::kernel {
 
-class ProcessTimers {
+class ProcessTimers : public std::enable_shared_from_this<ProcessTimers> {
  public:
   // The task's process's; made at the first use.
   static std::shared_ptr<ProcessTimers> of(Task& task);
@@ -35,8 +36,8 @@ class ProcessTimers {
     bool value_is_id = false;  // no sigevent was given
     pid_t tid = 0;
   };
-  // The timer's number. EAGAIN: too many.
-  Result<int> create(clockid_t clock, const Notice& notice);
+  // The timer's number. owner: where it is a clock of CPU time. EAGAIN: too many.
+  Result<int> create(clockid_t clock, const CpuClockOwner& owner, const Notice& notice);
   Result<std::shared_ptr<GuestTimer>> find(int id, clockid_t* clock = nullptr);
   Result<void> remove(int id);
   Result<int> overrun(int id);
@@ -46,8 +47,11 @@ class ProcessTimers {
 
  private:
   struct PosixTimer;
-  GuestTimer::Source source(clockid_t clock);
-  void send(int signal);
+  GuestTimer::Source source(clockid_t clock, const CpuClockOwner& owner);
+  // The guest's number of a thread of the group that runs and takes this signal: it gets that of a clock of CPU time, so that profilers see
+  // what runs. 0: none was found, or any will do. From the thread of TimerService.
+  pid_t thread_at_work(ThreadGroup& group, int signal);
+  static constexpr size_t kMostLookedAt = 32;
   static constexpr size_t kMost = 1024;
 
   Kernel& kernel_;
@@ -56,6 +60,7 @@ class ProcessTimers {
   std::shared_ptr<GuestTimer> intervals_[3];
   std::map<int, std::shared_ptr<PosixTimer>> posix_;
   int next_ = 0;
+  pid_t last_at_work_ = 0;  // used by the thread of TimerService only
 };
 
 }  // namespace caisson::kernel

@@ -103,6 +103,14 @@ TEST(inet, refused_and_nonblocking) {
   close(listening);
   const int other = OK(socket(AF_INET, SOCK_STREAM, 0));
   FAILS(connect(other, get(address), sizeof address), ECONNREFUSED);
+  // The same socket may be tried again.
+  FAILS(connect(other, get(address), sizeof address), ECONNREFUSED);
+  sockaddr_in again;
+  server(&again);
+  OK(connect(other, get(again), sizeof again));
+  char information[64];
+  socklen_t room = sizeof information;
+  OK(getsockopt(other, IPPROTO_IP, IP_PKTOPTIONS, information, &room));
 }
 
 TEST(inet, epoll_edges) {

@@ -1,4 +1,5 @@
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -151,6 +152,84 @@ TEST(time, cpu_itimers) {
   sleep_ms(100);
   EQ(g_signals, 0);
   burn(100);
+  EQ(g_signals, 1);
+}
+
+namespace {
+volatile sig_atomic_t g_from = 0;  // signals that came to another thread than the worker
+pthread_t g_worker;
+void count_elsewhere(int) {
+  if (pthread_equal(pthread_self(), g_worker) == 0)
+    g_from = g_from + 1;
+  else
+    g_signals = g_signals + 1;
+}
+int64_t thread_time() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
+}
+// Burns CPU time of its own thread; two idle ones are there, too, one of them main.
+void* burn_thread(void* milliseconds) {
+  const int64_t until = thread_time() + reinterpret_cast<intptr_t>(milliseconds), most = now_ms() + 10'000;
+  while (thread_time() < until && now_ms() < most)
+    for (int i = 0; i < 100'000; ++i) asm volatile("");
+  return nullptr;
+}
+}  // namespace
+
+// A profiler's signal comes to the thread that runs (run_posix_cpu_timers).
+TEST(time, cpu_itimer_tells_who_works) {
+  struct sigaction action {};
+  action.sa_handler = count_elsewhere;
+  action.sa_flags = SA_RESTART;
+  OK(sigaction(SIGPROF, &action, nullptr));
+  pthread_barrier_t begin;
+  pthread_barrier_init(&begin, nullptr, 2);
+  pthread_t idle;
+  EQ(pthread_create(
+         &idle, nullptr,
+         [](void*) -> void* {
+           for (;;) pause();
+         },
+         nullptr),
+     0);
+  EQ(pthread_create(
+         &g_worker, nullptr,
+         [](void* barrier) -> void* {
+           pthread_barrier_wait(static_cast<pthread_barrier_t*>(barrier));
+           return burn_thread(reinterpret_cast<void*>(400));
+         },
+         &begin),
+     0);
+  const itimerval wanted{{0, 10'000}, {0, 10'000}};
+  OK(setitimer(ITIMER_PROF, &wanted, nullptr));
+  pthread_barrier_wait(&begin);
+  EQ(pthread_join(g_worker, nullptr), 0);
+  const itimerval off{};
+  OK(setitimer(ITIMER_PROF, &off, nullptr));
+  CHECK(g_signals >= 10);
+  CHECK(g_from <= 5);
+}
+
+// A timer of one thread's CPU time does not count what others use.
+TEST(time, cpu_timer_of_one_thread) {
+  handle(SIGUSR1);
+  sigevent event{};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGUSR1;
+  timer_t timer;
+  OK(timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer));
+  const itimerspec wanted{{0, 0}, {0, 50'000'000}};
+  OK(timer_settime(timer, 0, &wanted, nullptr));
+  pthread_t worker;
+  EQ(pthread_create(&worker, nullptr, burn_thread, reinterpret_cast<void*>(150)), 0);
+  EQ(pthread_join(worker, nullptr), 0);
+  EQ(g_signals, 0);
+  itimerspec left{};
+  OK(timer_gettime(timer, &left));
+  CHECK(left.it_value.tv_nsec > 10'000'000);
+  burn_thread(reinterpret_cast<void*>(200));
   EQ(g_signals, 1);
 }
 

@@ -1,6 +1,7 @@
 #include "kernel/fs/host/host_file.h"
 
 #include <dirent.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -96,7 +97,12 @@ Result<void> HostFile::read_dir(Task& task, int64_t& position, const DirSink& si
   act_as(*task.creds);
   alignas(8) std::array<char, 8192> room;
   for (;;) {
-    if (lseek(fd_.get(), position, SEEK_SET) < 0) return host_errno();
+    if (lseek(fd_.get(), position, SEEK_SET) < 0) {
+      // A removed folder may refuse places that it had: what getdents64(2) says of one is ENOENT.
+      struct stat stat;
+      const Errno error = host_errno();
+      return fstat(fd_.get(), &stat) == 0 && stat.st_nlink == 0 ? Errno(ENOENT) : error;
+    }
     const long got = TRY(host_result(syscall(SYS_getdents64, fd_.get(), room.data(), room.size())));
     if (got == 0) return {};
     for (long at = 0; at < got;) {
@@ -157,3 +163,5 @@ Result<long> HostFile::ioctl(Task& task, unsigned command, uint64_t argument) {
 }
 
 }  // namespace caisson::kernel
+    case FS_IOC_FIEMAP:
+      return Errno(EOPNOTSUPP);  // where the node's disks have it is nobody's to know

@@ -149,6 +149,7 @@ class HostInode : public Inode {
     // An inode of its own, with a name that no lookup finds.
     InodeRef inode = TRY(make(fs(), TRY(reopen(fd.get(), O_PATH))));
     const auto dentry = std::make_shared<Dentry>("#" + std::to_string(inode->identity().second), path.dentry, inode);
+    dentry->mark_deleted();
     return FileRef(std::make_shared<HostFile>(Path{path.mount, dentry}, flags & ~(O_TMPFILE & ~O_DIRECTORY), std::move(fd)));
   }
 

@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "kernel/event/inotify.h"
+#include "kernel/event/pidfd.h"
 #include "kernel/fs/common/node.h"
 #include "kernel/fs/host/stream.h"
 #include "kernel/fs/proc/facts.h"
@@ -96,6 +97,22 @@ class DescriptorLink : public MadeUpInode {
   int fd_;
 };
 
+// pidfd_open(2): whose it is, and its numbers in the namespaces below; -1: waited for.
+std::string process_text(Kernel& kernel, const PidFd& pidfd, const PidNamespace& pids) {
+  const ThreadGroup& group = *pidfd.group();
+  {
+    std::lock_guard guard(kernel.tasks);
+    const auto& groups = group.id->space()->groups;
+    const auto found = groups.find(group.id->number());
+    if (found == groups.end() || found->second.get() != &group) return "Pid:\t-1\nNSpid:\t-1\n";
+  }
+  const pid_t number = group.id->in(pids);
+  std::string numbers;
+  for (const PidNamespace* at = group.id->space().get(); number != 0 && at != &pids; at = at->parent.get())
+    numbers.insert(0, "\t" + std::to_string(group.id->in(*at)));
+  return "Pid:\t" + std::to_string(number) + "\nNSpid:\t" + std::to_string(number) + numbers + "\n";
+}
+
 Result<std::string> describe(Task& reader, const ProcSubject& subject, int fd) {
   const FileRef file = TRY(file_of(reader, subject, fd));
   const ProcFacts facts = TRY(gather_private(reader, subject));
@@ -111,6 +128,7 @@ Result<std::string> describe(Task& reader, const ProcSubject& subject, int fd) {
                 static_cast<unsigned>(file->flags() | (close_on_exec && *close_on_exec ? O_CLOEXEC : 0)),
                 static_cast<unsigned long>(file->path().mount ? file->path().mount->id : 15),
                 static_cast<unsigned long>(stat ? stat->stx_ino : 0));
+  if (const auto pidfd = std::dynamic_pointer_cast<PidFd>(file)) text += process_text(reader.kernel, *pidfd, *subject.pids);
   if (const auto inotify = std::dynamic_pointer_cast<Inotify>(file)) text += inotify->watches_text();
   return text;
 }
@@ -129,6 +147,12 @@ class DescriptorFolder : public MadeUpFolder {
           fs(), number, 0444, [subject = subject_, fd](Task& reader) { return describe(reader, subject, fd); }, nullptr, uid_, gid_));
     const mode_t mode = (file->readable() ? 0500U : 0U) | (file->writable() ? 0300U : 0U);
     return InodeRef(std::make_shared<DescriptorLink>(fs(), number, mode, subject_, fd, uid_, gid_));
+  }
+
+  // A process may look at its own, whoever it has become (proc_fd_permission).
+  Result<void> access(Task& task, int mode, bool effective) override {
+    if (subject_.group.lock() == task.group) return {};
+    return MadeUpFolder::access(task, mode, effective);
   }
 
   Result<std::vector<ListedEntry>> list(Task& task, int64_t position) override {

@@ -80,5 +80,7 @@ Result<std::string> proc_mountstats(Task& reader, const ProcSubject& subject);
 
 // A place as somebody with that root sees it; none: it cannot be reached from there.
 std::optional<std::string> place_text(const Path& root, const Path& place);
+// Where in its file system a mount begins. says_all: FileSystem::names_say_all.
+std::string root_text(const DentryRef& root, bool says_all);
 
 }  // namespace caisson::kernel

@@ -45,7 +45,9 @@ Result<std::string> read_vm_statistics(Task& task) {
 // Whether a line of /proc/stat is about a CPU that the quota hides.
 bool is_hidden_cpu(const std::string& line, const std::vector<int>& visible) {
   int number = 0;
-  return sscanf(line.c_str(), "cpu%d ", &number) == 1 && std::find(visible.begin(), visible.end(), number) == visible.end();
+  // "cpu  1234..." is about all of them.
+  return line.size() > 3 && line[3] != ' ' && sscanf(line.c_str(), "cpu%d ", &number) == 1 &&
+         std::find(visible.begin(), visible.end(), number) == visible.end();
 }
 
 // /proc/stat: CPU times are the host's; what counts the node's processes is the container's.

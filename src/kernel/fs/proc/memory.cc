@@ -1,10 +1,12 @@
 // maps and what lies in a process's memory for others to read.
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <algorithm>
 
 #include "kernel/fs/proc/facts.h"
+#include "kernel/fs/proc/mapped_names.h"
 #include "kernel/patch/call_sites.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/stub_thread.h"
@@ -39,8 +41,59 @@ const char* name_of(const Range& range, const AddressSpace::Layout& layout) {
   return nullptr;
 }
 
+// A line of maps that shows program text of a file: pages whose calls have become jumps are mappings of their own on the host (patch/),
+// which guests, and what reads symbols by these lines, need not know.
+struct TextLine {
+  Range range;
+  char rights[8] = "";
+  uint64_t offset = 0;
+  std::string file;  // "dev inode   name"
+};
+
+std::optional<TextLine> parse_text_line(const std::string& line) {
+  TextLine parsed;
+  int file_at = 0;
+  if (sscanf(line.c_str(), "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %n", &parsed.range.start, &parsed.range.end, parsed.rights,
+             &parsed.offset, &file_at) != 4)
+    return std::nullopt;
+  if (parsed.rights[2] != 'x' || line.find('/') == line.npos) return std::nullopt;
+  parsed.file = line.substr(static_cast<size_t>(file_at));
+  return parsed;
+}
+
+bool goes_on(const TextLine& first, const TextLine& second) {
+  return first.range.end == second.range.start && first.offset + (first.range.end - first.range.start) == second.offset &&
+         first.file == second.file && strcmp(first.rights, second.rights) == 0;
+}
+
+// maps with such lines joined.
+std::string join_text(const std::string& maps) {
+  std::string result;
+  result.reserve(maps.size());
+  std::optional<TextLine> last;
+  size_t last_at = 0;
+  for (size_t at = 0; at < maps.size();) {
+    const size_t end = std::min(maps.find('\n', at), maps.size());
+    const std::string line = maps.substr(at, end - at);
+    at = end + 1;
+    std::optional<TextLine> text = parse_text_line(line);
+    if (last && text && goes_on(*last, *text)) {
+      last->range.end = text->range.end;
+      result.resize(last_at);
+      append_format(result, "%08" PRIx64 "-%08" PRIx64 " %s %08" PRIx64 " ", last->range.start, last->range.end, last->rights,
+                    last->offset);
+      result += last->file + "\n";
+      continue;
+    }
+    last = std::move(text);
+    last_at = result.size();
+    result += line + "\n";
+  }
+  return result;
+}
+
 // The host's maps or smaps without what is the kernel's own.
-std::string translate(const std::string& host, const AddressSpace::Layout& layout, const CallSites& sites) {
+std::string translate(const std::string& host, const AddressSpace::Layout& layout, const CallSites& sites, MappedNames& names) {
   std::string result;
   result.reserve(host.size());
   bool hidden = false;
@@ -55,7 +108,7 @@ std::string translate(const std::string& host, const AddressSpace::Layout& layou
     }
     hidden = is_kernels_own(range, sites);
     if (hidden) continue;
-    result.append(line);
+    result.append(names.of_line(line));
     // "start-end perms offset dev inode" and, after blanks, a name where there is one.
     const size_t last = line.find_last_not_of(' ');
     const bool anonymous = last != line.npos && line.substr(0, last + 1).ends_with(" 00:00 0");
@@ -80,7 +133,8 @@ Result<std::string> host_text(Task& reader, const ProcSubject& subject, const ch
     std::lock_guard guard(facts.memory->lock);
     layout = facts.memory->layout;
   }
-  return translate(host, layout, facts.memory->call_sites());
+  MappedNames names(reader, facts);
+  return translate(host, layout, facts.memory->call_sites(), names);
 }
 
 // Bytes [start, end) of the process's memory, as far as they can be had.
@@ -113,7 +167,7 @@ Result<bool> is_mapped(const Task& task, uint64_t start, uint64_t end) {
   return start >= end;
 }
 
-Result<std::string> proc_maps(Task& reader, const ProcSubject& subject) { return host_text(reader, subject, "maps"); }
+Result<std::string> proc_maps(Task& reader, const ProcSubject& subject) { return join_text(TRY(host_text(reader, subject, "maps"))); }
 Result<std::string> proc_smaps(Task& reader, const ProcSubject& subject) { return host_text(reader, subject, "smaps"); }
 
 Result<std::string> proc_smaps_rollup(Task& reader, const ProcSubject& subject) {

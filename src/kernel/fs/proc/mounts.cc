@@ -17,14 +17,6 @@ std::string escaped(const std::string& text) {
   return result;
 }
 
-// Where in its file system a mount begins.
-std::string root_text(const DentryRef& root, bool says_all) {
-  if (says_all) return root->name();
-  std::string text;
-  for (DentryRef at = root; at && at->parent() && text.size() < 65536; at = at->parent()) text = "/" + at->name() + text;
-  return text.empty() ? "/" : text;
-}
-
 struct Row {
   MountRef mount;
   std::string point;
@@ -56,6 +48,13 @@ std::string source_of(const Mount& mount) { return mount.source.empty() ? "none"
 std::string own_options(const Mount& mount) { return mount.options.empty() ? "" : "," + escaped(mount.options); }
 
 }  // namespace
+
+std::string root_text(const DentryRef& root, bool says_all) {
+  if (says_all) return root->name();
+  std::string text;
+  for (DentryRef at = root; at && at->parent() && text.size() < 65536; at = at->parent()) text = "/" + at->name() + text;
+  return text.empty() ? "/" : text;
+}
 
 Result<std::string> proc_mounts(Task& reader, const ProcSubject& subject) {
   std::string text;

@@ -1,0 +1,83 @@
+// What /proc tells of descriptors and the machine, and folders that are removed while they are read.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "harness.h"
+
+namespace {
+
+std::string text_of(const std::string& path) {
+  const int fd = OK(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  char text[8192];
+  const ssize_t got = OK(read(fd, text, sizeof text));
+  close(fd);
+  return std::string(text, static_cast<size_t>(got));
+}
+
+std::string own_fd(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
+
+bool has_line(const std::string& text, const std::string& line) { return ("\n" + text).find("\n" + line + "\n") != std::string::npos; }
+
+}  // namespace
+
+// systemd and glib learn whose a pidfd is from there.
+TEST(proc, pidfd_tells_whose_it_is) {
+  int gate[2];
+  OK(pipe(gate));
+  const pid_t child = start_child([&] {
+    char byte;
+    close(gate[1]);
+    EQ(read(gate[0], &byte, 1), 0);
+  });
+  close(gate[0]);
+  const int pidfd = static_cast<int>(OK(syscall(SYS_pidfd_open, child, 0)));
+  const std::string info = "/proc/self/fdinfo/" + std::to_string(pidfd);
+  CHECK(has_line(text_of(info), "Pid:\t" + std::to_string(child)));
+  CHECK(text_of(info).find("\nNSpid:\t" + std::to_string(child)) != std::string::npos);
+  close(gate[1]);
+  EQ(wait_child(child), 0);
+  CHECK(has_line(text_of(info), "Pid:\t-1"));
+}
+
+TEST(proc, stat_begins_with_all_cpus) {
+  const std::string text = text_of("/proc/stat");
+  CHECK(text.starts_with("cpu  "));
+  CHECK(text.find("\ncpu0 ") != std::string::npos);
+}
+
+TEST(proc, a_file_without_a_name_is_deleted) {
+  const int fd = open(".", O_TMPFILE | O_RDWR, 0600);
+  if (fd < 0) skip_test("the file system has no files without a name");
+  char name[256] = "";
+  OK(readlink(own_fd(fd).c_str(), name, sizeof name - 1));
+  CHECK(std::string(name).ends_with(" (deleted)"));
+}
+
+// Who has become somebody else still sees its own descriptors (proc_fd_permission), though /proc/self is root's then.
+TEST(proc, own_descriptors_of_who_has_become_another) {
+  OK(mkdir("folder", 0700));
+  OK(chown("folder", 1, 1));
+  EQ(in_child([] {
+       const int fd = OK(open("folder", O_PATH | O_DIRECTORY));
+       OK(setresuid(1, 1, 1));
+       OK(chmod(own_fd(fd).c_str(), 0750));
+       CHECK(text_of("/proc/self/fdinfo/" + std::to_string(fd)).starts_with("pos:"));
+     }),
+     0);
+  struct stat stat;
+  OK(::stat("folder", &stat));
+  EQ(stat.st_mode & 0777, 0750);
+}
+
+TEST(folder, removed_while_it_is_read) {
+  OK(mkdir("folder", 0700));
+  OK(close(OK(open("folder/file", O_CREAT | O_WRONLY, 0600))));
+  const int fd = OK(open("folder", O_RDONLY | O_DIRECTORY));
+  char room[1024];
+  CHECK(syscall(SYS_getdents64, fd, room, sizeof room) > 0);
+  OK(unlink("folder/file"));
+  OK(rmdir("folder"));
+  FAILS(syscall(SYS_getdents64, fd, room, sizeof room), ENOENT);
+}
