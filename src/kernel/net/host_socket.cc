@@ -7,10 +7,12 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
 #include "kernel/net/broker.h"
+#include "kernel/net/ethtool.h"
 #include "kernel/net/host_options.h"
 #include "kernel/net/low_ports.h"
 #include "kernel/net/netlink_requests.h"
@@ -90,6 +92,15 @@ Result<std::shared_ptr<HostSocket>> HostSocket::create(Task& task, int family, i
 
 HostSocket::HostSocket(UniqueFd fd, Kernel& kernel, int family, int type, int protocol, int flags)
     : Socket(family, type, protocol, flags), fd_(std::move(fd)), kernel_(kernel) {}
+
+ino_t HostSocket::host_inode() const {
+  struct stat stat {};
+  return fstat(fd_.get(), &stat) == 0 ? stat.st_ino : 0;
+}
+
+Result<struct statx> HostSocket::stat() { return anonymous_stat(S_IFSOCK | 0777, host_inode()); }
+
+std::string HostSocket::description() const { return "socket:[" + std::to_string(host_inode()) + "]"; }
 
 HostSocket::~HostSocket() {
   if (watch_ != 0) kernel_.watcher().remove(watch_, fd_.get());
@@ -331,6 +342,7 @@ Result<long> interface_ioctl(Task& task, int fd, unsigned command, uint64_t argu
     TRY(task.write(UserPtr<ifconf>(argument), wanted));
     return 0L;
   }
+  if (command == SIOCETHTOOL) return ethtool_ioctl(task, fd, argument);
   const HostIoctl* row = find_host_ioctl(command);
   if (row == nullptr) return Errno(ENOTTY);
   if (row->administrator && !task.creds->has(kCapNetAdmin)) return Errno(EPERM);
@@ -355,7 +367,7 @@ Result<long> any_socket_ioctl(Task& task, unsigned command, uint64_t argument) {
   // Those of struct net_device (netdevice(7)); addresses belong to sockets of their family.
   constexpr unsigned kOfDevices[] = {SIOCGIFCONF, SIOCGIFNAME, SIOCGIFINDEX,  SIOCGIFFLAGS,  SIOCSIFFLAGS,  SIOCGIFMETRIC,
                                      SIOCGIFMTU,  SIOCSIFMTU,  SIOCGIFHWADDR, SIOCGIFTXQLEN, SIOCSIFTXQLEN, SIOCGIFMAP,
-                                     SIOCBRADDBR, SIOCBRDELBR, SIOCBRADDIF,   SIOCBRDELIF};
+                                     SIOCBRADDBR, SIOCBRDELBR, SIOCBRADDIF,   SIOCBRDELIF,   SIOCETHTOOL};
   if (std::find(std::begin(kOfDevices), std::end(kOfDevices), command) == std::end(kOfDevices)) return Errno(ENOTTY);
   const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!fd) return host_errno();

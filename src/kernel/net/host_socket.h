@@ -32,8 +32,12 @@ class HostSocket : public Socket {
   void arm(Events events) override;
   Result<long> ioctl(Task& task, unsigned command, uint64_t argument) override;
   int host_fd() const override { return fd_.get(); }
+  // With the host's inode, by which /proc/net/tcp and the diagnostic sockets name it: ss(8), lsof(8), fuser(1) look for who has it open.
+  Result<struct statx> stat() override;
+  std::string description() const override;
 
  private:
+  ino_t host_inode() const;
   // What the watcher's thread touches.
   struct Shared {
     WaitQueue queue;

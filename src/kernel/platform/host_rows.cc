@@ -145,6 +145,11 @@ Rows ioctl_rows() {
        "terminals that engines have passed; not TIOCSTI"},
       {"ioctl", SYS_ioctl, {one_of(1, {FS_IOC_GETFLAGS}, "FS_IOC_GETFLAGS")}, "lsattr(1) of the container's files"},
       {"ioctl", SYS_ioctl, {one_of(1, {SIOCGIFCONF}, "SIOCGIFCONF")}, "the pod's interfaces"},
+      {"ioctl",
+       SYS_ioctl,
+       {one_of(1, {SIOCETHTOOL}, "SIOCETHTOOL")},
+       "what the pod's interfaces can do (tcpdump, nmap, ethtool); what would change them needs CAP_NET_ADMIN, which the kernel process "
+       "has not"},
   };
   std::vector<uint32_t> reading;  // those that change are the network broker's
   for (const HostIoctl& row : host_ioctls())

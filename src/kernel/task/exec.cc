@@ -1,6 +1,7 @@
 #include "kernel/task/exec.h"
 
 #include <elf.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -313,6 +314,15 @@ Result<void> end_other_threads(Task& task) {
   }
 }
 
+// A fresh stub may run wherever its zygote may; execve(2) keeps what sched_setaffinity(2) has chosen.
+void keep_cpus(StubThread& old, const StubThread& now) {
+  old.settle();
+  cpu_set_t chosen, given;
+  if (sched_getaffinity(old.host_tid(), sizeof chosen, &chosen) != 0 || sched_getaffinity(now.host_tid(), sizeof given, &given) != 0)
+    return;
+  if (!CPU_EQUAL(&chosen, &given)) (void)sched_setaffinity(now.host_tid(), sizeof chosen, &chosen);
+}
+
 }  // namespace
 
 Result<void> exec_program(Task& task, ExecRequest request) {
@@ -351,6 +361,7 @@ Result<void> exec_program(Task& task, ExecRequest request) {
   }
   task.personality = program.personality;
   schedule_new_stub(task);
+  keep_cpus(*old, *task.stub);
   task.kernel.watch(process);
   task.alternate_stack = abi::SigStack();
   task.regs = program.regs;

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
+#include <sys/uio.h>
 
 #include <vector>
 
@@ -206,6 +207,31 @@ TEST(futex, robust_mutex) {
   sleep_ms(20);
   EQ(pthread_mutex_lock(&shared->mutex), EOWNERDEAD);
   EQ(wait_child(child), 128 + SIGKILL);
+}
+
+TEST(files, direct) {
+  // The host looks at addresses, too: a database's pages, of any number, past the page cache and back.
+  const int fd = open("direct", O_CREAT | O_RDWR | O_DIRECT, 0600);
+  if (fd == -1 && errno == EINVAL) skip_test("the file system knows no O_DIRECT");
+  OK(fd);
+  constexpr size_t kMost = 1 << 20;
+  auto* out = static_cast<char*>(aligned_alloc(4096, kMost));
+  auto* in = static_cast<char*>(aligned_alloc(4096, kMost));
+  for (size_t i = 0; i < kMost; ++i) out[i] = static_cast<char>(i * 7 + i / 4096);
+  for (const size_t size : {4096ul, 16384ul, 20480ul, 65536ul, 262144ul, 266240ul, kMost}) {
+    EQ(pwrite(fd, out, size, 4096), static_cast<ssize_t>(size));
+    memset(in, 0, size);
+    EQ(pread(fd, in, size, 4096), static_cast<ssize_t>(size));
+    CHECK(memcmp(in, out, size) == 0);
+    const iovec parts[2] = {{in, 4096}, {in + 4096, size - 4096}};
+    EQ(pwritev(fd, parts, 2, 0), static_cast<ssize_t>(size));
+    EQ(preadv(fd, parts, 2, 0), static_cast<ssize_t>(size));
+    CHECK(memcmp(in, out, size) == 0);
+  }
+  // The end of the file cuts the last read short.
+  OK(ftruncate(fd, 5000));
+  EQ(pread(fd, in, 16384, 0), 5000);
+  FAILS(pwrite(fd, out, 4096, 100), EINVAL);
 }
 
 TEST(files, only_a_folder) {

@@ -16,17 +16,23 @@
 namespace caisson::kernel {
 namespace {
 
+// What a file that was opened with O_DIRECT asks of addresses at most: a device's logical block (open(2), NOTES).
+constexpr size_t kAlignment = 4096;
 constexpr size_t kSmall = 16384, kLarge = 256 * 1024;
+
+struct alignas(kAlignment) LargeRoom {
+  char bytes[kLarge];
+};
 
 // Room for one transfer: on the stack for small ones.
 template <typename Body>
 Result<size_t> with_room(size_t wanted, Body&& body) {
   if (wanted <= kSmall) {
-    char room[kSmall];
+    alignas(kAlignment) char room[kSmall];
     return body(room, sizeof room);
   }
-  const std::unique_ptr<char[]> room(new char[kLarge]);
-  return body(room.get(), kLarge);
+  const std::unique_ptr<LargeRoom> room(new LargeRoom);
+  return body(room->bytes, kLarge);
 }
 
 }  // namespace

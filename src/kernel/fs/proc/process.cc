@@ -73,9 +73,8 @@ template <const char* kText>
 Result<std::string> fixed(Task&, const ProcSubject&) {
   return std::string(kText);
 }
-constexpr char kCgroup[] = "0::/\n", kZero[] = "0", kZeroLine[] = "0\n", kNoLogin[] = "4294967295",
-               kUserMap[] = "         0          0 4294967295\n", kCoreFilter[] = "00000033\n", kSlack[] = "50000\n",
-               kUnconfined[] = "unconfined\n";
+constexpr char kCgroup[] = "0::/\n", kZero[] = "0", kZeroLine[] = "0\n", kUserMap[] = "         0          0 4294967295\n",
+               kCoreFilter[] = "00000033\n", kSlack[] = "50000\n", kUnconfined[] = "unconfined\n";
 
 enum Places : unsigned { kProcess = 1, kThread = 2, kBoth = 3 };
 
@@ -87,6 +86,8 @@ struct Row {
   ProcWrite write = nullptr;
 };
 
+// There is no audit here, so no loginuid and sessionid, as with a Linux without CONFIG_AUDIT: those who log users in (pam_loginuid) then
+// leave it; that nobody may write them would be an error to them.
 constexpr Row kRows[] = {
     {"auxv", 0400, kBoth, proc_auxiliary_vector},
     {"cgroup", 0444, kBoth, fixed<kCgroup>},
@@ -97,7 +98,6 @@ constexpr Row kRows[] = {
     {"gid_map", 0644, kBoth, proc_gid_map, proc_set_gid_map},
     {"io", 0400, kBoth, read_io},
     {"limits", 0444, kBoth, proc_limits},
-    {"loginuid", 0444, kBoth, fixed<kNoLogin>},
     {"maps", 0444, kBoth, proc_maps},
     {"mountinfo", 0444, kBoth, proc_mountinfo},
     {"mounts", 0444, kBoth, proc_mounts},
@@ -108,7 +108,6 @@ constexpr Row kRows[] = {
     {"personality", 0400, kBoth, read_personality},
     {"projid_map", 0444, kBoth, fixed<kUserMap>},
     {"schedstat", 0444, kBoth, read_schedstat},
-    {"sessionid", 0444, kBoth, fixed<kNoLogin>},
     {"setgroups", 0644, kProcess, proc_setgroups, proc_set_setgroups},
     {"smaps", 0444, kBoth, proc_smaps},
     {"smaps_rollup", 0444, kProcess, proc_smaps_rollup},
