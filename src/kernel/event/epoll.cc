@@ -73,6 +73,13 @@ Epoll::ItemRef Epoll::find_locked(const FileRef& file, int fd) {
   return nullptr;
 }
 
+FileRef Epoll::target(int fd, unsigned skip) {
+  std::lock_guard guard(lock_);
+  for (auto at = items_.lower_bound({fd, nullptr}); at != items_.end() && at->first.first == fd; ++at)
+    if (FileRef file = at->second->file.lock(); file && skip-- == 0) return file;
+  return nullptr;
+}
+
 void Epoll::watch_locked(const ItemRef& item, const FileRef& file) {
   const Events wanted = (item->event.events & ~kPrivate) | POLLERR | POLLHUP;
   file->arm(wanted);

@@ -24,6 +24,8 @@ class Epoll : public AnonymousFile {
   Result<void> add(const FileRef& file, int fd, epoll_event event);
   Result<void> modify(const FileRef& file, int fd, epoll_event event);
   Result<void> remove(const FileRef& file, int fd);
+  // The `skip`-th of the files that were added under the number fd; null: there is none (kcmp(2)).
+  FileRef target(int fd, unsigned skip);
   // What is ready now, at most `most`; one-shot items are switched off, level-triggered ones are looked at again by the next call.
   std::vector<epoll_event> collect(size_t most);
 

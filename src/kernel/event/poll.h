@@ -19,6 +19,9 @@ struct PollEntry {
 // Fills in `got` and returns how many entries have any; waits until at least one has, or the deadline (0). kRestartNoHand: a signal.
 Result<size_t> poll_files(Task& task, std::span<PollEntry> entries, Deadline deadline);
 
+// A relative timeout in guest memory; a null pointer is never. EFAULT, EINVAL. (syscalls/event.cc)
+Result<Deadline> deadline_of(Task& task, UserPtr<timespec> timeout);
+
 // ppoll, pselect, epoll_pwait: another signal mask for the time of the call. set: from guest memory, where the pointer is not null (EINVAL
 // for a wrong size). restore: unless a signal has ended the call; then its delivery does it.
 Result<void> set_temporary_mask(Task& task, UserPtr<const abi::SigSet> mask, size_t size);

@@ -70,6 +70,7 @@ class PipeFile : public File {
   Result<size_t> write(Task& task, IoBuffer& buffer, off_t offset) override;
   Events poll() override { return pipe_->poll(readable(), writable(), writers_at_open_); }
   WaitQueue* wait_queue() override { return &pipe_->queue; }
+  bool readers_take_turns() const override { return true; }
   Result<long> ioctl(Task& task, unsigned command, uint64_t argument) override;
   Result<long> control(Task& task, int command, uint64_t argument) override;
   Result<struct statx> stat() override;

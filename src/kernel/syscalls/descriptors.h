@@ -25,4 +25,9 @@ Result<std::shared_ptr<Kind>> file_as(Task& task, Fd fd, int otherwise) {
   return kind;
 }
 
+// One read or write at a place of the file, as pread(2) and pwrite(2), but for files that have no places, too. (io.cc)
+Result<long> transfer_at(Task& task, Fd fd, IoBuffer buffer, off_t offset, bool writes);
+// A file of `now` bytes is to have `wanted` (truncate, fallocate): beyond RLIMIT_FSIZE SIGXFSZ is sent, and EFBIG.
+Result<void> check_new_size(Task& task, off_t now, off_t wanted);
+
 }  // namespace caisson::kernel

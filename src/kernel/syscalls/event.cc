@@ -21,11 +21,6 @@ namespace {
 
 Deadline deadline_of_ms(int milliseconds) { return milliseconds < 0 ? Deadline::never() : Deadline::after(milliseconds * 1'000'000L); }
 
-Result<Deadline> deadline_of(Task& task, UserPtr<timespec> timeout) {
-  if (!timeout) return Deadline::never();
-  return Deadline::after(TRY(nanoseconds_of(TRY(task.read(timeout)))));
-}
-
 // ppoll and pselect6 write back what is left; a place that cannot be written to is no error.
 void tell_left(Task& task, UserPtr<timespec> timeout, Deadline deadline) {
   if (timeout) (void)task.write(timeout, timespec_of(deadline.left()));
@@ -257,6 +252,11 @@ Result<long> sys_signalfd(Task& task, Fd fd, UserPtr<const abi::SigSet> mask, si
 }
 
 }  // namespace
+
+Result<Deadline> deadline_of(Task& task, UserPtr<timespec> timeout) {
+  if (!timeout) return Deadline::never();
+  return Deadline::after(TRY(nanoseconds_of(TRY(task.read(timeout)))));
+}
 
 std::span<const SyscallRow> event_syscalls() {
   static const SyscallRow rows[] = {

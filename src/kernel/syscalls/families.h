@@ -16,6 +16,7 @@ struct SyscallRow;
   X(time)                           \
   X(timer)                          \
   X(event)                          \
+  X(aio)                            \
   X(inotify)                        \
   X(pipe)                           \
   X(socket)                         \

@@ -9,6 +9,7 @@
 #include "kernel/errno.h"
 #include "kernel/event/async_notice.h"
 #include "kernel/signal/send.h"
+#include "kernel/syscalls/descriptors.h"
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
 #include "kernel/task/kernel.h"
@@ -70,17 +71,19 @@ Result<void> check_offset(const File& file, off_t offset) {
   return {};
 }
 
+Errno too_large(Task& task) {
+  std::lock_guard guard(task.kernel.tasks);
+  send_to_task_locked(task, user_signal(SIGXFSZ, &task));
+  return Errno(EFBIG);
+}
+
 // RLIMIT_FSIZE: what does not fit is cut off; nothing fits: SIGXFSZ and EFBIG.
 Result<void> apply_size_limit(Task& task, File& file, IoBuffer& buffer, off_t offset) {
   const rlim_t limit = task.group->limit(RLIMIT_FSIZE).rlim_cur;
   if (limit == RLIM_INFINITY || !file.seekable()) return {};
   off_t at = offset;
   if (at == kHere) at = (file.flags() & O_APPEND) != 0 ? TRY(file.size()) : file.position;
-  if (static_cast<rlim_t>(at) >= limit && buffer.left() > 0) {
-    std::lock_guard guard(task.kernel.tasks);
-    send_to_task_locked(task, user_signal(SIGXFSZ, &task));
-    return Errno(EFBIG);
-  }
+  if (static_cast<rlim_t>(at) >= limit && buffer.left() > 0) return too_large(task);
   buffer.limit(limit - static_cast<rlim_t>(at));
   return {};
 }
@@ -235,6 +238,7 @@ Result<long> sys_ftruncate(Task& task, Fd fd, long size) {
   if (size < 0) return Errno(EINVAL);
   const FileRef file = TRY(task.fds->get_usable(number(fd)));
   if (!file->writable()) return Errno(EINVAL);
+  if (file->seekable()) TRY(check_new_size(task, TRY(file->size()), size));
   TRY(file->truncate(task, size));
   notify(file->path(), IN_MODIFY);
   return 0L;
@@ -244,6 +248,9 @@ Result<long> sys_fallocate(Task& task, Fd fd, int mode, long offset, long length
   if (offset < 0 || length <= 0) return Errno(EINVAL);
   const FileRef file = TRY(task.fds->get_usable(number(fd)));
   if (!file->writable()) return Errno(EBADF);
+  off_t end = 0;
+  if (__builtin_add_overflow(offset, length, &end)) return Errno(EFBIG);
+  if (mode == 0 && file->seekable()) TRY(check_new_size(task, TRY(file->size()), end));
   TRY(file->allocate(mode, offset, length));
   notify(file->path(), IN_MODIFY);
   return 0L;
@@ -287,6 +294,19 @@ Result<long> sys_ioctl(Task& task, Fd fd, unsigned command, unsigned long argume
 }
 
 }  // namespace
+
+Result<long> transfer_at(Task& task, Fd fd, IoBuffer buffer, off_t offset, bool writes) {
+  const FileRef file = TRY(file_for(task, fd, writes));
+  if (file->seekable() && offset < 0) return Errno(EINVAL);
+  const off_t at = file->seekable() ? offset : kHere;
+  return writes ? do_write(task, fd, std::move(buffer), at) : do_read(task, fd, std::move(buffer), at);
+}
+
+Result<void> check_new_size(Task& task, off_t now, off_t wanted) {
+  const rlim_t limit = task.group->limit(RLIMIT_FSIZE).rlim_cur;
+  if (limit == RLIM_INFINITY || wanted <= now || static_cast<rlim_t>(wanted) <= limit) return {};
+  return too_large(task);
+}
 
 std::span<const SyscallRow> io_syscalls() {
   static const SyscallRow rows[] = {

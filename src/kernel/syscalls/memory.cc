@@ -149,10 +149,13 @@ Result<long> sys_mlockall(Task&, int flags) {
 }
 Result<long> sys_munlockall(Task&) { return 0L; }
 
+// Where the addresses of guests end (TASK_SIZE).
+constexpr uint64_t kGuestEnd = (1ULL << 47) - kPage;
+
 Result<long> sys_mincore(Task& task, unsigned long address, unsigned long length, UserPtr<unsigned char> to) {
   if (address % kPage != 0) return Errno(EINVAL);
   // Who walks its memory with it (grep, where maps cannot be read) goes on until something is not mapped.
-  if (length > (1ULL << 40) || address + length < address || !TRY(is_mapped(task, address, address + length))) return Errno(ENOMEM);
+  if (length > (1ULL << 40) || address > kGuestEnd || !TRY(is_mapped(task, address, address + length))) return Errno(ENOMEM);
   // "All there": which pages of shared files are in memory is nobody's business here.
   std::array<unsigned char, kPage> all;
   all.fill(1);

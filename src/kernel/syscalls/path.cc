@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "kernel/fs/dev/device_rules.h"
+#include "kernel/syscalls/descriptors.h"
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
 #include "kernel/vfs/notify.h"
@@ -468,6 +469,7 @@ Result<long> sys_truncate(Task& task, Text path, long size) {
   const mode_t type = place.inode()->type() & S_IFMT;
   if (type == S_IFDIR) return Errno(EISDIR);
   if (type != S_IFREG) return Errno(EINVAL);
+  TRY(check_new_size(task, static_cast<off_t>(TRY(place.inode()->stat()).stx_size), size));
   return change(task, place, {.mask = STATX_SIZE, .size = size});
 }
 

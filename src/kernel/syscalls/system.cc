@@ -62,13 +62,18 @@ bool is_the_stubs(int resource) {
   return resource == RLIMIT_AS || resource == RLIMIT_DATA || resource == RLIMIT_CPU || resource == RLIMIT_MEMLOCK;
 }
 
+// fs.nr_open, its usual value: no process may have more descriptors, but who was given more.
+constexpr rlim_t kMostFiles = 1048576;
+
 Result<void> set_limit(Task& task, ThreadGroup& group, int resource, const rlimit& wanted) {
   if (wanted.rlim_cur > wanted.rlim_max) return Errno(EINVAL);
   pid_t host = -1;
   {
     std::lock_guard tree(task.kernel.tasks);
     std::lock_guard guard(group.limits_lock);
-    if (wanted.rlim_max > group.limits[resource].rlim_max && !task.creds->has(kCapSysResource)) return Errno(EPERM);
+    const rlim_t most = group.limits[resource].rlim_max;
+    if (wanted.rlim_max > most && !task.creds->has(kCapSysResource)) return Errno(EPERM);
+    if (resource == RLIMIT_NOFILE && wanted.rlim_max > std::max(most, kMostFiles)) return Errno(EPERM);
     group.limits[resource] = wanted;
     if (!group.tasks.empty() && group.tasks.front()->stub) host = group.tasks.front()->stub->process()->pid();
   }
@@ -157,7 +162,17 @@ Result<long> sys_arch_prctl(Task& task, int code, unsigned long value) {
 }
 
 Result<long> sys_vhangup(Task&) { return Errno(EPERM); }
+// What changes the node itself, whoever asks: the answer that Linux gives who lacks the capability.
 Result<long> sys_reboot(Task&, int, int, int, UserPtr<void>) { return Errno(EPERM); }
+Result<long> sys_acct(Task&, UserPtr<const char>) { return Errno(EPERM); }
+Result<long> sys_swapon(Task&, UserPtr<const char>, int) { return Errno(EPERM); }
+Result<long> sys_swapoff(Task&, UserPtr<const char>) { return Errno(EPERM); }
+Result<long> sys_init_module(Task&, UserPtr<const void>, unsigned long, UserPtr<const char>) { return Errno(EPERM); }
+Result<long> sys_delete_module(Task&, UserPtr<const char>, unsigned) { return Errno(EPERM); }
+Result<long> sys_finit_module(Task&, Fd, UserPtr<const char>, int) { return Errno(EPERM); }
+Result<long> sys_kexec_load(Task&, unsigned long, unsigned long, UserPtr<const void>, unsigned long) { return Errno(EPERM); }
+Result<long> sys_kexec_file_load(Task&, Fd, Fd, unsigned long, UserPtr<const char>, unsigned long) { return Errno(EPERM); }
+Result<long> sys_open_by_handle_at(Task&, Fd, UserPtr<const void>, int) { return Errno(EPERM); }
 
 Result<void> check_io_priority(const Task& task, int priority) {
   const int level = IOPRIO_PRIO_DATA(priority) & 7;
@@ -234,6 +249,15 @@ std::span<const SyscallRow> system_syscalls() {
       SYSCALL(arch_prctl, 158, Partial, "FS and GS base only"),
       SYSCALL(setrlimit, 160, Full, ""),
       SYSCALL(reboot, 169, Partial, "EPERM"),
+      SYSCALL(acct, 163, Partial, "EPERM"),
+      SYSCALL(swapon, 167, Partial, "EPERM"),
+      SYSCALL(swapoff, 168, Partial, "EPERM"),
+      SYSCALL(init_module, 175, Partial, "EPERM"),
+      SYSCALL(delete_module, 176, Partial, "EPERM"),
+      SYSCALL(finit_module, 313, Partial, "EPERM"),
+      SYSCALL(kexec_load, 246, Partial, "EPERM"),
+      SYSCALL(kexec_file_load, 320, Partial, "EPERM"),
+      SYSCALL(open_by_handle_at, 304, Partial, "EPERM"),
       SYSCALL(sethostname, 170, Full, ""),
       SYSCALL(setdomainname, 171, Full, ""),
       SYSCALL(ioprio_set, 251, Full, ""),

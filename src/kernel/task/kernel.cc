@@ -119,7 +119,10 @@ std::unique_ptr<Task> blank_task(Kernel& kernel, Container& container, StartProc
   group.leader = task.get();
   group.oom_score_adj = process.oom_score_adj;
   group.nice = process.nice;
-  group.limits.fill({RLIM_INFINITY, RLIM_INFINITY});
+  // What is not said is inherited from who runs the container, as natively.
+  for (int resource = 0; resource < RLIM_NLIMITS; ++resource)
+    if (getrlimit(static_cast<__rlimit_resource>(resource), &group.limits[resource]) != 0)
+      group.limits[resource] = {RLIM_INFINITY, RLIM_INFINITY};
   group.limits[RLIMIT_NOFILE] = {1024, 1048576};
   group.limits[RLIMIT_STACK] = {8 << 20, RLIM_INFINITY};
   group.limits[RLIMIT_CORE] = {0, RLIM_INFINITY};

@@ -1,5 +1,9 @@
 #include "kernel/task/wait.h"
 
+#include <poll.h>
+
+#include <utility>
+
 #include "kernel/task/task.h"
 
 namespace caisson::kernel {
@@ -16,8 +20,13 @@ void WaitQueue::State::remove(Waiter& waiter) {
 
 void WaitQueue::wake(Events events) {
   std::lock_guard guard(state_->lock);
-  for (Waiter* waiter : state_->waiters)
-    if (waiter->interest == 0 || (waiter->interest & events) != 0) waiter->notify(events);
+  const bool all = (events & (POLLHUP | POLLERR)) != 0;
+  bool taken = false;
+  for (Waiter* waiter : state_->waiters) {
+    if (waiter->interest != 0 && (waiter->interest & events) == 0) continue;
+    if (waiter->takes_turns && !all && std::exchange(taken, true)) continue;
+    waiter->notify(events);
+  }
 }
 
 bool WaitQueue::empty() const {
@@ -25,8 +34,9 @@ bool WaitQueue::empty() const {
   return state_->waiters.empty();
 }
 
-TaskWaiter::TaskWaiter(Task& task, WaitQueue& queue, Events events) : task_(task), queue_(queue) {
+TaskWaiter::TaskWaiter(Task& task, WaitQueue& queue, Events events, bool turns) : task_(task), queue_(queue) {
   interest = events;
+  takes_turns = turns;
   queue_.add(*this);
 }
 

@@ -20,7 +20,8 @@ class Waiter {
   virtual ~Waiter() = default;
   // Runs in the waking thread, under the queue's lock. Must not block, and must not add to or remove from the same queue.
   virtual void notify(Events events) = 0;
-  Events interest = 0;  // 0: everything
+  Events interest = 0;       // 0: everything
+  bool takes_turns = false;  // it takes what came, so that one of its kind is enough: WaitQueue::wake
 };
 
 class WaitQueue {
@@ -36,7 +37,8 @@ class WaitQueue {
   void add(Waiter& waiter) { state_->add(waiter); }
   void remove(Waiter& waiter) { state_->remove(waiter); }
   const std::shared_ptr<State>& state() const { return state_; }
-  // Notifies every waiter that is interested in any of `events`.
+  // Notifies every waiter that is interested in any of `events`; of those that take turns only the one that waits longest, but for events
+  // that stay for all (POLLHUP, POLLERR). Who has taken its turn wakes the queue again if something is left.
   void wake(Events events);
   bool empty() const;
 
@@ -47,7 +49,7 @@ class WaitQueue {
 // Wakes a task from Task::block. Registers with a queue for its lifetime.
 class TaskWaiter : public Waiter {
  public:
-  TaskWaiter(Task& task, WaitQueue& queue, Events events);
+  TaskWaiter(Task& task, WaitQueue& queue, Events events, bool takes_turns = false);
   ~TaskWaiter() override;
   TaskWaiter(const TaskWaiter&) = delete;
   TaskWaiter& operator=(const TaskWaiter&) = delete;

@@ -114,6 +114,7 @@ class Terminal : public std::enable_shared_from_this<Terminal> {
   int slaves_ = 0;
   bool slave_closed_ = false;  // it was open, and is not any more
   bool master_gone_ = false, slave_locked_ = false, exclusive_ = false;
+  TerminalSettings locks_{};  // TIOCSLCKTRMIOS: what is not to be changed
   bool packet_mode_ = false;
   uint8_t packet_status_ = 0;
   std::condition_variable drained_;

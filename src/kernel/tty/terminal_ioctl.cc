@@ -29,6 +29,18 @@ uint32_t speed_of(uint32_t control) {
   return (control & CBAUDEX) != 0 ? kHighSpeeds[index] : kSpeeds[index];
 }
 
+// What `locks` names stays as it was (TIOCSLCKTRMIOS): bits of the flags, whole keys.
+TerminalSettings with_locks(TerminalSettings wanted, const TerminalSettings& now, const TerminalSettings& locks) {
+  const auto keep = [](uint32_t& flags, uint32_t old, uint32_t lock) { flags = (flags & ~lock) | (old & lock); };
+  keep(wanted.input, now.input, locks.input);
+  keep(wanted.output, now.output, locks.output);
+  keep(wanted.control, now.control, locks.control);
+  keep(wanted.local, now.local, locks.local);
+  for (size_t i = 0; i < wanted.keys.size(); ++i)
+    if (locks.keys[i] != 0) wanted.keys[i] = now.keys[i];
+  return wanted;
+}
+
 bool flushes(unsigned command) { return command == TCSETSF || command == kSetSettingsFlush2 || command == TCSETAF; }
 
 // Calls that a process of the background must not make (tty_check_change in Linux).
@@ -96,6 +108,10 @@ Result<long> Terminal::settings_ioctl(Task& task, unsigned command, uint64_t arg
     default:
       now = TRY(task.read(UserPtr<TerminalSettings>(argument)));
       break;
+  }
+  {
+    std::lock_guard guard(lock_);
+    now = with_locks(now, discipline_.settings(), locks_);
   }
   now.line = 0;
   const bool custom = (now.control & CBAUD) == BOTHER;
@@ -295,6 +311,23 @@ Result<long> Terminal::ioctl(Task& task, unsigned command, uint64_t argument, bo
         on = exclusive_;
       }
       TRY(task.write(UserPtr<int>(argument), on));
+      return 0L;
+    }
+    case TIOCGLCKTRMIOS: {
+      TerminalSettings locks;
+      {
+        std::lock_guard guard(lock_);
+        locks = locks_;
+      }
+      TRY(task.write_bytes(argument, &locks, kTermiosSize));
+      return 0L;
+    }
+    case TIOCSLCKTRMIOS: {
+      if (!task.creds->has(kCapSysAdmin)) return Errno(EPERM);
+      TerminalSettings locks;
+      TRY(task.read_bytes(argument, &locks, kTermiosSize));
+      std::lock_guard guard(lock_);
+      locks_ = locks;
       return 0L;
     }
     case TIOCGETD:

@@ -15,14 +15,20 @@ auto blocking_op(Task& task, File& file, Events events, Operation&& operation, b
   if (result.ok() || result.error() != Errno(EAGAIN) || dont_wait || file.nonblocking() || file.sleeps_itself() ||
       file.wait_queue() == nullptr)
     return result;
-  TaskWaiter waiter(task, *file.wait_queue(), events | POLLERR | POLLHUP);
-  for (;;) {
-    task.prepare_to_block();
-    file.arm(events);
-    auto again = operation();
-    if (again.ok() || again.error() != Errno(EAGAIN)) return again;
-    if (auto slept = task.block(deadline); !slept) return slept.error() == Errno(ETIMEDOUT) ? Errno(EAGAIN) : slept.error();
-  }
+  const bool turns = events == POLLIN && file.readers_take_turns();
+  result = [&]() -> decltype(operation()) {
+    TaskWaiter waiter(task, *file.wait_queue(), events | POLLERR | POLLHUP, turns);
+    for (;;) {
+      task.prepare_to_block();
+      file.arm(events);
+      auto again = operation();
+      if (again.ok() || again.error() != Errno(EAGAIN)) return again;
+      if (auto slept = task.block(deadline); !slept) return slept.error() == Errno(ETIMEDOUT) ? Errno(EAGAIN) : slept.error();
+    }
+  }();
+  // Whatever ended the wait, what is left is the next one's.
+  if (turns && (file.poll() & POLLIN) != 0) file.wait_queue()->wake(POLLIN | POLLRDNORM);
+  return result;
 }
 
 }  // namespace caisson::kernel

@@ -65,6 +65,8 @@ class File {
   // What is ready now, and where to wait for changes. A file without a queue is always ready.
   virtual Events poll() { return POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM; }
   virtual WaitQueue* wait_queue() { return nullptr; }
+  // What becomes readable is for one reader: of those that sleep in read one is woken (WaitQueue::wake).
+  virtual bool readers_take_turns() const { return false; }
   // read and write wait by themselves (a socket's timeouts): EAGAIN is an answer.
   virtual bool sleeps_itself() const { return false; }
   // Called before sleeping on wait_queue(): a file that stands for a host descriptor has it watched.

@@ -198,6 +198,42 @@ TEST(pipe, interrupted_by_a_signal) {
   EQ(wait_child(other), 0);
 }
 
+// Of many that sleep in read each byte wakes one that takes it; the end wakes all. Some of them leave with a signal.
+TEST(pipe, readers_take_turns) {
+  constexpr int kReaders = 8, kBytes = 2000;
+  int fds[2], taken[2];
+  OK(pipe(fds));
+  OK(pipe(taken));
+  pid_t readers[kReaders];
+  for (pid_t& reader : readers)
+    reader = start_child([&] {
+      close(fds[1]);
+      char byte;
+      while (OK(read(fds[0], &byte, 1)) == 1) EQ(write(taken[1], &byte, 1), 1);
+    });
+  close(fds[0]);
+  for (int i = 0; i < kBytes; ++i) {
+    if (i == kBytes / 2) OK(kill(readers[0], SIGKILL));  // it was next, perhaps
+    EQ(write(fds[1], "xy", 1 + i % 2), 1 + i % 2);
+    char byte;
+    for (int n = 0; n < 1 + i % 2; ++n)
+      if (i < kBytes / 2 - 1) EQ(read(taken[0], &byte, 1), 1);
+  }
+  close(fds[1]);
+  close(taken[1]);
+  EQ(wait_child(readers[0]), 128 + SIGKILL);
+  char rest[2 * kBytes];
+  size_t left = 0;
+  for (;;) {
+    const ssize_t got = OK(read(taken[0], rest, sizeof rest));
+    if (got == 0) break;
+    left += static_cast<size_t>(got);
+  }
+  for (int i = 1; i < kReaders; ++i) EQ(wait_child(readers[i]), 0);
+  // One may have been in the hands of who was killed.
+  CHECK(left >= kBytes / 2 * 3 / 2 - 1);
+}
+
 TEST(pipe, vectors) {
   Pipe p;
   char a[4] = "abc", b[4] = "def";

@@ -1,9 +1,12 @@
 // Other processes: process_vm_readv(2), kcmp(2); fchmodat2(2).
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <signal.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 
 #include <vector>
@@ -97,6 +100,29 @@ TEST(remote, of_another_user) {
   });
 }
 
+// A handler that runs meanwhile is no reason to copy less.
+TEST(remote, signals_cut_nothing_short) {
+  static volatile int ticks = 0;
+  constexpr size_t kSize = 16 << 20;
+  char* far = static_cast<char*>(mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  CHECK(far != MAP_FAILED);
+  memset(far, 7, kSize);
+  std::vector<char> near(kSize, 1);
+  signal(SIGALRM, [](int) { ticks = ticks + 1; });
+  int unused = 0;
+  with_child(&unused, [&](pid_t child) {
+    const iovec local = {near.data(), kSize}, remote = {far, kSize};
+    const itimerval often = {{0, 500}, {0, 500}}, never = {};
+    OK(setitimer(ITIMER_REAL, &often, nullptr));
+    for (int i = 0; i < 10; ++i) {
+      EQ(process_vm_writev(child, &local, 1, &remote, 1, 0), kSize);
+      EQ(process_vm_readv(child, &local, 1, &remote, 1, 0), kSize);
+    }
+    OK(setitimer(ITIMER_REAL, &never, nullptr));
+  });
+  CHECK(ticks > 0);
+}
+
 TEST(kcmp, what_is_shared) {
   static int unused;
   if (kcmp(getpid(), getpid(), KCMP_VM) < 0 && errno == ENOSYS) skip_test("this kernel has no kcmp");
@@ -107,6 +133,18 @@ TEST(kcmp, what_is_shared) {
   CHECK(kcmp(getpid(), getpid(), KCMP_FILE, fds[0], fds[1]) > 0);
   FAILS(kcmp(getpid(), getpid(), KCMP_FILE, fds[0], 999), EBADF);
   FAILS(kcmp(getpid(), getpid(), 99), EINVAL);
+  EQ(kcmp(getpid(), getpid(), KCMP_IO), 0);
+  EQ(kcmp(getpid(), getpid(), KCMP_SYSVSEM), 0);
+  const int epoll = OK(epoll_create1(0));
+  epoll_event wanted = {};
+  OK(epoll_ctl(epoll, EPOLL_CTL_ADD, fds[0], &wanted));
+  kcmp_epoll_slot slot = {static_cast<unsigned>(epoll), static_cast<unsigned>(fds[0]), 0};
+  EQ(kcmp(getpid(), getpid(), KCMP_EPOLL_TFD, copy, reinterpret_cast<unsigned long>(&slot)), 0);
+  CHECK(kcmp(getpid(), getpid(), KCMP_EPOLL_TFD, fds[1], reinterpret_cast<unsigned long>(&slot)) > 0);
+  slot.toff = 1;
+  FAILS(kcmp(getpid(), getpid(), KCMP_EPOLL_TFD, copy, reinterpret_cast<unsigned long>(&slot)), ENOENT);
+  slot.efd = static_cast<unsigned>(fds[1]);
+  FAILS(kcmp(getpid(), getpid(), KCMP_EPOLL_TFD, copy, reinterpret_cast<unsigned long>(&slot)), EINVAL);
   FAILS(kcmp(getpid(), 999'999, KCMP_VM), ESRCH);
   with_child(&unused, [&](pid_t child) {
     EQ(kcmp(getpid(), child, KCMP_FILE, fds[0], fds[0]), 0);
