@@ -103,13 +103,13 @@ class PaceKeeper {
 
   std::atomic<uint32_t> ticks_per_microsecond_{2000};
   std::atomic<int> allowed_{0}, spinning_{0};
+  std::atomic<int> spare_in_a_row_{0};  // who wakes the keeper counts, too
   std::atomic<bool> busy_{false};
   std::atomic<uint32_t> asleep_{1};
   std::mutex lock_;
   std::vector<Pace*> pinned_;
   bool begun_ = false;  // its thread is there; under lock_
   cpu_set_t cpus_{};
-  int spare_in_a_row_ = 0;
 };
 
 }  // namespace caisson::kernel

@@ -94,6 +94,24 @@ void unregister_rseq() {
     klog(LogLevel::Error, "cannot unregister rseq: %s", strerrordesc_np(errno));
 }
 
+// A copy of this process. Not by fork(3) under the thread sanitizer, whose runtime begins a thread of its own in the child.
+pid_t copy_process() {
+#ifdef __SANITIZE_THREAD__
+  return static_cast<pid_t>(syscall(SYS_fork));
+#else
+  return fork();
+#endif
+}
+
+// Maps a part of the window. Not by mmap(3): the thread sanitizer refuses addresses that are none of its program's, and keeps programs from
+// them with mappings that allow nothing.
+bool map_window(uint64_t at, uint64_t size, int protection, int flags, int fd) {
+#ifdef __SANITIZE_THREAD__
+  syscall(SYS_munmap, at, size);
+#endif
+  return syscall(SYS_mmap, at, size, protection, flags | MAP_FIXED_NOREPLACE, fd, 0) == static_cast<long>(at);
+}
+
 // The zygote's body: from a copy of the kernel process to one with nothing but the blob.
 [[noreturn]] void become_zygote(int socket, int blob, const std::vector<sock_filter>& filter, Range vdso) {
   const auto fail = [](const char* what) {
@@ -102,13 +120,10 @@ void unregister_rseq() {
   };
   if (dup2(socket, 0) < 0 || dup2(blob, 1) < 0) fail("dup2");
   prctl(PR_SET_NAME, "caisson-guest");
-  void* code = mmap(reinterpret_cast<void*>(STUB_BLOB), STUB_BLOB_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED_NOREPLACE, 1, 0);
-  if (code != reinterpret_cast<void*>(STUB_BLOB)) fail("mapping the blob");
-  void* stack = mmap(reinterpret_cast<void*>(STUB_ZYGOTE), STUB_ZYGOTE_SIZE, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-  if (stack != reinterpret_cast<void*>(STUB_ZYGOTE)) fail("mapping the stack");
+  if (!map_window(STUB_BLOB, STUB_BLOB_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, 1)) fail("mapping the blob");
+  if (!map_window(STUB_ZYGOTE, STUB_ZYGOTE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1)) fail("mapping the stack");
   StubHeader header;
-  memcpy(&header, code, sizeof header);
+  memcpy(&header, caisson_stub_blob, sizeof header);
   if (int error = set_handlers(header); error != 0) fail("rt_sigaction");
   unregister_rseq();
   drop_capabilities();
@@ -158,10 +173,10 @@ Result<pid_t> fork_orphan(const std::function<void()>& body) {
   TRY(host_result(pipe2(ends, O_CLOEXEC)));
   const UniqueFd from(ends[0]);
   UniqueFd to(ends[1]);
-  const pid_t between = fork();
+  const pid_t between = copy_process();
   if (between < 0) return host_errno();
   if (between == 0) {
-    const pid_t self = getpid(), child = fork();
+    const pid_t self = getpid(), child = copy_process();
     if (child == 0) {
       // Its parent's end is what makes it ours: stubs must not be made before.
       while (getppid() == self) sched_yield();
@@ -192,7 +207,7 @@ Result<Zygote> make_zygote(bool orphan) {
   if (orphan) {
     pid = TRY(fork_orphan([&] { become_zygote(theirs.get(), blob.get(), filter, vdso); }));
   } else {
-    pid = fork();
+    pid = copy_process();
     if (pid < 0) return host_errno();
     if (pid == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);

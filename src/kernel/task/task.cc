@@ -211,11 +211,13 @@ bool Task::interrupted() {
 
 void Task::note_sleep() {
   constexpr auto kRelaxed = std::memory_order_relaxed;
-  const uint64_t arguments[] = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
+  // A tracer that it stops for may be setting its registers already (set_registers_locked).
+  const auto now = [](const auto& place) { return __atomic_load_n(&place, __ATOMIC_RELAXED); };
+  const uint64_t arguments[] = {now(regs.rdi), now(regs.rsi), now(regs.rdx), now(regs.r10), now(regs.r8), now(regs.r9)};
   for (size_t i = 0; i < doing.arguments.size(); ++i) doing.arguments[i].store(arguments[i], kRelaxed);
-  doing.ip.store(regs.rip, kRelaxed);
-  doing.sp.store(regs.rsp, kRelaxed);
-  doing.bp.store(regs.rbp, kRelaxed);
+  doing.ip.store(now(regs.rip), kRelaxed);
+  doing.sp.store(now(regs.rsp), kRelaxed);
+  doing.bp.store(now(regs.rbp), kRelaxed);
   doing.asleep.store(monotonic_now(), std::memory_order_release);
 }
 

@@ -51,23 +51,25 @@ user_regs_struct registers_of_locked(const Task& task, uint64_t fs_base) {
 
 void set_registers_locked(Task& task, const user_regs_struct& wanted) {
   abi::Registers& to = task.regs;
-  to.r15 = wanted.r15;
-  to.r14 = wanted.r14;
-  to.r13 = wanted.r13;
-  to.r12 = wanted.r12;
-  to.rbp = wanted.rbp;
-  to.rbx = wanted.rbx;
-  to.r11 = wanted.r11;
-  to.r10 = wanted.r10;
-  to.r9 = wanted.r9;
-  to.r8 = wanted.r8;
-  to.rax = wanted.rax;
-  to.rcx = wanted.rcx;
-  to.rdx = wanted.rdx;
-  to.rsi = wanted.rsi;
-  to.rdi = wanted.rdi;
-  to.rip = wanted.rip;
-  to.rsp = wanted.rsp;
+  // Atomic: on its way to sleep the task notes some of its registers (Task::note_sleep), stopped as it is already.
+  const auto put = [](auto& place, uint64_t value) { __atomic_store_n(&place, value, __ATOMIC_RELAXED); };
+  put(to.r15, wanted.r15);
+  put(to.r14, wanted.r14);
+  put(to.r13, wanted.r13);
+  put(to.r12, wanted.r12);
+  put(to.rbp, wanted.rbp);
+  put(to.rbx, wanted.rbx);
+  put(to.r11, wanted.r11);
+  put(to.r10, wanted.r10);
+  put(to.r9, wanted.r9);
+  put(to.r8, wanted.r8);
+  put(to.rax, wanted.rax);
+  put(to.rcx, wanted.rcx);
+  put(to.rdx, wanted.rdx);
+  put(to.rsi, wanted.rsi);
+  put(to.rdi, wanted.rdi);
+  put(to.rip, wanted.rip);
+  put(to.rsp, wanted.rsp);
   to.eflags = (to.eflags & ~kUserFlags) | (wanted.eflags & kUserFlags);
   if (!in_call(task)) return;
   // Without a number no interrupted call begins again.

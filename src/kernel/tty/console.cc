@@ -14,6 +14,11 @@
 #include "kernel/klog.h"
 #include "kernel/task/kernel.h"
 
+#ifdef __SANITIZE_THREAD__
+// The C library's: the sanitizer's clone(3) would run code of its own in the helper.
+extern "C" int __clone(int (*body)(void*), void* stack, int flags, void* argument, ...);
+#endif
+
 namespace caisson::kernel {
 namespace {
 
@@ -29,6 +34,12 @@ constexpr uint32_t kOpost = 1, kCanonical = 2, kEchoAndSignals = 0000010 | 00000
   asm volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
   return result;
 }
+
+#ifdef __SANITIZE_THREAD__
+constexpr auto* kClone = &__clone;
+#else
+constexpr auto* kClone = &clone;
+#endif
 
 }  // namespace
 
@@ -56,7 +67,7 @@ Result<std::unique_ptr<WindowWatcher>> WindowWatcher::create(int terminal_fd, in
   sigset_t all, old;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &old);
-  watcher->pid_ = clone(&WindowWatcher::run, static_cast<char*>(stack) + kStack, CLONE_VM | CLONE_FILES | CLONE_FS, &watcher->arguments_);
+  watcher->pid_ = kClone(&WindowWatcher::run, static_cast<char*>(stack) + kStack, CLONE_VM | CLONE_FILES | CLONE_FS, &watcher->arguments_);
   const int error = errno;
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   if (watcher->pid_ < 0) return Errno(error);
