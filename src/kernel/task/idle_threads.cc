@@ -1,5 +1,7 @@
 #include "kernel/task/idle_threads.h"
 
+#include <malloc.h>
+
 #include <utility>
 
 #include "kernel/platform/host_calls.h"
@@ -33,9 +35,21 @@ std::unique_ptr<Task> IdleThreads::wait() {
   }
   const int64_t until = monotonic_now() + kPatience;
   while (__atomic_load_n(&self.served, __ATOMIC_SEQ_CST) == 0 && futex_wait_private(&self.served, 0, until)) continue;
-  std::lock_guard guard(lock_);
-  std::erase(waiting_, &self);
+  {
+    std::lock_guard guard(lock_);
+    std::erase(waiting_, &self);
+  }
+  if (!self.task) return_freed_memory();
   return std::move(self.task);
+}
+
+void return_freed_memory() {
+  constexpr int64_t kPause = 1'000'000'000;
+  static std::atomic<int64_t> last{0};
+  const int64_t now = monotonic_now();
+  int64_t before = last.load(std::memory_order_relaxed);
+  if (now - before < kPause || !last.compare_exchange_strong(before, now, std::memory_order_relaxed)) return;
+  malloc_trim(0);
 }
 
 }  // namespace caisson::kernel
