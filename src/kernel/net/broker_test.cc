@@ -454,7 +454,7 @@ TEST_F(Broker, HasNothingToTake) {
 }
 
 TEST(BrokerRows, EveryRowHasAReason) {
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   constexpr size_t kBeside = 10;
 #else
   constexpr size_t kBeside = 9;

@@ -60,6 +60,9 @@ const std::vector<CallRow>& broker_calls() {
 #ifdef __SANITIZE_ADDRESS__
     all.push_back({"sigaltstack", SYS_sigaltstack, {}, "the sanitizer, before it ends; nothing in a build for users"});
 #endif
+#ifdef __SANITIZE_THREAD__
+    all.push_back({"write", SYS_write, {}, "the sanitizer, which empties streams before it ends; nothing in a build for users"});
+#endif
     return all;
   }();
   return rows;

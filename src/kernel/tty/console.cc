@@ -114,8 +114,9 @@ Result<void> HostConsole::attach(Kernel& kernel, const std::shared_ptr<Terminal>
 }
 
 HostConsole::~HostConsole() {
-  if (slave_watch_ != 0) watcher_.remove(slave_watch_, slave_.get());
+  // First what may be giving the slave up just now (poked), and is waited for.
   if (event_watch_ != 0) watcher_.remove(event_watch_, event_.get());
+  if (slave_watch_ != 0) watcher_.remove(slave_watch_, slave_.get());
   if (const auto devpts = devpts_.lock()) devpts->remove(terminal_.index);
 }
 
