@@ -35,8 +35,8 @@ pid_t innermost_pid(pid_t pid) {
 
 class Answer : public sandbox::KernelAnswer {
  public:
-  Answer(UniqueFd channel, std::map<int, std::string> execs, const kernel::v1::Limits& limits)
-      : channel_(std::move(channel)), execs_(std::move(execs)), limits_(limits) {}
+  Answer(UniqueFd channel, std::map<int, std::string> execs, const kernel::v1::Limits& limits, bool beside)
+      : channel_(std::move(channel)), execs_(std::move(execs)), limits_(limits), beside_(beside) {}
 
   int descriptor() const override { return channel_.get(); }
 
@@ -53,7 +53,12 @@ class Answer : public sandbox::KernelAnswer {
 
   Result<void> correct(v1::StatsResponse& stats) override {
     const UniqueFd file = TRY(receive());
-    stats.set_pids_current(TRY(read(file.get())).tasks());
+    const kernel::v1::Processes all = TRY(read(file.get()));
+    stats.set_pids_current(all.tasks());
+    if (beside_) {
+      stats.set_memory_usage_bytes(stats.memory_usage_bytes() + all.held_bytes());
+      stats.set_memory_cache_bytes(stats.memory_cache_bytes() + all.held_bytes());
+    }
     stats.set_pids_limit(limits_.has_pids() ? static_cast<uint64_t>(limits_.pids()) : 0);
     return {};
   }
@@ -84,16 +89,17 @@ class Answer : public sandbox::KernelAnswer {
   UniqueFd channel_;
   std::map<int, std::string> execs_;
   kernel::v1::Limits limits_;
+  bool beside_;
 };
 
 }  // namespace
 
 Result<std::unique_ptr<sandbox::KernelAnswer>> ask_kernel(int channel, kernel::Question question, std::map<int, std::string> execs,
-                                                          const kernel::v1::Limits& limits) {
+                                                          const kernel::v1::Limits& limits, bool beside) {
   auto [ours, theirs] = TRY(channel_pair());
   auto sent = kernel::send_message(channel, kernel::MessageKind::Ask, static_cast<int32_t>(question), {theirs.get()});
   if (!sent.ok()) return make_error(sent.error().value, "the application kernel cannot be asked: {}", strerrordesc_np(sent.error().value));
-  return std::unique_ptr<sandbox::KernelAnswer>(std::make_unique<Answer>(std::move(ours), std::move(execs), limits));
+  return std::unique_ptr<sandbox::KernelAnswer>(std::make_unique<Answer>(std::move(ours), std::move(execs), limits, beside));
 }
 
 }  // namespace caisson::appkernel

@@ -11,9 +11,10 @@
 
 namespace caisson::appkernel {
 
-// Asks over the control channel. execs: the number of an exec to its exec_id; limits: what the kernel has been told last.
+// Asks over the control channel. execs: the number of an exec to its exec_id; limits: what the kernel has been told last; beside: the
+// kernel process is not in the container's cgroup, which does not count what it holds for the container.
 Result<std::unique_ptr<sandbox::KernelAnswer>> ask_kernel(int channel, kernel::Question question, std::map<int, std::string> execs,
-                                                          const kernel::v1::Limits& limits);
+                                                          const kernel::v1::Limits& limits, bool beside);
 
 // The answer's processes as ListProcesses has them. A process's pid is that of the node's process that stands for it: the container's first
 // one's and each exec's stand-in, else its stub. hosts: numbers of the kernel's PID namespace to the node's; init: the kernel process.

@@ -99,26 +99,28 @@ TEST(Answer, CountsComeFromTheKernel) {
   Channel control;
   kernel::v1::Limits limits;
   limits.set_pids(50);
-  auto asked = ask_kernel(control.ours.get(), kernel::Question::Count, {}, limits);
+  auto asked = ask_kernel(control.ours.get(), kernel::Question::Count, {}, limits, true);
   ASSERT_TRUE(asked.ok());
   auto message = kernel::receive_message(control.theirs.get());
   ASSERT_TRUE(message.ok());
   ASSERT_EQ(message->fds.size(), 1u);
   kernel::v1::Processes all;
   all.set_tasks(3);
+  all.set_held_bytes(4096);
   auto file = kernel::make_description("test", all.SerializeAsString());
   ASSERT_TRUE(file.ok());
   ASSERT_TRUE(kernel::send_message(message->fds[0].get(), kernel::MessageKind::Answer, 0, {file->get()}).ok());
   in_child([&] {
     v1::StatsResponse stats;
-    return (*asked)->correct(stats).ok() && stats.pids_current() == 3 && stats.pids_limit() == 50;
+    stats.set_memory_usage_bytes(1000);
+    return (*asked)->correct(stats).ok() && stats.pids_current() == 3 && stats.pids_limit() == 50 && stats.memory_usage_bytes() == 5096;
   });
 }
 
 TEST(Answer, AKernelThatHasEndedOrTalksNonsenseIsAnError) {
   Channel control;
   for (const bool nonsense : {false, true}) {
-    auto asked = ask_kernel(control.ours.get(), kernel::Question::Count, {}, {});
+    auto asked = ask_kernel(control.ours.get(), kernel::Question::Count, {}, {}, false);
     ASSERT_TRUE(asked.ok());
     auto message = kernel::receive_message(control.theirs.get());
     ASSERT_TRUE(message.ok());
@@ -136,7 +138,7 @@ TEST(Answer, AKernelThatHasEndedOrTalksNonsenseIsAnError) {
 
 TEST(Answer, WhoReadsItHasNothingLeft) {
   Channel control;
-  auto asked = ask_kernel(control.ours.get(), kernel::Question::Count, {}, {});
+  auto asked = ask_kernel(control.ours.get(), kernel::Question::Count, {}, {}, false);
   ASSERT_TRUE(asked.ok());
   auto message = kernel::receive_message(control.theirs.get());
   ASSERT_TRUE(message.ok());

@@ -42,6 +42,8 @@ class House : public std::enable_shared_from_this<House> {
   const std::string& id() const { return id_; }
   // Of the kernel process, on the node; 0: it is being made.
   pid_t kernel() const { return pid_; }
+  // It is in that one container's cgroup still, having no other.
+  bool alone() const { return alone_; }
   // Calls it once that is known.
   void when_known(std::function<void()> call);
   // The cgroup of the container that it was made for.

@@ -133,7 +133,8 @@ class Keeper : public sandbox::ProcessKeeper {
 
   Result<std::unique_ptr<sandbox::KernelAnswer>> ask(const std::string& id, sandbox::KernelQuestion question) override {
     Kept& kept = *TRY(find(id));
-    return ask_kernel(kept.channel.get(), question_of(question), kept.execs, kept.limits.described());
+    const auto house = find_house(kept.resident.kernel_of);
+    return ask_kernel(kept.channel.get(), question_of(question), kept.execs, kept.limits.described(), !house || !house->alone());
   }
 
   Result<void> signal_all(const std::string& id, int signal) override { return tell(id, kernel::MessageKind::SignalAll, signal, {}); }

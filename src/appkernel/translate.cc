@@ -10,6 +10,7 @@
 #include "container/credentials.h"
 #include "container/seccomp.h"
 #include "kernel/control/descriptors.h"
+#include "kernel/fs/host/memory_meter.h"
 #include "kernel/net/low_ports.h"
 #include "oci/names.h"
 #include "oci/parse.h"
@@ -42,10 +43,19 @@ bool is_the_hosts(const oci::Mount& mount) {
   return mount.type != "proc" && mount.type != "sysfs" && mount.type != "devpts" && mount.type != "mqueue" && !is_cgroup(mount);
 }
 
+// A file system in memory that is made for this container, and not one that is there and is bound.
+bool is_new_memory(const oci::Mount& mount) {
+  const auto binds = [](const std::string& option) { return option == "bind" || option == "rbind"; };
+  return mount.type == "tmpfs" && std::ranges::none_of(mount.options, binds);
+}
+
 void take_mounts(oci::Spec& spec, kernel::v1::Start& start) {
   for (auto each = spec.mounts.begin(); each != spec.mounts.end(); ++each) {
     oci::Mount& mount = *each;
-    if (is_the_hosts(mount)) continue;
+    if (is_the_hosts(mount)) {
+      if (is_new_memory(mount)) mount.source = kernel::kPrivateMemory + mount.source;
+      continue;
+    }
     auto* taken = start.add_mounts();
     taken->set_destination(mount.destination);
     taken->set_type(is_cgroup(mount) ? "cgroup2" : mount.type);

@@ -59,7 +59,9 @@ std::vector<int> usable_cpus() {
 
 std::vector<int> visible_cpus() { return visible_of(usable_cpus()); }
 
-uint64_t container_memory(Task& task) {
+uint64_t container_memory(Task& task) { return guest_memory(task) + held_memory()->used(); }
+
+uint64_t guest_memory(Task& task) {
   std::vector<pid_t> hosts;
   {
     std::lock_guard guard(task.kernel.tasks);

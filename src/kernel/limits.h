@@ -43,6 +43,8 @@ std::vector<int> cpus_of_mask(const char* mask, size_t bytes);
 
 // Bytes of memory that the processes of the task's container have for themselves.
 uint64_t container_memory(Task& task);
+// Without what the kernel holds for it (kernel/held.h).
+uint64_t guest_memory(Task& task);
 // Processor time of those processes, with those that have ended and been waited for, and of the kernel process (as system time).
 struct CpuUse {
   uint64_t user_ns = 0, system_ns = 0;

@@ -130,3 +130,41 @@ def test_a_further_container_may_have_more_capabilities(joined, runtime, kinds):
     assert shrink(second).ok, shrink(second)
     second.kill("KILL")
     stopped(second)
+
+
+@pytest.mark.runtimes("appkernel")
+def test_what_the_kernel_holds_is_limited_for_each_container(joined, runtime):
+    """A container's files in memory are in the kernel process, whose cgroup is the pod's: its own memory limit holds nevertheless."""
+    mib = 1 << 20
+
+    def prepare(bundle):
+        bundle.linux["resources"]["memory"] = {"limit": 32 * mib}
+        bundle.set_capabilities(["CAP_SYS_ADMIN"])
+        bundle.mount("/given", "tmpfs", "memory", ["size=200m"])
+
+    first, second = joined(prepare=prepare)
+
+    def shell(container, script):
+        return runtime.call("exec", container.id, "/bin/busybox", "sh", "-c", script, check=False)
+
+    def used():
+        return json.loads(runtime.call("events", "--stats", second.id).stdout)["data"]["memory"]["usage"]["usage"]
+
+    assert shell(second, "busybox mkdir /made && busybox mount -t tmpfs -o size=200m scratch /made").ok
+    for folder in ("/made", "/given"):  # by the guest itself; by the container's configuration
+        before = used()
+        filled = shell(second, f"busybox dd if=/dev/zero of={folder}/full bs=1M count=100")
+        assert filled.status != 0 and "Cannot allocate memory" in filled.stderr, filled
+        size = int(shell(second, f"busybox stat -c %s {folder}/full").stdout)
+        assert 20 * mib < size <= 27 * mib
+        assert used() - before >= 20 * mib  # its statistics have it
+        # What is there can be written over.
+        over = shell(second, f"busybox dd if=/dev/zero of={folder}/full bs=1M count=10 conv=notrunc")
+        assert over.status == 0, over
+        # It hurts nobody else, and is free again when the file has gone.
+        others = shell(first, "busybox dd if=/dev/zero of=/dev/shm/fine bs=1M count=40 && busybox rm /dev/shm/fine")
+        assert others.status == 0, others
+        again = shell(second, f"busybox rm {folder}/full && busybox dd if=/dev/zero of={folder}/some bs=1M count=18 && busybox rm {folder}/some")
+        assert again.status == 0, again
+    mounts = shell(second, "busybox cat /proc/mounts").stdout.splitlines()
+    assert [line.split()[0] for line in mounts if line.split()[1] == "/given"] == ["memory"]

@@ -116,6 +116,7 @@ Result<std::vector<OpenMount>> open_mounts(const v1::Start& start) {
   return mounts;
 }
 
+constexpr uint64_t kLeastLeft = 6 << 20;  // the kernel's own few, and a small program
 void apply_limits(Kernel& kernel, Container& container, const v1::Limits& limits) {
   CgroupLimits to;
   if (limits.has_memory()) to.memory = limits.memory();
@@ -130,6 +131,9 @@ void apply_limits(Kernel& kernel, Container& container, const v1::Limits& limits
     rules.push_back({rule.allow(), rule.character(), rule.block(), rule.major(), rule.minor(), rule.access()});
   to.devices = std::make_shared<const std::vector<DeviceRule>>(std::move(rules));
   container.set_limits(to);
+  // A part stays for the processes: what is written is refused before somebody must be killed.
+  const auto memory = static_cast<uint64_t>(std::max<int64_t>(to.memory, 0));
+  container.held->set_limit(memory > 0 ? memory - std::min(memory, std::max(memory / 16, kLeastLeft)) : HeldMemory::kNoLimit);
   std::lock_guard guard(kernel.tasks);
   container.most_tasks = to.pids > 0 ? std::min(Container::kMostTasks, static_cast<size_t>(to.pids)) : Container::kMostTasks;
 }

@@ -43,7 +43,13 @@ bool is_folder(int fd) {
 // place: of those that hear of others' mounts; null: none do.
 Result<void> import_one(Task& setup, Container& container, OpenMount& open, const std::shared_ptr<const UniqueFd>& place) {
   const Path point = TRY(walk(setup, AT_FDCWD, open.mount.point));
+  UniqueFd metered;
+  if (open.mount.source.starts_with(kPrivateMemory)) {
+    open.mount.source.erase(0, std::string_view(kPrivateMemory).size());
+    metered.reset(fcntl(open.fd.get(), F_DUPFD_CLOEXEC, 3));
+  }
   const auto fs = TRY(HostFileSystem::create(std::move(open.fd), open.mount.type, hears(open.mount) ? place : nullptr));
+  if (metered) fs->meter(std::make_shared<MemoryMeter>(std::move(metered), container.held));
   const auto root = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
   std::string rest;
   const unsigned long flags = split_mount_options(open.mount.options, &rest);

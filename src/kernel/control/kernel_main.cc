@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "kernel.pb.h"
+#include "kernel/allocator.h"
 #include "kernel/control/confine.h"
 #include "kernel/control/container_setup.h"
 #include "kernel/control/descriptors.h"
@@ -107,6 +108,7 @@ int kernel_process_main() {
   prctl(PR_SET_NAME, "caisson-kernel");
   umask(0);
   raise_descriptor_limit();
+  use_few_areas();
   const Result<void> done = run();
   if (!done) klog(LogLevel::Error, "the application kernel cannot start: %s", strerrordesc_np(done.error().value));
   _exit(1);

@@ -7,11 +7,22 @@
 #include <memory>
 
 #include "kernel/errno.h"
+#include "kernel/held.h"
 #include "kernel/io.h"
 
 namespace caisson::kernel {
 
 struct Chunk {
+  Chunk() = default;
+  // held: what the memory is counted by, until nobody has it any more.
+  Chunk(size_t capacity, HeldBytes held) : capacity(capacity) {
+    struct Store {
+      HeldBytes held;
+      std::unique_ptr<char[]> bytes;
+    };
+    const auto store = std::make_shared<Store>(Store{std::move(held), std::unique_ptr<char[]>(new char[capacity])});
+    memory = std::shared_ptr<char[]>(store, store->bytes.get());
+  }
   std::shared_ptr<char[]> memory;
   size_t begin = 0, end = 0, capacity = 0;
   bool packet = false;  // O_DIRECT pipes: one read takes it whole
@@ -19,16 +30,15 @@ struct Chunk {
   size_t size() const { return end - begin; }
   const char* data() const { return memory.get() + begin; }
 
+  // Whether the container has memory left or not.
   static Chunk of_size(size_t size) {
-    Chunk chunk;
-    // Small writes find room behind: one allocation for many.
-    chunk.capacity = size < 512 ? 512 : size;
-    chunk.memory = std::shared_ptr<char[]>(new char[chunk.capacity]);
-    return chunk;
+    const size_t capacity = capacity_for(size);
+    return Chunk(capacity, HeldBytes::take_anyway(capacity));
   }
-  // Up to `size` bytes of the buffer.
+  // Up to `size` bytes of the buffer. EFAULT; ENOMEM: the container has no memory left.
   static Result<Chunk> taken(IoBuffer& from, size_t size) {
-    Chunk chunk = of_size(size);
+    const size_t capacity = capacity_for(size);
+    Chunk chunk(capacity, TRY(HeldBytes::take(capacity)));
     chunk.end = TRY(from.take(chunk.memory.get(), size));
     return chunk;
   }
@@ -38,6 +48,8 @@ struct Chunk {
     chunk.end = size;
     return chunk;
   }
+  // Small writes find room behind: one allocation for many.
+  static size_t capacity_for(size_t size) { return size < 512 ? 512 : size; }
   // The first n bytes, which this one loses.
   Chunk split(size_t n) {
     Chunk front = *this;

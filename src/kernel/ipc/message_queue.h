@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 
+#include "kernel/held.h"
 #include "kernel/ipc/limits.h"
 #include "kernel/task/task.h"
 #include "kernel/vfs/anonymous.h"
@@ -23,6 +24,7 @@ class MessageQueue {
   struct Message {
     unsigned priority = 0;
     std::string text;
+    HeldBytes held;
   };
   // Who is to be told of the first message in an empty queue.
   struct Notice {
@@ -37,7 +39,7 @@ class MessageQueue {
   const uint64_t inode = next_anonymous_inode();
   WaitQueue queue;
   std::mutex lock;
-  std::map<unsigned, std::deque<std::string>, std::greater<>> messages;  // greatest priority first
+  std::map<unsigned, std::deque<Message>, std::greater<>> messages;  // greatest priority first
   int64_t count = 0;
   int readers_waiting = 0;
   std::optional<Notice> notice;

@@ -159,7 +159,7 @@ Result<size_t> Pipe::write(IoBuffer& buffer, bool packets) {
     if (got > 0) queue.wake(kIn);
     done += got;
     if (got < now) {
-      if (done == 0) return Errno(EFAULT);
+      if (done == 0) return chunk ? Errno(EFAULT) : chunk.error();
       return done;
     }
   }

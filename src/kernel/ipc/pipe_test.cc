@@ -90,5 +90,29 @@ TEST(Pipe, CapacityHasBounds) {
   EXPECT_EQ(pipe.set_capacity(1UL << 30, true).error(), Errno(ENOMEM));
 }
 
+TEST(Pipe, AContainersMemory) {
+  HeldMemory& memory = *held_memory();  // of no container here
+  const uint64_t before = memory.used();
+  {
+    Pipe pipe;
+    pipe.add_end(true, true);
+    memory.set_limit(before + 10'000);
+    std::string bytes(8192, 'x');
+    IoBuffer all(bytes.data(), bytes.size());
+    EXPECT_EQ(*pipe.write(all, false), 8192u);
+    EXPECT_EQ(memory.used(), before + 8192);
+    IoBuffer more(bytes.data(), bytes.size());
+    EXPECT_EQ(pipe.write(more, false).error(), Errno(ENOMEM));
+    EXPECT_EQ(pipe.used(), 8192u);
+    IoBuffer out(bytes.data(), bytes.size());
+    EXPECT_EQ(*pipe.read(out), 8192u);
+    EXPECT_EQ(memory.used(), before);
+    IoBuffer again(bytes.data(), bytes.size());
+    EXPECT_EQ(*pipe.write(again, false), 8192u);
+    memory.set_limit(HeldMemory::kNoLimit);
+  }
+  EXPECT_EQ(memory.used(), before);
+}
+
 }  // namespace
 }  // namespace caisson::kernel

@@ -85,7 +85,7 @@ Result<size_t> UnixSocket::send_stream(Task& task, IoBuffer& data, OutgoingMessa
     if (got > 0) target->queue.wake(kIn);
     done += got;
     if (got < reserved) {
-      if (done == 0) return Errno(EFAULT);
+      if (done == 0) return chunk ? Errno(EFAULT) : chunk.error();
       return done;
     }
   }

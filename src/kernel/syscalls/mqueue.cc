@@ -142,13 +142,13 @@ Result<long> sys_mq_timedsend(Task& task, Fd fd, UserPtr<const char> from, uint6
   if (!file->writable()) return Errno(EBADF);
   MessageQueue& queue = *file->queue();
   if (size > static_cast<uint64_t>(queue.message_size)) return Errno(EMSGSIZE);
-  std::string text(size, '\0');
-  TRY(task.read_bytes(from.address(), text.data(), size));
+  MessageQueue::Message message{priority, std::string(size, '\0'), TRY(HeldBytes::take(sizeof message + size))};
+  TRY(task.read_bytes(from.address(), message.text.data(), size));
   std::optional<MessageQueue::Notice> notice;
   TRY(wait_for(task, *file, POLLOUT, deadline, [&]() -> Result<void> {
     std::lock_guard guard(queue.lock);
     if (queue.count >= queue.most_messages) return Errno(EAGAIN);
-    queue.messages[priority].push_back(std::move(text));
+    queue.messages[priority].push_back(std::move(message));
     // A reader that waits takes it; nobody is told.
     if (queue.count++ == 0 && queue.readers_waiting == 0) std::swap(notice, queue.notice);
     return {};
@@ -170,8 +170,7 @@ Result<long> sys_mq_timedreceive(Task& task, Fd fd, UserPtr<char> to, uint64_t s
     std::lock_guard guard(queue.lock);
     if (queue.count == 0) return Errno(EAGAIN);
     auto first = queue.messages.begin();
-    got.priority = first->first;
-    got.text = std::move(first->second.front());
+    got = std::move(first->second.front());
     first->second.pop_front();
     if (first->second.empty()) queue.messages.erase(first);
     --queue.count;

@@ -4,6 +4,7 @@
 
 #include <list>
 
+#include "kernel/held.h"
 #include "kernel/ipc/limits.h"
 #include "kernel/ipc/listing.h"
 #include "kernel/ipc/sysv.h"
@@ -20,6 +21,7 @@ constexpr size_t kMostMessage = 64 << 20;  // whatever the namespace allows: it 
 struct Message {
   int64_t type = 0;
   std::string text;
+  HeldBytes held;
 };
 
 struct Queue {
@@ -79,6 +81,7 @@ Result<long> sys_msgsnd(Task& task, int id, UserPtr<const int64_t> at, uint64_t 
   Message message;
   message.type = TRY(task.read(at));
   if (message.type < 1) return Errno(EINVAL);
+  message.held = TRY(HeldBytes::take(sizeof message + size));
   message.text.resize(size);
   TRY(task.read_bytes(at.address() + sizeof(int64_t), message.text.data(), size));
   const QueueRef queue = TRY(queue_of(task, id, 2));

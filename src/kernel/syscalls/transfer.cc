@@ -1,5 +1,7 @@
 // Moving bytes between files without passing through the guest: sendfile, splice, tee, vmsplice, copy_file_range.
+#include <linux/magic.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 
 #include "kernel/ipc/pipe.h"
 #include "kernel/syscalls/descriptors.h"
@@ -122,7 +124,9 @@ Result<long> sys_copy_file_range(Task& task, Fd in_fd, UserPtr<int64_t> in_offse
   const auto length = static_cast<off_t>(size);
   if (same && in.offset() < out.offset() + length && out.offset() < in.offset() + length) return Errno(EINVAL);
   size_t done = 0;
-  if (from->host_fd() >= 0 && to->host_fd() >= 0 && from->seekable() && to->seekable()) {
+  struct statfs target;
+  const bool of_disk = to->host_fd() >= 0 && fstatfs(to->host_fd(), &target) == 0 && target.f_type != TMPFS_MAGIC;
+  if (from->host_fd() >= 0 && of_disk && from->seekable() && to->seekable()) {
     // The host can share extents. Not where the position is the host's own (an engine's file as standard output).
     off_t a = in.offset(), b = out.offset();
     const ssize_t copied = ::copy_file_range(from->host_fd(), &a, to->host_fd(), &b, size, 0);

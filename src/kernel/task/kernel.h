@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 
+#include "kernel/held.h"
 #include "kernel/limits.h"
 #include "kernel/task/task.h"
 
@@ -45,6 +46,9 @@ class Container {
   // Under Kernel::tasks: the tasks that it has and may have.
   static constexpr size_t kMostTasks = 32768;
   size_t live_tasks = 0, most_tasks = kMostTasks;
+
+  // What the kernel holds for it.
+  const std::shared_ptr<HeldMemory> held = std::make_shared<HeldMemory>();
 
   // Own lock, a leaf.
   CgroupLimits limits() const;

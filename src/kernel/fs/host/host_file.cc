@@ -75,7 +75,19 @@ Result<size_t> HostFile::read(Task&, IoBuffer& buffer, off_t offset) {
                  [&](void* data, size_t size, size_t done) { return pread(fd_.get(), data, size, offset + static_cast<off_t>(done)); });
 }
 
+Result<void> HostFile::may_take(off_t offset, uint64_t length) {
+  if (!meter_) return {};
+  const Result<void> taken = meter_->may_take(length);
+  if (taken.ok()) return taken;
+  // What is there can be written over: a file without holes, but for its end.
+  struct stat stat {};
+  const bool there = fstat(fd_.get(), &stat) == 0 && stat.st_blocks * 512 >= stat.st_size && (flags() & O_APPEND) == 0 &&
+                     static_cast<uint64_t>(offset) + length <= static_cast<uint64_t>(stat.st_size);
+  return there ? Result<void>() : taken;
+}
+
 Result<size_t> HostFile::write(Task& task, IoBuffer& buffer, off_t offset) {
+  TRY(may_take(offset, buffer.left()));
   act_as(*task.creds);  // the host clears set-user-ID bits for those who may not keep them
   // O_APPEND is set on the host's descriptor too: pwrite then ignores the offset (pwrite(2), BUGS).
   return pump_out(
@@ -139,6 +151,7 @@ Result<void> HostFile::truncate(Task& task, off_t size) {
 }
 
 Result<void> HostFile::allocate(int mode, off_t offset, off_t length) {
+  if ((mode & FALLOC_FL_PUNCH_HOLE) == 0 && offset >= 0 && length > 0) TRY(may_take(offset, static_cast<uint64_t>(length)));
   TRY(host_result(fallocate(fd_.get(), mode, offset, length)));
   return {};
 }
@@ -163,11 +176,11 @@ Result<long> HostFile::ioctl(Task& task, unsigned command, uint64_t argument) {
       TRY(task.write(UserPtr<int>(argument), static_cast<int>(static_cast<off_t>(stat.stx_size) - position)));
       return 0L;
     }
+    case FS_IOC_FIEMAP:
+      return Errno(EOPNOTSUPP);  // where the node's disks have it is nobody's to know
     default:
       return Errno(ENOTTY);
   }
 }
 
 }  // namespace caisson::kernel
-    case FS_IOC_FIEMAP:
-      return Errno(EOPNOTSUPP);  // where the node's disks have it is nobody's to know

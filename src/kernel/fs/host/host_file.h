@@ -2,13 +2,16 @@
 #pragma once
 
 #include "base/unique_fd.h"
+#include "kernel/fs/host/memory_meter.h"
 #include "kernel/vfs/file.h"
 
 namespace caisson::kernel {
 
 class HostFile : public File {
  public:
-  HostFile(Path path, int flags, UniqueFd fd) : File(std::move(path), flags), fd_(std::move(fd)) {}
+  // meter: of the file system; null: nobody counts it.
+  HostFile(Path path, int flags, UniqueFd fd, std::shared_ptr<MemoryMeter> meter = nullptr)
+      : File(std::move(path), flags), fd_(std::move(fd)), meter_(std::move(meter)) {}
   Result<size_t> read(Task& task, IoBuffer& buffer, off_t offset) override;
   Result<size_t> write(Task& task, IoBuffer& buffer, off_t offset) override;
   Result<off_t> size() override;
@@ -24,7 +27,11 @@ class HostFile : public File {
   int host_fd() const override { return fd_.get(); }
 
  private:
+  // Those of a range that the file has not yet are memory.
+  Result<void> may_take(off_t offset, uint64_t length);
+
   UniqueFd fd_;
+  std::shared_ptr<MemoryMeter> meter_;
 };
 
 // Moves bytes between a host descriptor and a buffer through memory of the kernel's own. `once(data, size, done)` is one host call.

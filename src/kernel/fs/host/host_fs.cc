@@ -76,6 +76,7 @@ class HostInode : public Inode {
   }
 
   Result<InodeRef> make(Task& task, std::string_view name, mode_t mode, dev_t device) override {
+    TRY(may_make());
     act_as(*task.creds);
     const std::string text(name);
     switch (mode & S_IFMT) {
@@ -111,6 +112,7 @@ class HostInode : public Inode {
   }
 
   Result<InodeRef> make_link(Task& task, std::string_view name, std::string_view target) override {
+    TRY(may_make());
     act_as(*task.creds);
     TRY(host_result(symlinkat(std::string(target).c_str(), fd_.get(), std::string(name).c_str())));
     return lookup(task, name);
@@ -143,6 +145,7 @@ class HostInode : public Inode {
   }
 
   Result<FileRef> make_unnamed(Task& task, const Path& path, int flags, mode_t mode) override {
+    TRY(may_make());
     act_as(*task.creds);
     UniqueFd fd(openat(fd_.get(), ".", (flags & kHostFlags & ~O_TRUNC) | O_TMPFILE | O_CLOEXEC | (flags & O_EXCL), mode));
     if (!fd) return host_errno();
@@ -150,7 +153,7 @@ class HostInode : public Inode {
     InodeRef inode = TRY(make(fs(), TRY(reopen(fd.get(), O_PATH))));
     const auto dentry = std::make_shared<Dentry>("#" + std::to_string(inode->identity().second), path.dentry, inode);
     dentry->mark_deleted();
-    return FileRef(std::make_shared<HostFile>(Path{path.mount, dentry}, flags & ~(O_TMPFILE & ~O_DIRECTORY), std::move(fd)));
+    return FileRef(std::make_shared<HostFile>(Path{path.mount, dentry}, flags & ~(O_TMPFILE & ~O_DIRECTORY), std::move(fd), meter()));
   }
 
   Result<std::string> read_link(Task&) override {
@@ -180,8 +183,8 @@ class HostInode : public Inode {
     else
       act_as(*task.creds);
     UniqueFd fd = TRY(reopen(fd_.get(), flags & kHostFlags));
-    return FileRef(
-        std::make_shared<HostFile>(path, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY | O_CLOEXEC | kOpenTrusted), std::move(fd)));
+    return FileRef(std::make_shared<HostFile>(path, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY | O_CLOEXEC | kOpenTrusted),
+                                              std::move(fd), meter()));
   }
 
   Result<void> set_attributes(Task& task, const Attributes& a) override {
@@ -262,6 +265,9 @@ class HostInode : public Inode {
   }
 
  private:
+  // All of these inodes are a HostFileSystem's.
+  const std::shared_ptr<MemoryMeter>& meter() { return static_cast<HostFileSystem&>(*fs()).meter(); }
+  Result<void> may_make() { return meter() ? meter()->may_take(MemoryMeter::kFile) : Result<void>(); }
   int faccessat2_raw(int mode) { return static_cast<int>(syscall(SYS_faccessat2, fd_.get(), "", mode, AT_EMPTY_PATH | AT_EACCESS)); }
 
   UniqueFd fd_;

@@ -217,7 +217,8 @@ void build_cgroup(TreeBuilder& tree) {
   tree.text("memory.events", "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n");
   tree.text("memory.oom.group", "0\n");
   tree.file("memory.stat", [](Task& task) -> Result<std::string> {
-    return "anon " + std::to_string(container_memory(task)) + "\nfile 0\ninactive_file 0\nactive_file 0\n";
+    const std::string held = std::to_string(held_memory()->used());
+    return "anon " + std::to_string(guest_memory(task)) + "\nfile " + held + "\nshmem " + held + "\ninactive_file 0\nactive_file 0\n";
   });
   limit("pids.max", [](const CgroupLimits& l) { return or_max(l.pids); });
   tree.file("pids.current", [](Task& task) -> Result<std::string> {

@@ -59,7 +59,7 @@ Result<size_t> write_host_bytes(int fd, IoBuffer& buffer, off_t offset, size_t m
 }
 
 FileBytes::~FileBytes() {
-  if (budget_) budget_->add(-static_cast<int64_t>(accounted_));
+  if (budget_) budget_->add(-static_cast<int64_t>(held_.bytes()));
 }
 
 off_t FileBytes::size() const {
@@ -80,8 +80,8 @@ uint64_t FileBytes::blocks() const {
 void FileBytes::account() {
   const uint64_t now = blocks() * 512;
   std::lock_guard guard(lock_);
-  budget_->add(static_cast<int64_t>(now) - static_cast<int64_t>(accounted_));
-  accounted_ = now;
+  budget_->add(static_cast<int64_t>(now) - static_cast<int64_t>(held_.bytes()));
+  held_.become(now);
 }
 
 Result<void> FileBytes::make_memfd_locked() {
@@ -148,11 +148,11 @@ Result<size_t> FileBytes::write_small(IoBuffer& buffer, off_t offset, bool& done
   return length;
 }
 
-// How much of a write the budget lets through. Pages that the file has already cost nothing.
+// How much of a write the budget and the container's memory let through. Pages that the file has already cost nothing.
 Result<size_t> FileBytes::room_for(off_t offset, size_t length) {
   const uint64_t start = static_cast<uint64_t>(offset) & ~(kPage - 1);
   const uint64_t need = whole_pages(static_cast<uint64_t>(offset) + length) - start;
-  const uint64_t left = budget_->left();
+  const uint64_t memory_left = held_.left(), left = std::min(budget_->left(), memory_left);
   if (need <= left) return length;
   const int fd = host_fd_now();
   off_t covered = offset;
@@ -164,7 +164,7 @@ Result<size_t> FileBytes::room_for(off_t offset, size_t length) {
   }
   const uint64_t end = static_cast<uint64_t>(std::max(covered, offset)) + (left & ~(kPage - 1));
   const uint64_t room = end > static_cast<uint64_t>(offset) ? end - static_cast<uint64_t>(offset) : 0;
-  if (room == 0) return Errno(ENOSPC);
+  if (room == 0) return Errno(left == memory_left ? ENOMEM : ENOSPC);
   return static_cast<size_t>(std::min<uint64_t>(room, length));
 }
 
@@ -212,7 +212,7 @@ Result<void> FileBytes::allocate(int mode, off_t offset, off_t length) {
   if (length > kLargest - offset) return Errno(EFBIG);
   if ((mode & FALLOC_FL_PUNCH_HOLE) == 0) {
     const size_t room = TRY(room_for(offset, static_cast<size_t>(length)));
-    if (room < static_cast<size_t>(length)) return Errno(ENOSPC);
+    if (room < static_cast<size_t>(length)) return Errno(held_.left() < budget_->left() ? ENOMEM : ENOSPC);
   }
   const int fd = TRY(host_fd(true));
   if (fallocate(fd, mode, offset, length) != 0) return host_errno();

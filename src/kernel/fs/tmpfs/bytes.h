@@ -11,6 +11,7 @@
 
 #include "base/unique_fd.h"
 #include "kernel/errno.h"
+#include "kernel/held.h"
 #include "kernel/io.h"
 
 namespace caisson::kernel {
@@ -43,7 +44,7 @@ class FileBytes {
   uint64_t blocks() const;  // of 512 bytes
   // Bytes moved; 0 at the end of the file. EFAULT.
   Result<size_t> read(IoBuffer& buffer, off_t offset);
-  // ENOSPC where the budget is used up, EFBIG beyond the largest offset, EFAULT.
+  // ENOSPC where the budget is used up, ENOMEM where the container's memory is, EFBIG beyond the largest offset, EFAULT.
   Result<size_t> write(IoBuffer& buffer, off_t offset);
   Result<void> resize(off_t size);
   // fallocate(2). EOPNOTSUPP for modes that tmpfs does not know.
@@ -63,11 +64,11 @@ class FileBytes {
   void account();
 
   std::shared_ptr<Budget> budget_;
+  HeldBytes held_ = HeldBytes::take_anyway(0);  // what the content takes; under lock_
   mutable std::mutex lock_;
   std::string small_;
   UniqueFd memfd_, read_only_;
   std::atomic<int> published_{-1};
-  uint64_t accounted_ = 0;
 };
 
 // Moves bytes between a host file and a buffer through memory of the kernel's; stops at the end of the file, or when the buffer is full or

@@ -139,6 +139,7 @@ Result<void> Tmpfs::remount(const Options& options) {
 }
 
 Result<uint64_t> Tmpfs::take_inode() {
+  if (held_memory()->left() < TmpfsInode::kOwnMemory) return Errno(ENOMEM);
   if (++inodes_ > most_inodes_) {
     --inodes_;
     return Errno(ENOSPC);
@@ -242,23 +243,36 @@ Result<void> TmpfsInode::set_xattr(Task& task, const char* name, std::string_vie
   const auto found = xattrs_.find(name);
   if (found != xattrs_.end() && (flags & XATTR_CREATE) != 0) return Errno(EEXIST);
   if (found == xattrs_.end() && (flags & XATTR_REPLACE) != 0) return Errno(ENODATA);
-  size_t total = std::string_view(name).size() + value.size();
-  for (const auto& [other, content] : xattrs_)
-    if (other != name) total += other.size() + content.size();
+  const size_t own = std::string_view(name).size(), before = attribute_bytes_locked();
+  const size_t total = before + own + value.size() - (found != xattrs_.end() ? own + found->second.size() : 0);
   if (total > kMostXattrs) return Errno(ENOSPC);
+  if (total > before && total - before > held_.left()) return Errno(ENOMEM);
   xattrs_.insert_or_assign(name, std::string(value));
+  held_.become(kOwnMemory + total);
   node.ctime = now_realtime();
   return {};
 }
 
-void TmpfsInode::drop_capabilities_locked() {
-  if (const auto found = xattrs_.find(kCapabilities); found != xattrs_.end()) xattrs_.erase(found);
+size_t TmpfsInode::attribute_bytes_locked() const {
+  size_t total = 0;
+  for (const auto& [name, value] : xattrs_) total += name.size() + value.size();
+  return total;
 }
+
+bool TmpfsInode::drop_attribute_locked(std::string_view name) {
+  const auto found = xattrs_.find(name);
+  if (found == xattrs_.end()) return false;
+  xattrs_.erase(found);
+  held_.become(kOwnMemory + attribute_bytes_locked());
+  return true;
+}
+
+void TmpfsInode::drop_capabilities_locked() { drop_attribute_locked(kCapabilities); }
 
 Result<void> TmpfsInode::remove_xattr(Task& task, const char* name) {
   std::lock_guard guard(tmpfs.lock);
   TRY(check_xattr_name(task, node, name, true));
-  if (xattrs_.erase(name) == 0) return Errno(ENODATA);
+  if (!drop_attribute_locked(name)) return Errno(ENODATA);
   node.ctime = now_realtime();
   return {};
 }

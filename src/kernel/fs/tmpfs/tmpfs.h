@@ -47,7 +47,7 @@ class Tmpfs : public FileSystem, public std::enable_shared_from_this<Tmpfs> {
   Result<InodeRef> add(std::string_view path, mode_t mode_and_type, dev_t device = 0, std::string_view link_target = {});
 
   const std::shared_ptr<Budget>& budget() const { return budget_; }
-  Result<uint64_t> take_inode();  // ENOSPC
+  Result<uint64_t> take_inode();  // ENOSPC; ENOMEM: the container has no memory left
   void free_inode() { --inodes_; }
 
   mutable std::mutex lock;
@@ -64,6 +64,8 @@ class Tmpfs : public FileSystem, public std::enable_shared_from_this<Tmpfs> {
 
 class TmpfsInode : public Inode {
  public:
+  static constexpr uint64_t kOwnMemory = 1024;  // bytes, with its name, about
+
   TmpfsInode(std::shared_ptr<Tmpfs> fs, NodeStat node) : Inode(fs), node(node), tmpfs(*fs), type_(node.mode & S_IFMT) {}
   ~TmpfsInode() override { tmpfs.free_inode(); }
   Result<struct statx> stat() override;
@@ -83,7 +85,11 @@ class TmpfsInode : public Inode {
   Tmpfs& tmpfs;
 
  private:
+  bool drop_attribute_locked(std::string_view name);
+  size_t attribute_bytes_locked() const;
+
   const mode_t type_;
+  HeldBytes held_ = HeldBytes::take_anyway(kOwnMemory);     // with the attributes; under Tmpfs::lock
   std::map<std::string, std::string, std::less<>> xattrs_;  // under Tmpfs::lock
 };
 
