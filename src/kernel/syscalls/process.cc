@@ -271,6 +271,13 @@ Result<long> sys_set_tid_address(Task& task, UserPtr<int> address) {
   return task.tid;
 }
 
+// What Kernel::tasks guards of the task's process.
+template <typename T>
+T of_group(Task& task, T ThreadGroup::*member) {
+  std::lock_guard guard(task.kernel.tasks);
+  return *task.group.*member;
+}
+
 Result<long> sys_prctl(Task& task, int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
   switch (option) {
     case PR_SET_NAME: {
@@ -285,30 +292,37 @@ Result<long> sys_prctl(Task& task, int option, unsigned long a, unsigned long b,
     }
     case PR_GET_NAME: {
       char name[16] = {};
-      strncpy(name, task.name.c_str(), 15);
+      {
+        std::lock_guard guard(task.kernel.tasks);
+        strncpy(name, task.name.c_str(), 15);
+      }
       TRY(task.write_bytes(a, name, sizeof name));
       return 0L;
     }
-    case PR_SET_PDEATHSIG:
+    case PR_SET_PDEATHSIG: {
       if (a > 64) return Errno(EINVAL);
+      std::lock_guard guard(task.kernel.tasks);
       task.group->parent_death_signal = static_cast<int>(a);
       return 0L;
+    }
     case PR_GET_PDEATHSIG:
-      TRY(task.write(UserPtr<int>(a), task.group->parent_death_signal));
+      TRY(task.write(UserPtr<int>(a), of_group(task, &ThreadGroup::parent_death_signal)));
       return 0L;
-    case PR_SET_DUMPABLE:
+    case PR_SET_DUMPABLE: {
       if (a > 1) return Errno(EINVAL);
+      std::lock_guard guard(task.kernel.tasks);
       task.group->dumpable = a == 1;
       return 0L;
+    }
     case PR_GET_DUMPABLE:
-      return task.group->dumpable ? 1 : 0;
+      return of_group(task, &ThreadGroup::dumpable) ? 1 : 0;
     case PR_SET_CHILD_SUBREAPER: {
       std::lock_guard guard(task.kernel.tasks);
       task.group->child_subreaper = a != 0;
       return 0L;
     }
     case PR_GET_CHILD_SUBREAPER:
-      TRY(task.write(UserPtr<int>(a), task.group->child_subreaper ? 1 : 0));
+      TRY(task.write(UserPtr<int>(a), of_group(task, &ThreadGroup::child_subreaper) ? 1 : 0));
       return 0L;
     case PR_SET_NO_NEW_PRIVS: {
       if (a != 1 || b != 0 || c != 0 || d != 0) return Errno(EINVAL);

@@ -15,6 +15,7 @@
 #include "kernel/signal/send.h"
 #include "kernel/task/idle_threads.h"
 #include "kernel/task/kernel.h"
+#include "kernel/task/stub_limits.h"
 #include "kernel/task/unshare.h"
 #include "kernel/trace/trace.h"
 
@@ -62,6 +63,7 @@ std::shared_ptr<ThreadGroup> make_group(Task& parent, const CloneRequest& reques
     group->limits = parent.group->limits;
   }
   group->start_time = monotonic_now();
+  std::lock_guard guard(parent.kernel.tasks);
   // As Linux: with SCHED_RESET_ON_FORK no child is better than others.
   group->nice = parent.scheduling.reset_on_fork ? std::max(parent.group->nice, 0) : parent.group->nice;
   group->oom_score_adj = parent.group->oom_score_adj;
@@ -78,8 +80,12 @@ std::unique_ptr<Task> make_task(Task& parent, const CloneRequest& request, const
   task->fs = (request.flags & CLONE_FS) != 0 ? parent.fs : spaces.fs ? spaces.fs : parent.fs->copy();
   task->spaces = spaces.spaces;
   task->creds = spaces.creds;
-  task->name = parent.name;
-  task->scheduling = parent.scheduling.inherited();
+  {
+    // Others may set them.
+    std::lock_guard guard(parent.kernel.tasks);
+    task->name = parent.name;
+    task->scheduling = parent.scheduling.inherited();
+  }
   task->personality = parent.personality.load();
   task->blocked = parent.blocked;
   if (parent.saved_mask) task->blocked = *parent.saved_mask;
@@ -173,6 +179,7 @@ Result<long> clone_task(Task& parent, const CloneRequest& request) {
   if ((request.flags & CLONE_VFORK) != 0) child->vfork_wait = vfork = std::make_shared<VforkWait>();
   if ((request.flags & CLONE_CHILD_SETTID) != 0) (void)child->write(UserPtr<pid_t>(request.child_tid), child->tid);
   if ((request.flags & CLONE_PARENT_SETTID) != 0) (void)parent.write(UserPtr<pid_t>(request.parent_tid), tid);
+  if (is_process) keep_cpu_limit(child->group, child->kernel);
   start_thread(std::move(child));
   if (event != 0) trace_event(parent, event, static_cast<unsigned long>(tid));
   if (vfork) {

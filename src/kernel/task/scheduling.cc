@@ -29,6 +29,8 @@ void schedule_new_stub(const Task& task) {
   const Container* container = task.group->container;
   const Scheduling zygote = container != nullptr ? container->scheduling : Scheduling();
   const int zygote_nice = container != nullptr ? container->nice : 0;
+  // With the lock held: what others set meanwhile comes after.
+  std::lock_guard guard(task.kernel.tasks);
   if (task.group->nice != zygote_nice) (void)setpriority(PRIO_PROCESS, static_cast<id_t>(task.host_tid()), task.group->nice);
   if (task.scheduling == zygote) return;
   set_host_scheduling(task.host_tid(), task.scheduling);

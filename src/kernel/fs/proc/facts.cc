@@ -97,17 +97,17 @@ Result<ProcFacts> gather(Kernel& kernel, const ProcSubject& subject) {
     facts.tid = subject.tid != 0 ? subject.tid : pid;
     gather_deeper_locked(*group, pids, task != nullptr ? *task->id : *group->id, facts);
     if (task != nullptr) gather_task_locked(*task, facts);
+    if (!facts.creds) {
+      auto creds = std::make_shared<Credentials>();
+      creds->uid = creds->euid = creds->suid = creds->fsuid = group->last_uid;
+      facts.creds = creds;
+      facts.name = "(gone)";
+    }
   }
   facts.limits = [&] {
     std::lock_guard guard(group->limits_lock);
     return group->limits;
   }();
-  if (!facts.creds) {
-    auto creds = std::make_shared<Credentials>();
-    creds->uid = creds->euid = creds->suid = creds->fsuid = group->last_uid;
-    facts.creds = creds;
-    facts.name = "(gone)";
-  }
   if (facts.zombie)
     facts.state = 'Z';
   else if (facts.stopped)
