@@ -61,10 +61,9 @@ Table& table() {
 
 class Notice : public Waiter, public Alarm {
  public:
-  Notice(const FileRef& file, int fd) : file_(file), key_(file.get()), fd_(fd), queue_(file->wait_queue()->state()) {
-    interest = kAll;
-    queue_->add(*this);
-  }
+  Notice(const FileRef& file, int fd) : file_(file), key_(file.get()), fd_(fd), queue_(file->wait_queue()->state()) { interest = kAll; }
+  // Once it is shared: an alarm is kept by a weak pointer.
+  void begin() { queue_->add(*this); }
   ~Notice() override { queue_->remove(*this); }
 
   void notify(Events events) override {
@@ -192,6 +191,7 @@ void set_async(const FileRef& file, int fd, bool on) {
     if (on == (settings.notice != nullptr)) return;
     ended = std::move(settings.notice);  // ends without the lock
     settings.notice = on ? std::make_shared<Notice>(file, fd) : nullptr;
+    if (on) settings.notice->begin();
   }
   file->set_flags(on ? file->flags() | O_ASYNC : file->flags() & ~O_ASYNC);
   if (on) file->arm(kAll);
