@@ -102,7 +102,7 @@ def test_container(container, family):
         container.bundle.set_capabilities([*CAPABILITIES, "CAP_SETUID", "CAP_SETGID", "CAP_SETFCAP", "CAP_SYS_ADMIN"])
         container.bundle.process["noNewPrivileges"] = False
     if family == "overlay":  # copying up keeps owners
-        container.bundle.set_capabilities(["CAP_" + name for name in "CHOWN DAC_OVERRIDE FOWNER FSETID MKNOD SYS_ADMIN".split()])
+        container.bundle.set_capabilities(["CAP_" + name for name in "CHOWN DAC_OVERRIDE FOWNER FSETID MKNOD SETGID SETUID SYS_ADMIN".split()])
     if family == "devices":
         container.bundle.set_capabilities(["CAP_" + name for name in "CHOWN FOWNER MKNOD SETUID SETGID SYS_ADMIN".split()])
     if family == "file_capabilities":

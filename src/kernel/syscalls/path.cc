@@ -192,6 +192,7 @@ Result<long> link_at(Task& task, int old_dirfd, Text old_path, int dirfd, Text p
   if (old.mount != last.folder.mount) return Errno(EXDEV);
   const InodeRef inode = old.inode();
   if ((inode->type() & S_IFMT) == S_IFDIR) return Errno(EPERM);
+  TRY(may_link(task, *inode));
   TRY(last.folder.inode()->link(task, last.name, inode));
   notify_self(old, IN_ATTRIB);  // the number of its links
   notify_entry(last.folder, IN_CREATE, last.name);
@@ -216,6 +217,7 @@ Result<long> remove_at(Task& task, int dirfd, Text path, bool folder) {
   if (last.folder.mount->read_only()) return Errno(EROFS);
   if (there.mount != last.folder.mount || there.dentry->mounted > 0) return Errno(EBUSY);
   TRY(permission(task, *last.folder.inode(), W_OK | X_OK));
+  TRY(may_take_out(task, *last.folder.inode(), *there.inode()));
   if (folder)
     TRY(last.folder.inode()->remove_folder(task, last.name));
   else
@@ -247,6 +249,13 @@ void tell_of_rename(const LastName& from, const LastName& to, const Path& moved,
     notify_self(target, IN_ATTRIB);
 }
 
+// A folder that gets another parent is changed itself: its "..".
+Result<void> may_move(Task& task, const Path& from, const Path& moved, const Path& to) {
+  TRY(may_take_out(task, *from.inode(), *moved.inode()));
+  if (S_ISDIR(moved.inode()->type()) && from.dentry != to.dentry) TRY(permission(task, *moved.inode(), W_OK));
+  return {};
+}
+
 Result<long> rename_at(Task& task, int old_dirfd, Text old_path, int new_dirfd, Text new_path, unsigned flags) {
   if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0) return Errno(EINVAL);
   if ((flags & RENAME_EXCHANGE) != 0 && flags != RENAME_EXCHANGE) return Errno(EINVAL);
@@ -263,12 +272,15 @@ Result<long> rename_at(Task& task, int old_dirfd, Text old_path, int new_dirfd, 
   if ((from.trailing_slash || to.trailing_slash) && !is_folder) return Errno(ENOTDIR);
   if (source.mount != from.folder.mount || source.dentry->mounted > 0) return Errno(EBUSY);
   if (is_folder && is_below(to.folder.dentry, source.dentry)) return Errno(EINVAL);
+  TRY(may_move(task, from.folder, source, to.folder));
   Result<Path> target = walk_child(task, to.folder, to.name);
   if (target) {
     if ((flags & RENAME_NOREPLACE) != 0) return Errno(EEXIST);
     if (target->mount != to.folder.mount || target->dentry->mounted > 0) return Errno(EBUSY);
     const bool target_folder = (target->inode()->type() & S_IFMT) == S_IFDIR;
     if ((flags & RENAME_EXCHANGE) == 0 && is_folder != target_folder) return Errno(is_folder ? ENOTDIR : EISDIR);
+    TRY(may_take_out(task, *to.folder.inode(), *target->inode()));
+    if ((flags & RENAME_EXCHANGE) != 0) TRY(may_move(task, to.folder, *target, from.folder));
     if (target_folder && is_below(from.folder.dentry, target->dentry)) return Errno((flags & RENAME_EXCHANGE) != 0 ? EINVAL : ENOTEMPTY);
   } else if (target.error() != Errno(ENOENT)) {
     return target.error();

@@ -277,6 +277,24 @@ Result<void> permission(Task& task, Inode& inode, int mode) {
   return inode.access(task, mode, true);
 }
 
+Result<void> may_take_out(Task& task, Inode& folder, Inode& file) {
+  if (folder.host_fd() >= 0) return {};
+  const struct statx outside = TRY(folder.stat());
+  if ((outside.stx_mode & S_ISVTX) == 0 || outside.stx_uid == task.creds->fsuid) return {};
+  const struct statx inside = TRY(file.stat());
+  if (inside.stx_uid == task.creds->fsuid || task.creds->has_over(kCapFowner, inside.stx_uid, inside.stx_gid)) return {};
+  return Errno(EPERM);
+}
+
+Result<void> may_link(Task& task, Inode& file) {
+  if (file.host_fd() >= 0) return {};
+  const struct statx stat = TRY(file.stat());
+  if (stat.stx_uid == task.creds->fsuid || task.creds->has_over(kCapFowner, stat.stx_uid, stat.stx_gid)) return {};
+  const bool gives_rights = (stat.stx_mode & S_ISUID) != 0 || (stat.stx_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
+  if (!S_ISREG(stat.stx_mode) || gives_rights || !permission(task, file, R_OK | W_OK)) return Errno(EPERM);
+  return {};
+}
+
 Result<FileRef> open_place(Task& task, const Path& path, int flags) {
   const InodeRef inode = path.inode();
   const mode_t type = inode->type() & S_IFMT;

@@ -41,6 +41,11 @@ std::string path_text(Task& task, const Path& path);
 
 // May the task do this (R_OK | W_OK | X_OK) to the inode? By mode bits and capabilities.
 Result<void> permission(Task& task, Inode& inode, int mode);
+// Whether the task, which may write to the folder, may take this name's file out of it: from a sticky one only its owner may, and the
+// folder's (unlink(2), rename(2)). EPERM.
+Result<void> may_take_out(Task& task, Inode& folder, Inode& file);
+// Whether the task may give the file another name: link(2), and /proc/sys/fs/protected_hardlinks as distributions set it. EPERM.
+Result<void> may_link(Task& task, Inode& file);
 
 // open(2) and all that it stands for.
 Result<FileRef> open_path(Task& task, int dirfd, std::string_view path, int flags, mode_t mode);

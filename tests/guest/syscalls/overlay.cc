@@ -400,3 +400,52 @@ BOTH(read_only, read_only_layers)
 BOTH(mapping, mapping)
 BOTH(watching, watching)
 BOTH(stacking, stacking)
+
+namespace {
+
+// In a folder that everybody may write to and that is sticky, as /tmp is: what each user may do with others' files.
+void check_sticky_folder(const std::string& at) {
+  folder(at, 0777);
+  OK(chmod(at.c_str(), 01777));
+  folder(at + "/elsewhere", 0777);
+  OK(chmod((at + "/elsewhere").c_str(), 0777));
+  put(at + "/of_root", "root");
+  OK(chmod((at + "/of_root").c_str(), 0666));
+  put(at + "/set", "root", 04755);
+  OK(chmod((at + "/set").c_str(), 04777));
+  folder(at + "/folder");
+  folder(at + "/elsewhere/of_root");
+  EQ(in_child([&] {
+       OK(setresgid(1000, 1000, 1000));
+       OK(setresuid(1000, 1000, 1000));
+       put(at + "/of_user", "user");
+       FAILS(unlink((at + "/of_root").c_str()), EPERM);
+       FAILS(rmdir((at + "/folder").c_str()), EPERM);
+       FAILS(rename((at + "/of_root").c_str(), (at + "/taken").c_str()), EPERM);
+       FAILS(rename((at + "/of_user").c_str(), (at + "/of_root").c_str()), EPERM);
+       FAILS(renameat2(AT_FDCWD, (at + "/of_user").c_str(), AT_FDCWD, (at + "/of_root").c_str(), RENAME_EXCHANGE), EPERM);
+       // Its ".." would change.
+       folder(at + "/mine");
+       FAILS(rename((at + "/elsewhere/of_root").c_str(), (at + "/mine/of_root").c_str()), EACCES);
+       OK(rename((at + "/elsewhere/of_root").c_str(), (at + "/elsewhere/renamed").c_str()));
+       OK(link((at + "/of_root").c_str(), (at + "/another").c_str()));
+       FAILS(link((at + "/set").c_str(), (at + "/set2").c_str()), EPERM);
+       OK(rename((at + "/of_user").c_str(), (at + "/still_of_user").c_str()));
+       OK(unlink((at + "/still_of_user").c_str()));
+     }),
+     0);
+  OK(unlink((at + "/of_root").c_str()));
+}
+
+}  // namespace
+
+TEST(overlay, sticky_folders) {
+  OK(chmod(".", 0755));
+  g_on_tmpfs = true;
+  make_layers();
+  mount_overlay();
+  check_sticky_folder("../of_the_test");
+  check_sticky_folder("of_the_tmpfs");
+  check_sticky_folder("m/of_the_overlay");
+  done();
+}
