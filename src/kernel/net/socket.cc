@@ -31,6 +31,11 @@ Result<std::string> Socket::option(Task&, int level, int name, size_t room) {
       const int64_t timeout = name == SO_RCVTIMEO || name == kReceiveTimeoutNew ? receive_timeout_ : send_timeout_;
       return bytes_of(timeval{timeout / 1'000'000'000, timeout % 1'000'000'000 / 1000}, room);
     }
+    // Of sockets whose other ends are no processes of this machine: nobody (socket(7)).
+    case SO_PEERCRED:
+      return bytes_of(ucred{0, ~0U, ~0U}, room);
+    case SO_PEERGROUPS:
+      return Errno(ENODATA);
     default:
       return Errno(ENOPROTOOPT);
   }

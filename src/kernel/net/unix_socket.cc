@@ -297,6 +297,7 @@ Result<std::string> UnixSocket::option(Task& task, int level, int name, size_t r
     case SO_SNDLOWAT:
       return value_of(1, room);
     case SO_PEERSEC:
+    case SO_PEERGROUPS:
       return Errno(ENOPROTOOPT);
     default:
       break;

@@ -12,6 +12,7 @@
 
 #include "kernel/klog.h"
 #include "kernel/patch/call_sites.h"
+#include "kernel/platform/address_limit.h"
 #include "kernel/platform/host_calls.h"
 #include "kernel/platform/watcher.h"
 #include "kernel/task/answers.h"
@@ -375,6 +376,7 @@ Result<std::unique_ptr<StubThread>> StubThread::fork(uint64_t extra_flags, uint6
   StubThread blank(memory, slot_, nullptr);
   copy_frame_to(blank);
   blank.slot()->announce = 1;
+  const AddressLimitLifted lifted(process_->pid());
   const int fds[] = {memory->slots_fd(), memory->stub_socket_fd()};
   StubSlot* slot = this->slot();
   {
@@ -392,6 +394,7 @@ Result<std::unique_ptr<StubThread>> StubThread::fork(uint64_t extra_flags, uint6
   const int64_t result = __atomic_load_n(&slot->clone_result, __ATOMIC_RELAXED);
   if (result <= 0) return Errno(result < 0 && result > -4096 ? static_cast<int>(-result) : EAGAIN);
   std::unique_ptr<StubThread> child = TRY(arrive(std::move(memory), slot_));
+  lifted.hand_on(child->process_->pid());
   pace_.give_cpus(child->host_tid_);
   child->frame_offset_ = frame_offset_;
   child->info_offset_ = info_offset_;

@@ -15,6 +15,7 @@
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
 #include "kernel/task/kernel.h"
+#include "kernel/task/stub_limits.h"
 
 namespace caisson::kernel {
 namespace {
@@ -57,17 +58,13 @@ Result<long> sys_setdomainname(Task& task, UserPtr<const char> from, int length)
   return 0L;
 }
 
-// Limits that the host applies to the stub itself.
-bool is_the_stubs(int resource) {
-  return resource == RLIMIT_AS || resource == RLIMIT_DATA || resource == RLIMIT_CPU || resource == RLIMIT_MEMLOCK;
-}
-
 // fs.nr_open, its usual value: no process may have more descriptors, but who was given more.
 constexpr rlim_t kMostFiles = 1048576;
 
 Result<void> set_limit(Task& task, ThreadGroup& group, int resource, const rlimit& wanted) {
   if (wanted.rlim_cur > wanted.rlim_max) return Errno(EINVAL);
   pid_t host = -1;
+  std::shared_ptr<AddressSpace> memory;
   {
     std::lock_guard tree(task.kernel.tasks);
     std::lock_guard guard(group.limits_lock);
@@ -75,10 +72,12 @@ Result<void> set_limit(Task& task, ThreadGroup& group, int resource, const rlimi
     if (wanted.rlim_max > most && !task.creds->has(kCapSysResource)) return Errno(EPERM);
     if (resource == RLIMIT_NOFILE && wanted.rlim_max > std::max(most, kMostFiles)) return Errno(EPERM);
     group.limits[resource] = wanted;
-    if (!group.tasks.empty() && group.tasks.front()->stub) host = group.tasks.front()->stub->process()->pid();
+    if (!group.tasks.empty() && group.tasks.front()->stub) {
+      host = group.tasks.front()->stub->process()->pid();
+      memory = group.tasks.front()->memory;
+    }
   }
-  if (host > 0 && is_the_stubs(resource) && resource != RLIMIT_DATA)
-    (void)prlimit(host, static_cast<__rlimit_resource>(resource), &wanted, nullptr);
+  if (host > 0) keep_limit(group.shared_from_this(), task.kernel, host, *memory, resource, wanted);
   return {};
 }
 

@@ -19,6 +19,7 @@
 #include "kernel/task/exec_credentials.h"
 #include "kernel/task/kernel.h"
 #include "kernel/task/robust.h"
+#include "kernel/task/stub_limits.h"
 #include "kernel/time/process_timers.h"
 #include "kernel/trace/trace.h"
 #include "kernel/vfs/notify.h"
@@ -372,11 +373,14 @@ Result<void> exec_program(Task& task, ExecRequest request) {
     task.vfork_wait.reset();
   }
   const rusage used = old->process()->reap();
-  ThreadGroup& group = *task.group;
-  std::lock_guard guard(task.kernel.tasks);
-  group.usage.user_ns += used.ru_utime.tv_sec * 1'000'000'000L + used.ru_utime.tv_usec * 1000L;
-  group.usage.system_ns += used.ru_stime.tv_sec * 1'000'000'000L + used.ru_stime.tv_usec * 1000L;
-  group.usage.max_rss_kib = std::max(group.usage.max_rss_kib, used.ru_maxrss);
+  {
+    ThreadGroup& group = *task.group;
+    std::lock_guard guard(task.kernel.tasks);
+    group.usage.user_ns += used.ru_utime.tv_sec * 1'000'000'000L + used.ru_utime.tv_usec * 1000L;
+    group.usage.system_ns += used.ru_stime.tv_sec * 1'000'000'000L + used.ru_stime.tv_usec * 1000L;
+    group.usage.max_rss_kib = std::max(group.usage.max_rss_kib, used.ru_maxrss);
+  }
+  limit_new_stub(task);
   return {};
 }
 

@@ -12,6 +12,7 @@
 #include "kernel/task/clone.h"
 #include "kernel/task/exec.h"
 #include "kernel/task/exit.h"
+#include "kernel/task/stub_limits.h"
 #include "kernel/task/thread_waiter.h"
 #include "kernel/tty/terminal.h"
 #include "kernel/vfs/walk.h"
@@ -183,6 +184,7 @@ Result<Kernel::Started> Kernel::start(Container& container, StartProcess process
   task->name = program.name;
   task->creds = program.creds;
   schedule_new_stub(*task);
+  limit_new_stub(*task);
   {
     std::lock_guard guard(tasks);
     if (group.pids->dead) return Errno(ESRCH);

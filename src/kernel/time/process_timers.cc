@@ -56,10 +56,10 @@ std::shared_ptr<ProcessTimers> ProcessTimers::existing(Task& task) {
   return task.group->timers;
 }
 
-std::shared_ptr<ProcessTimers> ProcessTimers::of(Task& task) {
-  std::lock_guard guard(task.kernel.tasks);
-  if (!task.group->timers) task.group->timers = std::make_shared<ProcessTimers>(task.kernel, task.group);
-  return task.group->timers;
+std::shared_ptr<ProcessTimers> ProcessTimers::of(Kernel& kernel, const std::shared_ptr<ThreadGroup>& group) {
+  std::lock_guard guard(kernel.tasks);
+  if (!group->timers) group->timers = std::make_shared<ProcessTimers>(kernel, group);
+  return group->timers;
 }
 
 GuestTimer::Source ProcessTimers::source(clockid_t clock, const CpuClockOwner& owner) {
@@ -107,6 +107,33 @@ GuestTimer& ProcessTimers::interval_timer(int which) {
           send_to_thread_locked(*strong, user_signal(signal, nullptr), tid);
         });
   return *timer;
+}
+
+void ProcessTimers::limit_cpu(const rlimit& limit) {
+  std::shared_ptr<GuestTimer> timer;
+  {
+    std::lock_guard guard(lock_);
+    if (!cpu_limit_)
+      cpu_limit_ = std::make_shared<GuestTimer>(source(CLOCK_PROCESS_CPUTIME_ID, {group_}), false, [weak = weak_from_this()](uint64_t) {
+        const auto self = weak.lock();
+        const auto group = self ? self->group_.lock() : nullptr;
+        if (!group) return;
+        const Result<int64_t> now = cpu_time_of(self->kernel_, {group});
+        const rlim_t hard = group->limit(RLIMIT_CPU).rlim_max;
+        const bool over = hard != RLIM_INFINITY && now && static_cast<rlim_t>(*now / 1'000'000'000) >= hard;
+        const int signal = over ? SIGKILL : SIGXCPU;
+        const pid_t tid = self->thread_at_work(*group, signal);
+        std::lock_guard tasks(self->kernel_.tasks);
+        send_to_thread_locked(*group, user_signal(signal, nullptr), tid);
+      });
+    timer = cpu_limit_;
+  }
+  // 0 is taken for 1, as Linux does.
+  const rlim_t first = std::max<rlim_t>(1, std::min(limit.rlim_cur, limit.rlim_max));
+  if (first >= INT64_MAX / 1'000'000'000)
+    timer->set(0, 0, false);
+  else
+    timer->set(static_cast<int64_t>(first) * 1'000'000'000, 1'000'000'000, true);
 }
 
 Result<int> ProcessTimers::create(clockid_t clock, const CpuClockOwner& owner, const Notice& notice) {

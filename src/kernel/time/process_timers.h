@@ -4,6 +4,7 @@
 #pragma once
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include <map>
@@ -19,7 +20,8 @@ namespace caisson::kernel {
 class ProcessTimers : public std::enable_shared_from_this<ProcessTimers> {
  public:
   // The task's process's; made at the first use.
-  static std::shared_ptr<ProcessTimers> of(Task& task);
+  static std::shared_ptr<ProcessTimers> of(Task& task) { return of(task.kernel, task.group); }
+  static std::shared_ptr<ProcessTimers> of(Kernel& kernel, const std::shared_ptr<ThreadGroup>& group);
   // If it has any.
   static std::shared_ptr<ProcessTimers> existing(Task& task);
 
@@ -42,6 +44,9 @@ class ProcessTimers : public std::enable_shared_from_this<ProcessTimers> {
   Result<void> remove(int id);
   Result<int> overrun(int id);
 
+  // RLIMIT_CPU has been set: SIGXCPU at the soft limit and each second after it, SIGKILL at the hard one (setrlimit(2)).
+  void limit_cpu(const rlimit& limit);
+
   // execve(2): POSIX timers go, interval timers stay.
   void exec();
 
@@ -57,7 +62,7 @@ class ProcessTimers : public std::enable_shared_from_this<ProcessTimers> {
   Kernel& kernel_;
   const std::weak_ptr<ThreadGroup> group_;
   std::mutex lock_;
-  std::shared_ptr<GuestTimer> intervals_[3];
+  std::shared_ptr<GuestTimer> intervals_[3], cpu_limit_;
   std::map<int, std::shared_ptr<PosixTimer>> posix_;
   int next_ = 0;
   pid_t last_at_work_ = 0;  // used by the thread of TimerService only

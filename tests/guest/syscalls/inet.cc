@@ -111,6 +111,14 @@ TEST(inet, refused_and_nonblocking) {
   char information[64];
   socklen_t room = sizeof information;
   OK(getsockopt(other, IPPROTO_IP, IP_PKTOPTIONS, information, &room));
+  // GLib asks any socket who is at its other end.
+  ucred peer{};
+  room = sizeof peer;
+  OK(getsockopt(other, SOL_SOCKET, SO_PEERCRED, &peer, &room));
+  EQ(peer.pid, 0);
+  EQ(peer.uid, ~0U);
+  EQ(peer.gid, ~0U);
+  FAILS(getsockopt(other, SOL_SOCKET, SO_PEERGROUPS, information, &room), ENODATA);
 }
 
 TEST(inet, epoll_edges) {
