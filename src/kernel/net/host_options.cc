@@ -40,6 +40,7 @@ constexpr HostOption kOptions[] = {
     {SOL_SOCKET, SO_TIMESTAMP, yes, yes, 4},
     {SOL_SOCKET, SO_TIMESTAMPNS, yes, yes, 4},
     {SOL_SOCKET, SO_ACCEPTCONN, yes, no, 4},
+    {SOL_SOCKET, SO_BPF_EXTENSIONS, yes, no, 4},
     {SOL_SOCKET, SO_MARK, yes, yes, 4, kCapNetAdmin},
     {SOL_SOCKET, SO_RXQ_OVFL, yes, yes, 4},
     {SOL_SOCKET, SO_INCOMING_CPU, yes, yes, 4},
@@ -67,8 +68,8 @@ constexpr HostOption kOptions[] = {
     {IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, yes, yes, 4},
     {IPPROTO_IP, 51 /* IP_LOCAL_PORT_RANGE */, yes, yes, 4},
     {IPPROTO_IP, IP_TRANSPARENT, yes, yes, 4, kCapNetAdmin},
-    {IPPROTO_IP, IP_MULTICAST_IF, yes, yes, 12},
     {IPPROTO_IP, IP_UNICAST_IF, yes, yes, 4},
+    {IPPROTO_IP, IP_MULTICAST_IF, yes, yes, 12},
     {IPPROTO_IP, IP_MULTICAST_TTL, yes, yes, 4},
     {IPPROTO_IP, IP_MULTICAST_LOOP, yes, yes, 4},
     {IPPROTO_IP, IP_MULTICAST_ALL, yes, yes, 4},
@@ -80,9 +81,9 @@ constexpr HostOption kOptions[] = {
     // IPv6
     {IPPROTO_IPV6, IPV6_V6ONLY, yes, yes, 4},
     {IPPROTO_IPV6, IPV6_UNICAST_HOPS, yes, yes, 4},
-    {IPPROTO_IPV6, IPV6_MULTICAST_HOPS, yes, yes, 4},
     {IPPROTO_IPV6, IPV6_MINHOPCOUNT, yes, yes, 4},
     {IPPROTO_IPV6, IPV6_UNICAST_IF, yes, yes, 4},
+    {IPPROTO_IPV6, IPV6_MULTICAST_HOPS, yes, yes, 4},
     {IPPROTO_IPV6, IPV6_MULTICAST_IF, yes, yes, 4},
     {IPPROTO_IPV6, IPV6_MULTICAST_LOOP, yes, yes, 4},
     {IPPROTO_IPV6, IPV6_MULTICAST_ALL, yes, yes, 4},
@@ -138,8 +139,8 @@ constexpr HostOption kOptions[] = {
     // Netlink, packet
     {SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, no, yes, 4},
     {SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, no, yes, 4},
-    {SOL_NETLINK, NETLINK_PKTINFO, yes, yes, 4},
     {SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS, yes, no, 64},
+    {SOL_NETLINK, NETLINK_PKTINFO, yes, yes, 4},
     {SOL_NETLINK, NETLINK_BROADCAST_ERROR, yes, yes, 4},
     {SOL_NETLINK, NETLINK_NO_ENOBUFS, yes, yes, 4},
     {SOL_NETLINK, NETLINK_EXT_ACK, yes, yes, 4},
@@ -148,7 +149,12 @@ constexpr HostOption kOptions[] = {
     {SOL_PACKET, PACKET_ADD_MEMBERSHIP, no, yes, 16},
     {SOL_PACKET, PACKET_DROP_MEMBERSHIP, no, yes, 16},
     {SOL_PACKET, PACKET_AUXDATA, yes, yes, 4},
-    {SOL_PACKET, PACKET_STATISTICS, yes, no, 8},
+    {SOL_PACKET, PACKET_STATISTICS, yes, no, 12},
+    {SOL_PACKET, PACKET_VERSION, yes, yes, 4},
+    {SOL_PACKET, PACKET_RESERVE, yes, yes, 4},
+    {SOL_PACKET, PACKET_TIMESTAMP, yes, yes, 4},
+    {SOL_PACKET, PACKET_IGNORE_OUTGOING, yes, yes, 4},
+    {SOL_PACKET, PACKET_RX_RING, no, yes, sizeof(tpacket_req3)},  // bounded: net/packet_ring.h
 };
 
 constexpr HostIoctl kIoctls[] = {

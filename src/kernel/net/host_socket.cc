@@ -1,5 +1,6 @@
 #include "kernel/net/host_socket.h"
 
+#include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
@@ -16,6 +17,7 @@
 #include "kernel/net/host_options.h"
 #include "kernel/net/low_ports.h"
 #include "kernel/net/netlink_requests.h"
+#include "kernel/net/packet_ring.h"
 #include "kernel/platform/watcher.h"
 #include "kernel/task/kernel.h"
 
@@ -98,12 +100,18 @@ ino_t HostSocket::host_inode() const {
   return fstat(fd_.get(), &stat) == 0 ? stat.st_ino : 0;
 }
 
+Result<MapSource> HostSocket::map(uint64_t offset, uint64_t, int, int) {
+  if (family() != AF_PACKET) return Errno(ENODEV);
+  return MapSource{fd_.get(), offset, false};  // EINVAL by the host: it has no ring
+}
+
 Result<struct statx> HostSocket::stat() { return anonymous_stat(S_IFSOCK | 0777, host_inode()); }
 
 std::string HostSocket::description() const { return "socket:[" + std::to_string(host_inode()) + "]"; }
 
 HostSocket::~HostSocket() {
   if (watch_ != 0) kernel_.watcher().remove(watch_, fd_.get());
+  if (ring_ != 0) close_packet_ring(std::move(fd_), ring_);
 }
 
 void HostSocket::arm(Events) {
@@ -317,6 +325,7 @@ Result<void> HostSocket::set_option(Task& task, int level, int name, std::string
   const HostOption* row = find_host_option(level, name);
   if (row == nullptr || !row->set) return Socket::set_option(task, level, name, value);
   if (row->capability >= 0 && !task.creds->has(row->capability)) return Errno(EPERM);
+  if (level == SOL_PACKET && name == PACKET_RX_RING) return set_packet_ring(fd_.get(), value, ring_);
   std::string copy(value.substr(0, row->most));
   if (::setsockopt(fd_.get(), level, name, copy.data(), static_cast<socklen_t>(copy.size())) == 0) return {};
   int number;

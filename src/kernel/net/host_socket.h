@@ -34,6 +34,8 @@ class HostSocket : public Socket {
   int host_fd() const override { return fd_.get(); }
   // With the host's inode, by which /proc/net/tcp and the diagnostic sockets name it: ss(8), lsof(8), fuser(1) look for who has it open.
   Result<struct statx> stat() override;
+  // The ring of a packet socket.
+  Result<MapSource> map(uint64_t offset, uint64_t length, int prot, int flags) override;
   std::string description() const override;
 
  private:
@@ -46,6 +48,7 @@ class HostSocket : public Socket {
   Result<void> receive_once(IoBuffer& data, IncomingMessage& message, int flags);
 
   UniqueFd fd_;
+  size_t ring_ = 0;  // bytes (net/packet_ring.h); under that one's lock
   Kernel& kernel_;
   const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
   std::mutex watch_lock_;

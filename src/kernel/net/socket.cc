@@ -50,6 +50,8 @@ Result<void> Socket::set_option(Task&, int level, int name, std::string_view val
     case SO_ERROR:
     case SO_ACCEPTCONN:
       return Errno(ENOPROTOOPT);
+    case SO_DETACH_FILTER:
+      return Errno(ENOENT);  // none can be attached; libpcap filters by itself then
     case SO_RCVTIMEO:
     case SO_SNDTIMEO:
     case kReceiveTimeoutNew:

@@ -1,9 +1,11 @@
 // Sockets.
+#include <linux/if_packet.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "kernel/ipc/pipe.h"
 #include "kernel/net/host_socket.h"
+#include "kernel/net/packet_ring.h"
 #include "kernel/net/unix_socket.h"
 #include "kernel/syscalls/descriptors.h"
 #include "kernel/syscalls/families.h"
@@ -150,6 +152,14 @@ Result<long> sys_getsockopt(Task& task, Fd fd, int level, int name, UserPtr<void
   const auto socket = TRY(socket_of(task, fd));
   const int room = TRY(task.read(length));
   if (room < 0) return Errno(EINVAL);
+  if (level == SOL_PACKET && name == PACKET_HDRLEN && socket->family() == AF_PACKET) {
+    // The one option whose value is a question, too.
+    const int answer = TRY(packet_header_length(TRY(task.read(UserPtr<int>(to.address())))));
+    if (static_cast<size_t>(room) < sizeof answer) return Errno(EINVAL);
+    TRY(task.write(UserPtr<int>(to.address()), answer));
+    TRY(task.write(length, static_cast<int>(sizeof answer)));
+    return 0L;
+  }
   const std::string value = TRY(socket->option(task, level, name, std::min<size_t>(static_cast<size_t>(room), kMostOption)));
   TRY(task.write_bytes(to.address(), value.data(), value.size()));
   TRY(task.write(length, static_cast<int>(value.size())));

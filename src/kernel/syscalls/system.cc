@@ -109,23 +109,40 @@ Result<long> sys_setrlimit(Task& task, int resource, UserPtr<const rlimit> from)
   return sys_prlimit64(task, 0, resource, from, UserPtr<rlimit>());
 }
 
-Result<long> sys_getpriority(Task& task, int which, int who) {
-  if (which < PRIO_PROCESS || which > PRIO_USER) return Errno(EINVAL);
-  if (which != PRIO_PROCESS) return 20L - task.group->nice;
-  return 20L - TRY(find_group(task, who, false))->nice;
-}
-Result<long> sys_setpriority(Task& task, int which, int who, int nice) {
-  if (which < PRIO_PROCESS || which > PRIO_USER) return Errno(EINVAL);
-  nice = std::clamp(nice, -20, 19);
-  const std::shared_ptr<ThreadGroup> group = which == PRIO_PROCESS ? TRY(find_group(task, who, false)) : task.group;
-  if (nice < group->nice && !task.creds->has(kCapSysNice)) return Errno(EACCES);
+// Whose nice value it is: each thread has its own (setpriority(2), NOTES), but only that of a process's first one is told.
+struct Niced {
+  std::shared_ptr<ThreadGroup> group;
   pid_t host = -1;
-  {
-    std::lock_guard guard(task.kernel.tasks);
-    group->nice = nice;
-    if (!group->tasks.empty() && group->tasks.front()->stub) host = group->tasks.front()->stub->process()->pid();
+  bool first = false;
+  int nice = 0;
+};
+Result<Niced> find_niced(Task& task, int which, int who) {
+  if (which < PRIO_PROCESS || which > PRIO_USER) return Errno(EINVAL);
+  std::lock_guard guard(task.kernel.tasks);
+  const Task* found = &task;
+  if (which == PRIO_PROCESS && who != 0) {
+    const auto at = task.group->pids->tasks.find(who);
+    if (at == task.group->pids->tasks.end()) {
+      const auto ended = task.group->pids->groups.find(who);
+      if (ended == task.group->pids->groups.end()) return Errno(ESRCH);
+      return Niced{ended->second, -1, true, ended->second->nice};
+    }
+    found = at->second;
   }
-  if (host > 0) (void)setpriority(PRIO_PROCESS, static_cast<id_t>(host), nice);
+  return Niced{found->group, found->stub ? found->host_tid() : -1, which != PRIO_PROCESS || found == found->group->leader,
+               found->group->nice};
+}
+
+Result<long> sys_getpriority(Task& task, int which, int who) { return 20L - TRY(find_niced(task, which, who)).nice; }
+Result<long> sys_setpriority(Task& task, int which, int who, int nice) {
+  nice = std::clamp(nice, -20, 19);
+  const Niced niced = TRY(find_niced(task, which, who));
+  if (nice < niced.nice && !task.creds->has(kCapSysNice)) return Errno(EACCES);
+  if (niced.first) {
+    std::lock_guard guard(task.kernel.tasks);
+    niced.group->nice = nice;
+  }
+  if (niced.host > 0) (void)setpriority(PRIO_PROCESS, static_cast<id_t>(niced.host), nice);
   return 0L;
 }
 

@@ -10,6 +10,7 @@
 #include <netinet/ip.h>
 #include <netinet/ip_icmp.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -158,6 +159,45 @@ TEST(raw, packets) {
     const ssize_t size = OK(recvfrom(fd, packet, sizeof packet, 0, reinterpret_cast<sockaddr*>(&from), &length));
     EQ(from.sll_ifindex, where.sll_ifindex);
     if (std::string(packet, static_cast<size_t>(size)).find(wanted) != std::string::npos) break;
+  }
+}
+
+// What libpcap does: the host fills a ring that the program has mapped.
+TEST(raw, ring) {
+  for (int i = 0; i < 40; ++i) {  // more than may be held at a time, were they not given back
+    const int fd = raw(AF_PACKET, SOCK_RAW, 0);
+    int length = TPACKET_V2;
+    socklen_t size = sizeof length;
+    OK(getsockopt(fd, SOL_PACKET, PACKET_HDRLEN, &length, &size));
+    EQ(length, sizeof(tpacket2_hdr));
+    length = 77;
+    FAILS(getsockopt(fd, SOL_PACKET, PACKET_HDRLEN, &length, &size), EINVAL);
+    const int version = TPACKET_V2;
+    OK(setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version));
+    constexpr unsigned kBlock = 65536, kBlocks = 64, kFrame = 2048;
+    const tpacket_req request{kBlock, kBlocks, kFrame, kBlock / kFrame * kBlocks};
+    CHECK(mmap(nullptr, kBlock * kBlocks, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED && errno == EINVAL);
+    OK(setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request));
+    auto* ring = static_cast<char*>(mmap(nullptr, kBlock * kBlocks, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+    CHECK(static_cast<void*>(ring) != MAP_FAILED);
+    sockaddr_ll where{};
+    where.sll_family = AF_PACKET;
+    where.sll_protocol = htons(ETH_P_IP);
+    where.sll_ifindex = static_cast<int>(OK(if_nametoindex("lo")));
+    OK(bind(fd, reinterpret_cast<sockaddr*>(&where), sizeof where));
+    const int sender = OK(socket(AF_INET, SOCK_DGRAM, 0));
+    const sockaddr_in to = loopback(4001);
+    OK(sendto(sender, "caught", 6, 0, get(to), sizeof to));
+    pollfd entry{fd, POLLIN, 0};
+    EQ(poll(&entry, 1, 5000), 1);
+    auto* head = reinterpret_cast<tpacket2_hdr*>(ring);
+    CHECK((__atomic_load_n(&head->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) != 0);
+    CHECK(std::string(ring + head->tp_mac, head->tp_snaplen).find("caught") != std::string::npos);
+    head->tp_status = TP_STATUS_KERNEL;
+    FAILS(setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &version, sizeof version), ENOENT);
+    OK(close(sender));
+    OK(close(fd));  // what is mapped stays
+    OK(munmap(ring, kBlock * kBlocks));
   }
 }
 

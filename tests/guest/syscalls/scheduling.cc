@@ -1,10 +1,13 @@
 // Policies, nice values, priorities of input and output, personalities: sched(7), ioprio_set(2), personality(2).
 #include <linux/ioprio.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+
+#include <atomic>
 
 #include "harness.h"
 
@@ -32,6 +35,32 @@ std::string machine() {
 }
 
 }  // namespace
+
+TEST(sched, nice_of_a_thread) {
+  const int before = getpriority(PRIO_PROCESS, 0);
+  pthread_t thread;
+  static std::atomic<pid_t> tid;
+  tid = 0;
+  OK(pthread_create(
+      &thread, nullptr,
+      [](void*) -> void* {
+        OK(setpriority(PRIO_PROCESS, 0, 17));  // its own, not the process's
+        tid = static_cast<pid_t>(syscall(SYS_gettid));
+        while (tid != 0) sched_yield();
+        return nullptr;
+      },
+      nullptr));
+  CHECK(becomes_true([] { return tid != 0; }));
+  errno = 0;
+  OK(getpriority(PRIO_PROCESS, static_cast<id_t>(tid.load())));
+  EQ(errno, 0);
+  EQ(getpriority(PRIO_PROCESS, 0), before);
+  OK(setpriority(PRIO_PROCESS, static_cast<id_t>(tid.load()), 18));
+  EQ(getpriority(PRIO_PROCESS, static_cast<id_t>(getpid())), before);
+  FAILS(getpriority(PRIO_PROCESS, 999'999), ESRCH);
+  tid = 0;
+  OK(pthread_join(thread, nullptr));
+}
 
 TEST(sched, policies) {
   EQ(policy_of(0), SCHED_OTHER);

@@ -184,6 +184,15 @@ class TaskFolder : public MadeUpFolder {
   TaskFolder(std::shared_ptr<ProcFileSystem> fs, ProcSubject subject, uint64_t number)
       : MadeUpFolder(std::move(fs), number), subject_(std::move(subject)) {}
 
+  // Chromium asks the number of links whether it has one thread only.
+  Result<struct statx> stat() override {
+    struct statx stat = TRY(MadeUpFolder::stat());
+    const ProcSubject whole{subject_.group, subject_.pid, 0, subject_.pids};
+    if (const auto facts = gather(std::static_pointer_cast<ProcFileSystem>(fs())->kernel(), whole))
+      stat.stx_nlink = static_cast<uint32_t>(2 + facts->threads);
+    return stat;
+  }
+
   Result<InodeRef> lookup(Task& task, std::string_view name) override {
     const pid_t tid = TRY(parse_number(name));
     const ProcSubject thread{subject_.group, subject_.pid, tid, subject_.pids};
