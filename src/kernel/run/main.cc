@@ -20,6 +20,7 @@
 
 #include <algorithm>
 
+#include "kernel/allocator.h"
 #include "kernel/fs/host/host_fs.h"
 #include "kernel/fs/host/identity.h"
 #include "kernel/fs/host/stream.h"
@@ -179,6 +180,7 @@ int main(int argc, char** argv) {
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
+  use_few_areas();
   // A PID namespace: whatever happens, nothing outlives the kernel.
   if (unshare(CLONE_NEWPID) != 0) return fail("unshare", host_errno());
   const pid_t child = fork();

@@ -1,9 +1,8 @@
 #include "kernel/task/idle_threads.h"
 
-#include <malloc.h>
-
 #include <utility>
 
+#include "kernel/allocator.h"
 #include "kernel/platform/host_calls.h"
 #include "kernel/platform/stub_thread.h"
 
@@ -41,15 +40,6 @@ std::unique_ptr<Task> IdleThreads::wait() {
   }
   if (!self.task) return_freed_memory();
   return std::move(self.task);
-}
-
-void return_freed_memory() {
-  constexpr int64_t kPause = 1'000'000'000;
-  static std::atomic<int64_t> last{0};
-  const int64_t now = monotonic_now();
-  int64_t before = last.load(std::memory_order_relaxed);
-  if (now - before < kPause || !last.compare_exchange_strong(before, now, std::memory_order_relaxed)) return;
-  malloc_trim(0);
 }
 
 }  // namespace caisson::kernel

@@ -29,9 +29,4 @@ class IdleThreads {
   std::vector<Waiting*> waiting_;
 };
 
-// Gives the pages back that the allocator keeps: it has an area for each of many threads, and would keep in each what was once needed there
-// (pipes, sockets' buffers), which would count in the container's limit for ever. For a moment when there is little to do; at most once a
-// second, else nothing.
-void return_freed_memory();
-
 }  // namespace caisson::kernel
