@@ -28,7 +28,7 @@ def cases():
 CASES = cases()
 FAMILIES = sorted({case.split(".")[0] for case in CASES})
 # Families whose tests change who they are, or mount a tmpfs.
-NEED_ROOT = ("identity", "inotify", "ipc_limits", "mount_api", "namespace", "remote", "seccomp", "walk")
+NEED_ROOT = ("identity", "inotify", "ipc_limits", "mount_api", "mqueue", "namespace", "remote", "seccomp", "walk")
 
 
 def parse(output):

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "kernel/fs/dev/devices.h"
 #include "kernel/fs/devpts/devpts.h"
+#include "kernel/fs/mqueue/mqueue.h"
 #include "kernel/fs/overlay/overlay.h"
 #include "kernel/fs/proc/proc.h"
 #include "kernel/fs/sysfs/sysfs.h"
@@ -54,9 +55,7 @@ Result<std::shared_ptr<FileSystem>> make_devtmpfs(Task& task, std::string_view o
   return std::shared_ptr<FileSystem>(fs);
 }
 
-Result<std::shared_ptr<FileSystem>> make_mqueue(Task&, std::string_view) {
-  return std::shared_ptr<FileSystem>(Tmpfs::create({.mode = 01777}, "mqueue"));
-}
+Result<std::shared_ptr<FileSystem>> make_mqueue(Task& task, std::string_view) { return make_mqueue_file_system(task.spaces->ipc); }
 
 Result<std::shared_ptr<FileSystem>> make_devpts(Task&, std::string_view options) {
   return std::shared_ptr<FileSystem>(Devpts::create(TRY(Devpts::parse(options))));

@@ -13,19 +13,8 @@
 
 namespace caisson::kernel {
 
-MessageQueues& MessageQueues::get(Task& task) { return task.spaces->ipc->part<MessageQueues>(IpcNamespace::PosixQueues); }
-
-Events MessageQueueFile::poll() {
-  std::lock_guard guard(queue_->lock);
-  Events events = 0;
-  if (queue_->count > 0) events |= POLLIN | POLLRDNORM;
-  if (queue_->count < queue_->most_messages) events |= POLLOUT | POLLWRNORM;
-  return events;
-}
-
 namespace {
 
-constexpr int64_t kHardMessages = 65536, kHardSize = 1 << 24, kMostBytes = 64 << 20;
 constexpr unsigned kPriorities = 32768;
 
 // The system call has the name without the slash.
@@ -37,8 +26,9 @@ Result<std::string> name_of(Task& task, UserPtr<const char> at) {
   return name;
 }
 
-Result<void> may(Task& task, const MessageQueue& queue, int access) {
+Result<void> may(Task& task, MessageQueue& queue, int access) {
   const Credentials& creds = *task.creds;
+  std::lock_guard guard(queue.lock);
   unsigned granted = queue.mode;
   if (creds.fsuid == queue.uid)
     granted >>= 6;
@@ -49,62 +39,37 @@ Result<void> may(Task& task, const MessageQueue& queue, int access) {
   return Errno(EACCES);
 }
 
-Result<std::shared_ptr<MessageQueue>> make_queue(Task& task, unsigned mode, UserPtr<const QueueAttributes> at) {
-  auto queue = std::make_shared<MessageQueue>();
-  const IpcLimits& limits = IpcLimits::of(*task.spaces->ipc);
-  const auto limit = [&](IpcLimit which) { return static_cast<int64_t>(limits[which]); };
-  queue->most_messages = std::min(limit(IpcLimit::PosixMessagesDefault), limit(IpcLimit::PosixMessages));
-  queue->message_size = std::min(limit(IpcLimit::PosixMessageBytesDefault), limit(IpcLimit::PosixMessageBytes));
-  if (at) {
-    const QueueAttributes wanted = TRY(task.read(at));
-    const bool privileged = task.creds->has(kCapSysResource);
-    const int64_t messages = privileged ? kHardMessages : limit(IpcLimit::PosixMessages);
-    const int64_t size = privileged ? kHardSize : limit(IpcLimit::PosixMessageBytes);
-    if (wanted.most_messages <= 0 || wanted.message_size <= 0 || wanted.most_messages > messages || wanted.message_size > size)
-      return Errno(EINVAL);
-    queue->most_messages = wanted.most_messages;
-    queue->message_size = wanted.message_size;
-  }
-  if (queue->most_messages * queue->message_size > kMostBytes) return Errno(EMFILE);
-  queue->mode = mode & ~static_cast<unsigned>(task.fs->umask.load()) & 0777;
-  queue->uid = task.creds->fsuid;
-  queue->gid = task.creds->fsgid;
-  return queue;
-}
-
 Result<long> sys_mq_open(Task& task, UserPtr<const char> at, int flags, unsigned mode, UserPtr<const QueueAttributes> attributes) {
   const std::string name = TRY(name_of(task, at));
-  std::shared_ptr<MessageQueue> fresh;
-  if ((flags & O_CREAT) != 0) fresh = TRY(make_queue(task, mode, attributes));
-  std::shared_ptr<MessageQueue> queue;
-  {
-    MessageQueues& all = MessageQueues::get(task);
-    std::lock_guard guard(all.lock);
-    auto found = all.names.find(name);
-    if (found == all.names.end()) {
-      if (!fresh) return Errno(ENOENT);
-      if (all.names.size() >= IpcLimits::of(*task.spaces->ipc)[IpcLimit::PosixQueues] && !task.creds->has(kCapSysResource))
-        return Errno(ENOSPC);
-      queue = all.names[name] = fresh;
-    } else {
-      if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) return Errno(EEXIST);
-      queue = found->second;
-      TRY(may(task, *queue, flags & O_ACCMODE));
-    }
+  MessageQueues& all = MessageQueues::get(task);
+  std::shared_ptr<MessageQueue> queue = all.find(name);
+  if (queue && (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) return Errno(EEXIST);
+  if (!queue && (flags & O_CREAT) == 0) return Errno(ENOENT);
+  if (queue) {
+    TRY(may(task, *queue, flags & O_ACCMODE));
+  } else {
+    std::optional<QueueAttributes> wanted;
+    if (attributes) wanted = TRY(task.read(attributes));
+    const unsigned permissions = mode & ~static_cast<unsigned>(task.fs->umask.load()) & 0777;
+    queue = TRY(MessageQueue::make(task, all, permissions, wanted));
+    const Result<void> added = all.add(task, name, queue);
+    // Somebody else was faster.
+    if (!added && added.error() == Errno(EEXIST) && (flags & O_EXCL) == 0) return Errno(kRestartNoHand);
+    TRY(added);
   }
   return install(task, std::make_shared<MessageQueueFile>(queue, flags & (O_ACCMODE | O_NONBLOCK)), (flags & O_CLOEXEC) != 0);
 }
 
 Result<long> sys_mq_unlink(Task& task, UserPtr<const char> at) {
   const std::string name = TRY(name_of(task, at));
-  std::shared_ptr<MessageQueue> old;
   MessageQueues& all = MessageQueues::get(task);
-  std::lock_guard guard(all.lock);
-  auto found = all.names.find(name);
-  if (found == all.names.end()) return Errno(ENOENT);
-  if (task.creds->fsuid != found->second->uid && !task.creds->has(kCapFowner)) return Errno(EACCES);
-  old = std::move(found->second);
-  all.names.erase(found);
+  const std::shared_ptr<MessageQueue> queue = all.find(name);
+  if (!queue) return Errno(ENOENT);
+  {
+    std::lock_guard guard(queue->lock);
+    if (task.creds->fsuid != queue->uid && !task.creds->has(kCapFowner)) return Errno(EACCES);
+  }
+  TRY(all.remove(name));
   return 0L;
 }
 
@@ -209,7 +174,7 @@ Result<long> sys_mq_notify(Task& task, Fd fd, UserPtr<const SigEvent> at) {
     if (event.notify == SIGEV_THREAD) return Errno(ENOSYS);
     if (event.notify != SIGEV_SIGNAL && event.notify != SIGEV_NONE) return Errno(EINVAL);
     if (event.notify == SIGEV_SIGNAL && (event.signal < 1 || event.signal > abi::kSignals)) return Errno(EINVAL);
-    wanted = MessageQueue::Notice{task.group, event.notify == SIGEV_SIGNAL ? event.signal : 0, event.value};
+    wanted = MessageQueue::Notice{task.group, task.group->pid, event.notify == SIGEV_SIGNAL ? event.signal : 0, event.value};
   }
   std::lock_guard guard(queue.lock);
   const bool taken = queue.notice && !queue.notice->group.expired();
@@ -242,7 +207,7 @@ Result<long> sys_mq_getsetattr(Task& task, Fd fd, UserPtr<const QueueAttributes>
 
 std::span<const SyscallRow> mqueue_syscalls() {
   static const SyscallRow rows[] = {
-      SYSCALL(mq_open, 240, Partial, "not seen in /dev/mqueue"),
+      SYSCALL(mq_open, 240, Full, ""),
       SYSCALL(mq_unlink, 241, Full, ""),
       SYSCALL(mq_timedsend, 242, Full, ""),
       SYSCALL(mq_timedreceive, 243, Full, ""),

@@ -1,7 +1,14 @@
+#include <dirent.h>
 #include <fcntl.h>
 #include <mqueue.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <set>
 
 #include "harness.h"
 
@@ -78,4 +85,74 @@ TEST(mqueue, waits_and_tells) {
   EQ(info.si_code, SI_MESGQ);
   EQ(info.si_value.sival_int, 99);
   OK(mq_unlink(name.c_str()));
+}
+
+// mq_overview(7), "Mounting the message queue filesystem".
+TEST(mqueue, file_system) {
+  if (unshare(CLONE_NEWNS | CLONE_NEWIPC) != 0) skip_test("may not make namespaces");
+  OK(mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr));
+  OK(mkdir("queues", 0755));
+  OK(mount("queues", "queues", "mqueue", 0, nullptr));
+  const mqd_t queue = make("/first", 3);
+  OK(mq_send(queue, "12345", 5, 0));
+  OK(mq_send(queue, "678", 3, 1));
+  const int file = OK(open("queues/first", O_RDONLY));
+  char text[128] = {};
+  EQ(read(file, text, sizeof text), static_cast<ssize_t>(strlen("QSIZE:8          NOTIFY:0     SIGNO:0     NOTIFY_PID:0     \n")));
+  EQ(strcmp(text, "QSIZE:8          NOTIFY:0     SIGNO:0     NOTIFY_PID:0     \n"), 0);
+  EQ(read(file, text, sizeof text), 0);
+  // It is the queue itself.
+  EQ(mq_receive(file, text, 64, nullptr), 3);
+  struct stat status;
+  OK(stat("queues/first", &status));
+  EQ(status.st_size, 80);
+  EQ(status.st_mode, S_IFREG | 0600);
+  OK(chmod("queues/first", 0640));
+  OK(fstat(file, &status));
+  EQ(status.st_mode & 07777, 0640);
+  OK(stat("queues", &status));
+  EQ(status.st_mode, S_IFDIR | 01777);
+  // Made as a file, with what the namespace gives queues.
+  close(OK(open("queues/second", O_CREAT | O_EXCL | O_RDWR, 0600)));
+  const mqd_t second = OK(mq_open("/second", O_RDWR));
+  mq_attr attributes{};
+  OK(mq_getattr(second, &attributes));
+  EQ(attributes.mq_maxmsg, 10);
+  FAILS(mkdir("queues/folder", 0755), EPERM);
+  std::set<std::string> names;
+  DIR* folder = opendir("queues");
+  CHECK(folder != nullptr);
+  while (const dirent* entry = readdir(folder)) names.insert(entry->d_name);
+  closedir(folder);
+  CHECK((names == std::set<std::string>{".", "..", "first", "second"}));
+  OK(unlink("queues/first"));
+  FAILS(mq_open("/first", O_RDWR), ENOENT);
+  OK(mq_unlink("/second"));
+  FAILS(stat("queues/second", &status), ENOENT);
+  OK(close(file));
+  OK(mq_close(queue));
+  OK(mq_close(second));
+  OK(umount("queues"));
+}
+
+// getrlimit(2), RLIMIT_MSGQUEUE: bytes of all queues of a user.
+TEST(mqueue, bytes_of_a_user) {
+  if (unshare(CLONE_NEWIPC) != 0) skip_test("may not make namespaces");
+  EQ(in_child([] {
+       const rlimit most{30'000, 30'000};
+       OK(setrlimit(RLIMIT_MSGQUEUE, &most));
+       OK(setresgid(1000, 1000, 1000));
+       OK(setresuid(4321, 4321, 4321));
+       mq_attr attributes{};
+       attributes.mq_maxmsg = 10;
+       attributes.mq_msgsize = 2048;
+       const mqd_t first = OK(mq_open("/first", O_RDWR | O_CREAT | O_EXCL, 0600, &attributes));
+       FAILS(mq_open("/second", O_RDWR | O_CREAT | O_EXCL, 0600, &attributes), EMFILE);
+       OK(mq_unlink("/first"));
+       FAILS(mq_open("/second", O_RDWR | O_CREAT | O_EXCL, 0600, &attributes), EMFILE);
+       OK(mq_close(first));
+       OK(mq_open("/second", O_RDWR | O_CREAT | O_EXCL, 0600, &attributes));
+       OK(mq_unlink("/second"));
+     }),
+     0);
 }
