@@ -9,6 +9,7 @@
 #include "kernel/syscalls/descriptors.h"
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
+#include "kernel/task/unshare.h"
 #include "kernel/vfs/locks.h"
 #include "kernel/vfs/walk.h"
 
@@ -50,7 +51,7 @@ Result<long> sys_close(Task& task, Fd fd) {
 
 Result<long> sys_close_range(Task& task, unsigned first, unsigned last, unsigned flags) {
   if (first > last || (flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC)) != 0) return Errno(EINVAL);
-  if ((flags & CLOSE_RANGE_UNSHARE) != 0 && task.fds.use_count() > 1) task.fds = task.fds->copy();
+  if ((flags & CLOSE_RANGE_UNSHARE) != 0) unshare_descriptors(task);
   if ((flags & CLOSE_RANGE_CLOEXEC) != 0) {
     task.fds->mark_range(first, last);
     return 0L;

@@ -20,6 +20,7 @@
 #include "kernel/task/kernel.h"
 #include "kernel/task/robust.h"
 #include "kernel/task/stub_limits.h"
+#include "kernel/task/unshare.h"
 #include "kernel/time/process_timers.h"
 #include "kernel/trace/trace.h"
 #include "kernel/vfs/notify.h"
@@ -333,7 +334,7 @@ Result<void> exec_program(Task& task, ExecRequest request) {
   give_up_robust_futexes(task);
   if (const auto timers = ProcessTimers::existing(task)) timers->exec();
   const std::shared_ptr<StubProcess> process = program.stub->process();
-  if (task.fds.use_count() > 1) task.fds = task.fds->copy();
+  unshare_descriptors(task);
   const std::vector<FileRef> closed = task.fds->remove_close_on_exec();
   for (const FileRef& file : closed) file->closed_by(task);
   std::unique_ptr<StubThread> old;

@@ -135,6 +135,13 @@ void take_on(Task& task, ChangedNamespaces changed) {
 
 }  // namespace
 
+void unshare_descriptors(Task& task) {
+  if (task.fds.use_count() <= 1) return;
+  std::shared_ptr<FdTable> own = task.fds->copy();  // and then the old one, which is dropped without the lock
+  std::lock_guard guard(task.kernel.tasks);
+  task.fds.swap(own);
+}
+
 Result<void> unshare(Task& task, uint64_t flags) {
   constexpr uint64_t kOthers = CLONE_THREAD | CLONE_FS | CLONE_SIGHAND | CLONE_VM | CLONE_FILES | CLONE_SYSVSEM;
   if ((flags & ~(kOthers | kNamespaceFlags)) != 0) return Errno(EINVAL);
@@ -143,11 +150,7 @@ Result<void> unshare(Task& task, uint64_t flags) {
   if ((flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)) != 0 && !is_alone(task)) return Errno(EINVAL);
   ChangedNamespaces changed = TRY(make_namespaces(task, flags));
   if ((flags & CLONE_FS) != 0 && !changed.fs && task.fs.use_count() > 1) changed.fs = task.fs->copy();
-  if ((flags & CLONE_FILES) != 0 && task.fds.use_count() > 1) {
-    std::shared_ptr<FdTable> own = task.fds->copy();
-    std::lock_guard guard(task.kernel.tasks);
-    task.fds.swap(own);
-  }
+  if ((flags & CLONE_FILES) != 0) unshare_descriptors(task);
   take_on(task, std::move(changed));
   return {};
 }

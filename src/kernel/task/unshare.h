@@ -18,6 +18,8 @@ struct ChangedNamespaces {
 Result<ChangedNamespaces> make_namespaces(Task& task, uint64_t flags);
 // unshare(2), for the task that the calling thread serves.
 Result<void> unshare(Task& task, uint64_t flags);
+// The task has a table of descriptors that it shares with nobody. By its own thread.
+void unshare_descriptors(Task& task);
 // setns(2) with a descriptor of a namespace.
 Result<void> enter_namespace(Task& task, const NamespaceRef& space);
 // The same with a pidfd: into all of that process's namespaces that the flags name.
