@@ -166,5 +166,6 @@ def test_what_the_kernel_holds_is_limited_for_each_container(joined, runtime):
         assert others.status == 0, others
         again = shell(second, f"busybox rm {folder}/full && busybox dd if=/dev/zero of={folder}/some bs=1M count=18 && busybox rm {folder}/some")
         assert again.status == 0, again
-    mounts = shell(second, "busybox cat /proc/mounts").stdout.splitlines()
-    assert [line.split()[0] for line in mounts if line.split()[1] == "/given"] == ["memory"]
+    mounts = shell(second, "busybox cat /proc/mounts").stdout
+    assert "\nmemory /given tmpfs rw,relatime,size=204800k" in mounts, mounts
+    assert "\nscratch /made tmpfs rw,relatime,size=200m" in mounts, mounts

@@ -13,6 +13,7 @@ OpenMount described_mount(const v1::Start::HostMount& from, UniqueFd fd) {
   info.source = from.source();
   info.options = from.options();
   info.tags = from.tags();
+  info.super_options = from.super_options();
   return {std::move(info), std::move(fd)};
 }
 

@@ -43,6 +43,7 @@ Result<void> hand_over(v1::Start& start, const std::vector<OpenMount>& mounts, c
     mount->set_source(open.mount.source);
     mount->set_options(open.mount.options);
     mount->set_tags(open.mount.tags);
+    mount->set_super_options(open.mount.super_options);
   }
   start.set_vdso(zygote.vdso);
   start.mutable_namespace_numbers()->Assign(numbers.begin(), numbers.end());

@@ -181,6 +181,8 @@ Result<MountRef> mount_made(Task& task, MountTable& table, const std::shared_ptr
   const auto root = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
   if (const auto* overlay = dynamic_cast<const OverlayFileSystem*>(fs.get()); overlay != nullptr && overlay->read_only())
     flags |= MS_RDONLY;
+  // mount(2): the default, of whatever file system.
+  if ((flags & (MS_NOATIME | MS_STRICTATIME)) == 0) flags |= MS_RELATIME;
   if (!task.creds->user->is_initial()) flags |= MS_NODEV;  // device nodes are made by who administers all
   return table.add(fs, root, point, flags, std::move(source), std::move(options));
 }
