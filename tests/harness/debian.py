@@ -16,6 +16,8 @@ UNNEEDED = ["var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr
 SERVERS = ["nginx-light", "redis-server", "postgresql", "iperf3"]
 PROGRAMS = ["busybox", "python3", "libpython3.11-testsuite", "nodejs", "openjdk-17-jdk-headless", "gcc", "libc6-dev", "make", "git", "sqlite3", "redis-tools", "wrk",
             "gdb", "strace", "procps", "iproute2", "util-linux", "perl"]
+SERVICES = ["mariadb-server-core", "mariadb-client-core", "openssh-server", "openssh-client", "at", "rsync", "fakeroot", "lsof", "psmisc", "tcpdump", "ethtool", "iputils-ping",
+            "netcat-openbsd", "attr", "acl"]
 
 
 def run(*argv, timeout=900, **options):
@@ -109,3 +111,28 @@ def program_tree():
                 shutil.rmtree(tree / name, ignore_errors=True)
             os.rename(tree, done)
     return done
+
+
+def service_folders():
+    """The same Debian with SERVICES: an overlay's lower folders, none of them to be written to, with colons between them."""
+    below = program_tree()
+    done = CACHE / ("services-" + hashlib.sha256(" ".join([below.name, *SERVICES]).encode()).hexdigest()[:8])
+    with one_at_a_time():
+        if not done.exists():
+            for old in CACHE.glob("services-*"):
+                shutil.rmtree(old)
+            made = fresh_tree("services-new")
+            upper, work, tree = made / "upper", made / "work", made / "tree"
+            for path in (upper, work, tree):
+                path.mkdir(parents=True)
+            upper.chmod(0o755)
+            run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={below},upperdir={upper},workdir={work}", tree)
+            try:
+                install(tree, SERVICES)
+                for name in UNNEEDED[:2]:
+                    shutil.rmtree(tree / name, ignore_errors=True)
+            finally:
+                run("umount", tree)
+            os.rename(upper, done)
+            shutil.rmtree(made)
+    return f"{done}:{below}"
