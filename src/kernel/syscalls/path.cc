@@ -502,6 +502,7 @@ Result<long> sys_getcwd(Task& task, UserPtr<char> to, unsigned long size) {
   const Path cwd = task.fs->cwd();
   if (cwd.dentry->deleted()) return Errno(ENOENT);
   const std::string text = path_text(task, cwd);
+  if (text.size() + 1 > PATH_MAX) return Errno(ENAMETOOLONG);
   if (text.size() + 1 > size) return Errno(ERANGE);
   TRY(task.write_bytes(to.address(), text.c_str(), text.size() + 1));
   return static_cast<long>(text.size() + 1);

@@ -232,6 +232,11 @@ TEST(files, direct) {
   OK(ftruncate(fd, 5000));
   EQ(pread(fd, in, 16384, 0), 5000);
   FAILS(pwrite(fd, out, 4096, 100), EINVAL);
+  // What is no whole block is written without (dd's last piece).
+  OK(fcntl(fd, F_SETFL, 0));
+  EQ(pwrite(fd, out, 511, 100), 511);
+  OK(fcntl(fd, F_SETFL, O_DIRECT));
+  FAILS(pwrite(fd, out, 4096, 100), EINVAL);
 }
 
 TEST(files, only_a_folder) {

@@ -81,3 +81,18 @@ TEST(folder, removed_while_it_is_read) {
   OK(rmdir("folder"));
   FAILS(syscall(SYS_getdents64, fd, room, sizeof room), ENOENT);
 }
+
+TEST(folder, whose_name_is_too_long) {
+  const std::string name(250, 'x');
+  for (int i = 0; i < 20; ++i) {
+    OK(mkdir(name.c_str(), 0700));
+    OK(chdir(name.c_str()));
+  }
+  char room[8192];
+  FAILS(syscall(SYS_getcwd, room, sizeof room), ENAMETOOLONG);
+  for (int i = 0; i < 20; ++i) {
+    OK(chdir(".."));
+    OK(rmdir(name.c_str()));
+  }
+  FAILS(syscall(SYS_getcwd, room, 2), ERANGE);
+}

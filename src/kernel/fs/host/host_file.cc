@@ -105,6 +105,11 @@ Result<off_t> HostFile::seek(off_t position, off_t offset, int whence) {
   return TRY(host_result(lseek(fd_.get(), offset, whence)));
 }
 
+void HostFile::flags_changed() {
+  const int host = fcntl(fd_.get(), F_GETFL);
+  if (host >= 0 && ((host ^ flags()) & O_DIRECT) != 0) (void)fcntl(fd_.get(), F_SETFL, host ^ O_DIRECT);
+}
+
 Result<MapSource> HostFile::map(uint64_t offset, uint64_t, int prot, int flags) {
   if (!readable()) return Errno(EACCES);
   if ((flags & MAP_TYPE) != MAP_PRIVATE && (prot & PROT_WRITE) != 0 && !writable()) return Errno(EACCES);

@@ -17,6 +17,8 @@ class HostFile : public File {
   Result<off_t> size() override;
   bool seekable() const override { return true; }
   Result<off_t> seek(off_t position, off_t offset, int whence) override;
+  // O_DIRECT is the host's to set and to take away; the others are the kernel's own.
+  void flags_changed() override;
   Result<MapSource> map(uint64_t offset, uint64_t length, int prot, int flags) override;
   Result<void> read_dir(Task& task, int64_t& position, const DirSink& sink) override;
   Result<void> sync(bool data_only) override;
