@@ -127,12 +127,12 @@ constexpr HostOption kOptions[] = {
     {IPPROTO_TCP, TCP_FASTOPEN_CONNECT, yes, yes, 4},
     {IPPROTO_TCP, TCP_NOTSENT_LOWAT, yes, yes, 4},
     {IPPROTO_TCP, TCP_SAVE_SYN, yes, yes, 4},
-    {IPPROTO_TCP, TCP_INQ, yes, yes, 4},
     {IPPROTO_TCP, TCP_SAVED_SYN, yes, no, 512},
     {IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, yes, yes, 4},
     {IPPROTO_TCP, TCP_THIN_DUPACK, yes, yes, 4},
     {IPPROTO_TCP, TCP_CC_INFO, yes, no, 64},
     {IPPROTO_TCP, TCP_TIMESTAMP, yes, no, 4},
+    {IPPROTO_TCP, TCP_INQ, yes, yes, 4},
     {IPPROTO_UDP, UDP_CORK, yes, yes, 4},
     {IPPROTO_UDP, UDP_SEGMENT, yes, yes, 4},
     {IPPROTO_UDP, UDP_GRO, yes, yes, 4},
@@ -150,11 +150,10 @@ constexpr HostOption kOptions[] = {
     {SOL_PACKET, PACKET_DROP_MEMBERSHIP, no, yes, 16},
     {SOL_PACKET, PACKET_AUXDATA, yes, yes, 4},
     {SOL_PACKET, PACKET_STATISTICS, yes, no, 12},
-    {SOL_PACKET, PACKET_VERSION, yes, yes, 4},
-    {SOL_PACKET, PACKET_RESERVE, yes, yes, 4},
-    {SOL_PACKET, PACKET_TIMESTAMP, yes, yes, 4},
+    {SOL_PACKET, PACKET_VERSION, no, yes, 4},  // of the ring, as the next but one: the kernel's own (net/packet_ring.h)
+    {SOL_PACKET, PACKET_RESERVE, no, yes, 4},
+    {SOL_PACKET, PACKET_RX_RING, no, yes, sizeof(tpacket_req3)},
     {SOL_PACKET, PACKET_IGNORE_OUTGOING, yes, yes, 4},
-    {SOL_PACKET, PACKET_RX_RING, no, yes, sizeof(tpacket_req3)},  // bounded: net/packet_ring.h
 };
 
 constexpr HostIoctl kIoctls[] = {

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -100,9 +101,44 @@ ino_t HostSocket::host_inode() const {
   return fstat(fd_.get(), &stat) == 0 ? stat.st_ino : 0;
 }
 
-Result<MapSource> HostSocket::map(uint64_t offset, uint64_t, int, int) {
+std::shared_ptr<PacketRing> HostSocket::ring() {
+  if (family() != AF_PACKET) return nullptr;
+  std::lock_guard guard(ring_lock_);
+  return ring_;
+}
+
+Result<MapSource> HostSocket::map(uint64_t offset, uint64_t length, int, int flags) {
   if (family() != AF_PACKET) return Errno(ENODEV);
-  return MapSource{fd_.get(), offset, false};  // EINVAL by the host: it has no ring
+  const auto mapped = ring();
+  if (!mapped || offset != 0 || length != mapped->size() || (flags & MAP_SHARED) == 0) return Errno(EINVAL);
+  return MapSource{mapped->memory(), 0, false};
+}
+
+std::optional<Result<void>> HostSocket::set_ring_option(int name, std::string_view value) {
+  if (name != PACKET_RX_RING && name != PACKET_VERSION && name != PACKET_RESERVE) return std::nullopt;
+  tpacket_req request{};
+  const size_t size = name == PACKET_RX_RING ? sizeof request : sizeof(int);
+  if (value.size() < size) return Errno(EINVAL);
+  memcpy(&request, value.data(), size);
+  const unsigned number = request.tp_block_size;  // of the options that are one
+  std::lock_guard guard(ring_lock_);
+  if (name != PACKET_RX_RING) {
+    if (ring_) return Errno(EBUSY);
+    if (name == PACKET_VERSION && number != TPACKET_V1 && number != PacketRing::kVersion) return Errno(EINVAL);
+    (name == PACKET_VERSION ? ring_version_ : ring_reserve_) = number;
+    return Result<void>();
+  }
+  if (request.tp_block_nr == 0) {
+    if (request.tp_frame_nr != 0) return Errno(EINVAL);
+    ring_.reset();
+    return Result<void>();
+  }
+  if (ring_) return Errno(EBUSY);
+  if (ring_version_ != PacketRing::kVersion) return Errno(EINVAL);
+  auto made = PacketRing::make(fd_.get(), request, type() == SOCK_RAW, ring_reserve_);
+  if (!made) return made.error();
+  ring_ = *std::move(made);
+  return Result<void>();
 }
 
 Result<struct statx> HostSocket::stat() { return anonymous_stat(S_IFSOCK | 0777, host_inode()); }
@@ -111,7 +147,6 @@ std::string HostSocket::description() const { return "socket:[" + std::to_string
 
 HostSocket::~HostSocket() {
   if (watch_ != 0) kernel_.watcher().remove(watch_, fd_.get());
-  if (ring_ != 0) close_packet_ring(std::move(fd_), ring_);
 }
 
 void HostSocket::arm(Events) {
@@ -123,8 +158,10 @@ void HostSocket::arm(Events) {
 
 Events HostSocket::poll() {
   pollfd entry{fd_.get(), POLLIN | POLLPRI | POLLOUT | POLLRDNORM | POLLRDBAND | POLLWRNORM | POLLWRBAND | POLLRDHUP, 0};
-  if (::poll(&entry, 1, 0) <= 0) return 0;
-  return static_cast<uint16_t>(entry.revents);
+  const auto filled = ring();
+  const bool frames = filled && filled->fill(fd_.get());
+  if (::poll(&entry, 1, 0) < 0) entry.revents = 0;
+  return static_cast<uint16_t>(entry.revents) | (frames ? POLLIN | POLLRDNORM : 0);
 }
 
 Result<void> HostSocket::bind(Task& task, const SocketAddress& address) {
@@ -325,7 +362,8 @@ Result<void> HostSocket::set_option(Task& task, int level, int name, std::string
   const HostOption* row = find_host_option(level, name);
   if (row == nullptr || !row->set) return Socket::set_option(task, level, name, value);
   if (row->capability >= 0 && !task.creds->has(row->capability)) return Errno(EPERM);
-  if (level == SOL_PACKET && name == PACKET_RX_RING) return set_packet_ring(fd_.get(), value, ring_);
+  if (level == SOL_PACKET)
+    if (const auto done = set_ring_option(name, value)) return *done;
   std::string copy(value.substr(0, row->most));
   if (::setsockopt(fd_.get(), level, name, copy.data(), static_cast<socklen_t>(copy.size())) == 0) return {};
   int number;

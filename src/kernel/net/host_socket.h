@@ -2,12 +2,19 @@
 // work; what passes through is copied once and checked against lists (net/host_options.h).
 #pragma once
 
+#include <linux/if_packet.h>
+
+#include <memory>
+#include <mutex>
+#include <optional>
+
 #include "base/unique_fd.h"
 #include "kernel/net/socket.h"
 
 namespace caisson::kernel {
 
 class HostWatcher;
+class PacketRing;
 
 class HostSocket : public Socket {
  public:
@@ -44,11 +51,18 @@ class HostSocket : public Socket {
   struct Shared {
     WaitQueue queue;
   };
+  std::shared_ptr<PacketRing> ring();
+  // Options about the ring; none: it is about something else.
+  std::optional<Result<void>> set_ring_option(int name, std::string_view value);
   Result<size_t> send_once(const OutgoingMessage& message, const void* bytes, size_t size, std::string& control);
   Result<void> receive_once(IoBuffer& data, IncomingMessage& message, int flags);
 
   UniqueFd fd_;
-  size_t ring_ = 0;  // bytes (net/packet_ring.h); under that one's lock
+  // Of a packet socket; a ring that has been taken away lives while somebody fills or maps it.
+  std::mutex ring_lock_;
+  std::shared_ptr<PacketRing> ring_;
+  unsigned ring_version_ = TPACKET_V1;
+  unsigned ring_reserve_ = 0;
   Kernel& kernel_;
   const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
   std::mutex watch_lock_;

@@ -1,83 +1,123 @@
 #include "kernel/net/packet_ring.h"
 
-#include <linux/if_packet.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <algorithm>
-#include <mutex>
-#include <vector>
 
 namespace caisson::kernel {
 namespace {
 
-struct Rings {
-  struct Mapped {
-    UniqueFd fd;
-    size_t size;
-  };
-  std::mutex lock;
-  size_t held = 0;             // the mapped ones too
-  std::vector<Mapped> mapped;  // closed by the guest, which has them mapped still
+constexpr size_t kPage = 4096, kMostPacket = 65536 + 64;
+constexpr size_t kAddressAt = TPACKET_ALIGN(sizeof(tpacket2_hdr));
+
+// What the host says of a packet beside its bytes.
+struct Told {
+  timespec at{};
+  tpacket_auxdata more{};
 };
-
-Rings& rings() {
-  static Rings* all = new Rings;  // sockets may outlive static objects
-  return *all;
-}
-
-// EBUSY: it is mapped (packet_set_ring in Linux).
-bool free_ring(int fd) {
-  const tpacket_req3 none{};
-  return setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &none, sizeof none) == 0 || errno != EBUSY;
-}
-
-void sweep_locked(Rings& all) {
-  std::erase_if(all.mapped, [&](const Rings::Mapped& ring) {
-    if (!free_ring(ring.fd.get())) return false;
-    all.held -= ring.size;
-    return true;
-  });
+Told told_by(msghdr& message) {
+  Told told;
+  for (const cmsghdr* each = CMSG_FIRSTHDR(&message); each != nullptr; each = CMSG_NXTHDR(&message, const_cast<cmsghdr*>(each))) {
+    if (each->cmsg_level == SOL_SOCKET && each->cmsg_type == SCM_TIMESTAMPNS && each->cmsg_len >= CMSG_LEN(sizeof told.at))
+      memcpy(&told.at, CMSG_DATA(each), sizeof told.at);
+    if (each->cmsg_level == SOL_PACKET && each->cmsg_type == PACKET_AUXDATA && each->cmsg_len >= CMSG_LEN(sizeof told.more))
+      memcpy(&told.more, CMSG_DATA(each), sizeof told.more);
+  }
+  return told;
 }
 
 }  // namespace
 
-Result<void> set_packet_ring(int fd, std::string_view value, size_t& held) {
-  tpacket_req3 request{};
-  if (value.size() < sizeof(tpacket_req)) return Errno(EINVAL);
-  const size_t size = std::min(value.size(), sizeof request);
-  memcpy(&request, value.data(), size);
-  const uint64_t wanted = uint64_t{request.tp_block_size} * request.tp_block_nr;
-  Rings& all = rings();
-  std::lock_guard guard(all.lock);
-  sweep_locked(all);
-  if (wanted > kMostPacketRings || all.held - held + wanted > kMostPacketRings) return Errno(ENOMEM);
-  TRY(host_result(setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, static_cast<socklen_t>(size))));
-  all.held += wanted - held;
-  held = wanted;
-  return {};
-}
-
-void close_packet_ring(UniqueFd fd, size_t held) {
-  Rings& all = rings();
-  std::lock_guard guard(all.lock);
-  if (free_ring(fd.get()))
-    all.held -= held;
-  else
-    all.mapped.push_back({std::move(fd), held});
-}
-
 Result<int> packet_header_length(int version) {
-  switch (version) {
-    case TPACKET_V1:
-      return static_cast<int>(sizeof(tpacket_hdr));
-    case TPACKET_V2:
-      return static_cast<int>(sizeof(tpacket2_hdr));
-    case TPACKET_V3:
-      return static_cast<int>(sizeof(tpacket3_hdr));
-    default:
-      return Errno(EINVAL);
-  }
+  if (version == static_cast<int>(PacketRing::kVersion)) return static_cast<int>(sizeof(tpacket2_hdr));
+  return Errno(EINVAL);
+}
+
+Result<std::shared_ptr<PacketRing>> PacketRing::make(int fd, const tpacket_req& request, bool raw, unsigned reserve) {
+  const uint64_t size = uint64_t{request.tp_block_size} * request.tp_block_nr;
+  if (request.tp_block_size == 0 || request.tp_block_size % kPage != 0 || request.tp_frame_size % TPACKET_ALIGNMENT != 0)
+    return Errno(EINVAL);
+  if (reserve > kPage || request.tp_frame_size < TPACKET2_HDRLEN + reserve || request.tp_frame_size > request.tp_block_size)
+    return Errno(EINVAL);
+  const unsigned per_block = request.tp_block_size / request.tp_frame_size;
+  if (uint64_t{per_block} * request.tp_block_nr != request.tp_frame_nr) return Errno(EINVAL);
+  if (size > kMost) return Errno(ENOMEM);
+  HeldBytes held = TRY(HeldBytes::take(size));
+  UniqueFd memory(memfd_create("packet-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!memory) return host_errno();
+  TRY(host_result(ftruncate(memory.get(), static_cast<off_t>(size))));
+  TRY(host_result(fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)));
+  const int on = 1;
+  TRY(host_result(setsockopt(fd, SOL_PACKET, PACKET_AUXDATA, &on, sizeof on)));
+  TRY(host_result(setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on)));
+  void* start = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
+  if (start == MAP_FAILED) return host_errno();
+  return std::shared_ptr<PacketRing>(new PacketRing(std::move(memory), static_cast<char*>(start), request, raw, reserve, std::move(held)));
+}
+
+PacketRing::PacketRing(UniqueFd memory, char* start, const tpacket_req& request, bool raw, unsigned reserve, HeldBytes held)
+    : memory_(std::move(memory)),
+      start_(start),
+      size_(size_t{request.tp_block_size} * request.tp_block_nr),
+      frame_size_(request.tp_frame_size),
+      per_block_(request.tp_block_size / request.tp_frame_size),
+      block_size_(request.tp_block_size),
+      frames_(request.tp_frame_nr),
+      reserve_(reserve),
+      raw_(raw),
+      held_(std::move(held)),
+      packet_(new char[kMostPacket]) {}
+
+PacketRing::~PacketRing() { munmap(start_, size_); }
+
+tpacket2_hdr* PacketRing::frame(unsigned number) const {
+  return reinterpret_cast<tpacket2_hdr*>(start_ + size_t{number / per_block_} * block_size_ + size_t{number % per_block_} * frame_size_);
+}
+
+bool PacketRing::receive_one(int fd, tpacket2_hdr* header) {
+  sockaddr_ll from{};
+  alignas(cmsghdr) char control[256];
+  iovec piece{packet_.get(), kMostPacket};
+  msghdr message{};
+  message.msg_name = &from;
+  message.msg_namelen = sizeof from;
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_TRUNC);
+  if (got < 0) return false;
+  const Told told = told_by(message);
+  // Where Linux puts it (tpacket_rcv): the network header is aligned, the link-level one lies before it.
+  const size_t link = raw_ ? std::min<size_t>(told.more.tp_net, static_cast<size_t>(got)) : 0;
+  const size_t network_at = TPACKET_ALIGN(TPACKET2_HDRLEN + std::max<size_t>(link, 16)) + reserve_, at = network_at - link;
+  const size_t here = std::min(static_cast<size_t>(got), kMostPacket);
+  const size_t kept = at < frame_size_ ? std::min(here, frame_size_ - at) : 0;
+  memcpy(reinterpret_cast<char*>(header) + kAddressAt, &from, sizeof from);
+  if (kept > 0) memcpy(reinterpret_cast<char*>(header) + at, packet_.get(), kept);
+  header->tp_len = static_cast<uint32_t>(got);
+  header->tp_snaplen = static_cast<uint32_t>(kept);
+  header->tp_mac = static_cast<uint16_t>(at);
+  header->tp_net = static_cast<uint16_t>(network_at);
+  header->tp_sec = static_cast<uint32_t>(told.at.tv_sec);
+  header->tp_nsec = static_cast<uint32_t>(told.at.tv_nsec);
+  header->tp_vlan_tci = told.more.tp_vlan_tci;
+  header->tp_vlan_tpid = told.more.tp_vlan_tpid;
+  __atomic_store_n(&header->tp_status, told.more.tp_status | TP_STATUS_USER, __ATOMIC_RELEASE);
+  return true;
+}
+
+bool PacketRing::fill(int fd) {
+  std::lock_guard guard(lock_);
+  const auto free = [](const tpacket2_hdr* header) { return __atomic_load_n(&header->tp_status, __ATOMIC_ACQUIRE) == TP_STATUS_KERNEL; };
+  // Once round at most: a program that gives frames back meanwhile does not keep the kernel here.
+  for (unsigned i = 0; i < frames_ && free(frame(next_)) && receive_one(fd, frame(next_)); ++i) next_ = (next_ + 1) % frames_;
+  return !free(frame((next_ + frames_ - 1) % frames_));
 }
 
 }  // namespace caisson::kernel

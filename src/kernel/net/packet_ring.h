@@ -1,22 +1,57 @@
-// Rings of packet sockets (PACKET_RX_RING of packet(7)), which the host fills and a guest maps: what libpcap, and so tcpdump and nmap,
-// take.
+// PacketRing: the receive ring of a packet socket (PACKET_RX_RING of packet(7), TPACKET_V2), which libpcap, and so tcpdump and nmap, take.
+// The kernel fills it itself, from what it receives on the host's socket: the host's own rings, which have been a way into many a kernel,
+// are nothing that guests reach. Their program maps the ring's memory; what it writes there is only ever compared with a constant.
+//
+// Lock: its own, a leaf.
 #pragma once
 
+#include <linux/if_packet.h>
+
+#include <memory>
+#include <mutex>
 #include <string_view>
 
 #include "base/unique_fd.h"
 #include "kernel/errno.h"
+#include "kernel/held.h"
 
 namespace caisson::kernel {
 
-// Bytes of all rings of this kernel process: the host counts them in no cgroup.
-inline constexpr size_t kMostPacketRings = 64 << 20;
+class PacketRing {
+ public:
+  static constexpr size_t kMost = 64 << 20;  // bytes of one
+  static constexpr unsigned kVersion = TPACKET_V2;
 
-// Sets the socket's ring as `value`, a tpacket_req or tpacket_req3, says. `held`: what it has, and then what it has. ENOMEM: too much.
-Result<void> set_packet_ring(int fd, std::string_view value, size_t& held);
-// Closes a socket with a ring of `held` bytes: now, or, while a guest has the ring mapped still, later.
-void close_packet_ring(UniqueFd fd, size_t held);
-// PACKET_HDRLEN: of a header in a ring of that TPACKET_V*. EINVAL: there is no such version.
+  // As a tpacket_req says, for the socket whose frames begin with link-level headers (`raw`, SOCK_RAW) or not. reserve: PACKET_RESERVE.
+  // EINVAL: no ring that packet(7) knows; ENOMEM.
+  static Result<std::shared_ptr<PacketRing>> make(int fd, const tpacket_req& request, bool raw, unsigned reserve);
+  ~PacketRing();
+  PacketRing(const PacketRing&) = delete;
+  PacketRing& operator=(const PacketRing&) = delete;
+
+  // The memory, for a guest's mapping. Borrowed.
+  int memory() const { return memory_.get(); }
+  size_t size() const { return size_; }
+  // Fills free frames with what the socket has received; whether the program has a frame that it has not given back.
+  bool fill(int fd);
+
+ private:
+  PacketRing(UniqueFd memory, char* start, const tpacket_req& request, bool raw, unsigned reserve, HeldBytes held);
+  tpacket2_hdr* frame(unsigned number) const;
+  bool receive_one(int fd, tpacket2_hdr* header);
+
+  const UniqueFd memory_;
+  char* const start_;
+  const size_t size_;
+  const unsigned frame_size_, per_block_, block_size_, frames_, reserve_;
+  const bool raw_;
+  const HeldBytes held_;
+  std::mutex lock_;
+  unsigned next_ = 0;
+  std::unique_ptr<char[]> packet_;
+};
+
+// PACKET_HDRLEN: of a header in a ring of that TPACKET_V*. EINVAL: there are no rings of that version here.
 Result<int> packet_header_length(int version);
 
 }  // namespace caisson::kernel

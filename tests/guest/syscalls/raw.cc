@@ -14,6 +14,8 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
+
 #include "harness.h"
 
 namespace {
@@ -199,6 +201,57 @@ TEST(raw, ring) {
     OK(close(fd));  // what is mapped stays
     OK(munmap(ring, kBlock * kBlocks));
   }
+}
+
+TEST(raw, ring_goes_round) {
+  const int fd = raw(AF_PACKET, SOCK_DGRAM, 0);
+  const int version = TPACKET_V2;
+  OK(setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version));
+  for (const tpacket_req& wrong : {tpacket_req{4096, 1, 2048, 3}, tpacket_req{4096, 1, 2040, 2}, tpacket_req{100, 1, 100, 1},
+                                   tpacket_req{4096, 1, 16, 256}, tpacket_req{0, 1, 2048, 2}, tpacket_req{4096, 0, 2048, 2}})
+    FAILS(setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &wrong, sizeof wrong), EINVAL);
+  const tpacket_req request{4096, 1, 2048, 2};
+  OK(setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request));
+  FAILS(setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version), EBUSY);
+  FAILS(setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request), EBUSY);
+  CHECK(mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED && errno == EINVAL);
+  auto* ring = static_cast<char*>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+  CHECK(static_cast<void*>(ring) != MAP_FAILED);
+  sockaddr_ll where{};
+  where.sll_family = AF_PACKET;
+  where.sll_protocol = htons(ETH_P_IP);
+  where.sll_ifindex = static_cast<int>(OK(if_nametoindex("lo")));
+  OK(bind(fd, reinterpret_cast<sockaddr*>(&where), sizeof where));
+  const int sender = OK(socket(AF_INET, SOCK_DGRAM, 0));
+  // Somebody is there, so that no ICMP comes back.
+  const int receiver = OK(socket(AF_INET, SOCK_DGRAM, 0));
+  sockaddr_in to = loopback(0);
+  socklen_t length = sizeof to;
+  OK(bind(receiver, get(to), sizeof to));
+  OK(getsockname(receiver, reinterpret_cast<sockaddr*>(&to), &length));
+  int next = 0;
+  for (int round = 0; round < 5; ++round) {
+    const std::string text = "round " + std::to_string(round);
+    OK(sendto(sender, text.data(), text.size(), 0, get(to), sizeof to));
+    for (bool ours = false; !ours; next = 1 - next) {  // others may send there, too
+      pollfd entry{fd, POLLIN, 0};
+      EQ(poll(&entry, 1, 5000), 1);
+      char* frame = ring + next * 2048;
+      auto* head = reinterpret_cast<tpacket2_hdr*>(frame);
+      CHECK((__atomic_load_n(&head->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) != 0);
+      EQ(head->tp_mac, head->tp_net);
+      EQ(head->tp_snaplen, std::min<size_t>(head->tp_len, 2048 - head->tp_mac));
+      CHECK(head->tp_sec > 1'700'000'000);
+      ours = head->tp_len == 28 + text.size() && std::string(frame + head->tp_net + 28, text.size()) == text;
+      const auto* from = reinterpret_cast<const sockaddr_ll*>(frame + TPACKET_ALIGN(sizeof *head));
+      EQ(from->sll_ifindex, where.sll_ifindex);
+      EQ(from->sll_pkttype, PACKET_HOST);
+      __atomic_store_n(&head->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+    }
+  }
+  OK(munmap(ring, 4096));
+  const tpacket_req none{};
+  OK(setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &none, sizeof none));
 }
 
 TEST(raw, what_there_is_not) {
