@@ -16,6 +16,8 @@ UNNEEDED = ["var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr
 SERVERS = ["nginx-light", "redis-server", "postgresql", "iperf3"]
 PROGRAMS = ["busybox", "python3", "libpython3.11-testsuite", "nodejs", "openjdk-17-jdk-headless", "gcc", "libc6-dev", "make", "git", "sqlite3", "redis-tools", "wrk",
             "gdb", "strace", "procps", "iproute2", "util-linux", "perl"]
+SUITES = ["systemd-tests", "libglib2.0-tests", "stress-ng"]  # other people's tests, ready to run
+
 SERVICES = ["mariadb-server-core", "mariadb-client-core", "openssh-server", "openssh-client", "at", "rsync", "fakeroot", "lsof", "psmisc", "tcpdump", "ethtool", "iputils-ping",
             "netcat-openbsd", "attr", "acl"]
 
@@ -113,26 +115,36 @@ def program_tree():
     return done
 
 
-def service_folders():
-    """The same Debian with SERVICES: an overlay's lower folders, none of them to be written to, with colons between them."""
+def folders_with(name, packages):
+    """The program tree with more packages: an overlay's lower folders, none of them to be written to, with colons between them."""
     below = program_tree()
-    done = CACHE / ("services-" + hashlib.sha256(" ".join([below.name, *SERVICES]).encode()).hexdigest()[:8])
+    done = CACHE / (f"{name}-" + hashlib.sha256(" ".join([below.name, *packages]).encode()).hexdigest()[:8])
     with one_at_a_time():
         if not done.exists():
-            for old in CACHE.glob("services-*"):
+            for old in CACHE.glob(f"{name}-*"):
                 shutil.rmtree(old)
-            made = fresh_tree("services-new")
+            made = fresh_tree(f"{name}-new")
             upper, work, tree = made / "upper", made / "work", made / "tree"
             for path in (upper, work, tree):
                 path.mkdir(parents=True)
             upper.chmod(0o755)
             run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={below},upperdir={upper},workdir={work}", tree)
             try:
-                install(tree, SERVICES)
-                for name in UNNEEDED[:2]:
-                    shutil.rmtree(tree / name, ignore_errors=True)
+                install(tree, packages)
+                for unneeded in UNNEEDED[:2]:
+                    shutil.rmtree(tree / unneeded, ignore_errors=True)
             finally:
                 run("umount", tree)
             os.rename(upper, done)
             shutil.rmtree(made)
     return f"{done}:{below}"
+
+
+def suite_folders():
+    """With SUITES, as folders_with() has it."""
+    return folders_with("suites", SUITES)
+
+
+def service_folders():
+    """With SERVICES, as folders_with() has it."""
+    return folders_with("services", SERVICES)
