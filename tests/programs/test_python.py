@@ -24,7 +24,7 @@ PARTS = {
     "test_multiprocessing_spawn": ["*.WithProcessesTestQueue.*", "*.WithProcessesTestLock.*", "*.WithProcessesTestPipe*", "*.WithProcessesTestSharedMemory.*"],
     "test_multiprocessing_fork": ["*.WithProcessesTest[CELQ]*", "*.WithProcessesTestSharedMemory.*", "*.WithManagerTestQueue.*"],
 }
-QUICK = ["test_os", "test_signal", "test_subprocess", "test_threading", "test_socket", "test_mmap", "test_fcntl", "test_select", *PARTS]
+QUICK = ["test_os", "test_posix", "test_signal", "test_subprocess", "test_threading", "test_socket", "test_mmap", "test_fcntl", "test_select", *PARTS]
 LONG = ["test_signal", "test_subprocess", "test_threading", "test_socket", "test_asyncio", "test_multiprocessing_fork", "test_multiprocessing_spawn", "test_multiprocessing_forkserver"]
 
 # Test -> why it does not pass under the application kernel.
