@@ -2,6 +2,8 @@
 
 #include <sched.h>
 
+#include <algorithm>
+
 #include "kernel/klog.h"
 #include "kernel/task/kernel.h"
 #include "kernel/vfs/path.h"
@@ -42,6 +44,16 @@ Result<std::shared_ptr<MountTable>> new_mounts(Task& task, const Credentials& cr
 bool is_alone(Task& task) {
   std::lock_guard guard(task.kernel.tasks);
   return task.group->tasks.size() == 1;
+}
+
+// Whether other tasks have the task's table of descriptors, or its folders, too. Who looks at them for a moment (/proc) does not count.
+template <typename Part>
+bool is_shared(Task& task, std::shared_ptr<Part> Task::*part) {
+  if ((task.*part).use_count() <= 1) return false;
+  const Container* container = task.group->container;
+  std::lock_guard guard(task.kernel.tasks);
+  const auto& all = (container != nullptr ? container->pids : task.group->pids)->tasks;
+  return std::ranges::any_of(all, [&](const auto& each) { return each.second != &task && each.second->*part == task.*part; });
 }
 
 }  // namespace
@@ -136,7 +148,7 @@ void take_on(Task& task, ChangedNamespaces changed) {
 }  // namespace
 
 void unshare_descriptors(Task& task) {
-  if (task.fds.use_count() <= 1) return;
+  if (!is_shared(task, &Task::fds)) return;
   std::shared_ptr<FdTable> own = task.fds->copy();  // and then the old one, which is dropped without the lock
   std::lock_guard guard(task.kernel.tasks);
   task.fds.swap(own);
@@ -149,7 +161,7 @@ Result<void> unshare(Task& task, uint64_t flags) {
   if ((flags & CLONE_NEWNS) != 0) flags |= CLONE_FS;
   if ((flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)) != 0 && !is_alone(task)) return Errno(EINVAL);
   ChangedNamespaces changed = TRY(make_namespaces(task, flags));
-  if ((flags & CLONE_FS) != 0 && !changed.fs && task.fs.use_count() > 1) changed.fs = task.fs->copy();
+  if ((flags & CLONE_FS) != 0 && !changed.fs && is_shared(task, &Task::fs)) changed.fs = task.fs->copy();
   if ((flags & CLONE_FILES) != 0) unshare_descriptors(task);
   take_on(task, std::move(changed));
   return {};
@@ -162,7 +174,7 @@ Result<void> enter(Task& task, const NamespaceRef& space, ChangedNamespaces& to,
   const Credentials& creds = *to.creds;
   if (space->kind == NamespaceKind::User) {
     const auto user = std::static_pointer_cast<UserNamespace>(space);
-    if (user == task.creds->user || !is_alone(task) || task.fs.use_count() > 1) return Errno(EINVAL);
+    if (user == task.creds->user || !is_alone(task) || is_shared(task, &Task::fs)) return Errno(EINVAL);
     if (!creds.has_in(*user, kCapSysAdmin)) return Errno(EPERM);
     to.creds = with_user(creds, user);
     return {};
@@ -191,7 +203,7 @@ Result<void> enter(Task& task, const NamespaceRef& space, ChangedNamespaces& to,
     }
     case NamespaceKind::Mount: {
       if (!creds.has_own(kCapSysChroot)) return Errno(EPERM);
-      if (task.fs.use_count() > 1) return Errno(EINVAL);
+      if (is_shared(task, &Task::fs)) return Errno(EINVAL);
       spaces.mounts = std::static_pointer_cast<MountTable>(space);
       const Path root = root_of(*spaces.mounts);
       if (!root) return Errno(EINVAL);

@@ -1,6 +1,8 @@
 // What /proc tells of descriptors and the machine, and folders that are removed while they are read.
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -95,4 +97,33 @@ TEST(folder, whose_name_is_too_long) {
     OK(rmdir(name.c_str()));
   }
   FAILS(syscall(SYS_getcwd, room, 2), ERANGE);
+}
+
+// Who looks into a process's /proc/PID/fd does not share its descriptors: it keeps its record locks when it unshares them.
+TEST(proc, looking_at_descriptors_is_not_sharing) {
+  const pid_t self = getpid();
+  const int fd = OK(open("locked", O_RDWR | O_CREAT, 0600));
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  OK(fcntl(fd, F_SETLK, &lock));
+  const std::string folder = "/proc/" + std::to_string(self) + "/fd";
+  const pid_t looker = start_child([&] {
+    for (;;) {
+      if (DIR* all = opendir(folder.c_str()); all != nullptr) {
+        while (readdir(all) != nullptr) continue;
+        closedir(all);
+      }
+    }
+  });
+  for (int i = 0; i < 3000; ++i) OK(unshare(CLONE_FILES));
+  EQ(in_child([&] {
+       struct flock asked {};
+       asked.l_type = F_WRLCK;
+       OK(fcntl(fd, F_GETLK, &asked));
+       EQ(asked.l_type, F_WRLCK);
+       EQ(asked.l_pid, self);
+     }),
+     0);
+  OK(kill(looker, SIGKILL));
+  EQ(wait_child(looker), 128 + SIGKILL);
 }
