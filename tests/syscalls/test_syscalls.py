@@ -28,7 +28,21 @@ def cases():
 CASES = cases()
 FAMILIES = sorted({case.split(".")[0] for case in CASES})
 # Families whose tests change who they are, or mount a tmpfs.
-NEED_ROOT = ("identity", "inotify", "ipc_limits", "mount_api", "mqueue", "namespace", "remote", "seccomp", "walk")
+NEED_ROOT = ("identity", "inotify", "ipc_limits", "mount_api", "mqueue", "namespace", "proc", "remote", "seccomp", "walk")
+# What a family's container may do besides; all that it may do.
+MORE = {"identity": "CHOWN", "proc": "CHOWN", "raw": "NET_RAW"}
+ONLY = {
+    "devices": "CHOWN FOWNER MKNOD SETUID SETGID SYS_ADMIN",
+    "file_capabilities": "CHOWN FOWNER KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID",
+    "overlay": "CHOWN DAC_OVERRIDE FOWNER FSETID MKNOD SETGID SETUID SYS_ADMIN",  # copying up keeps owners
+}
+
+
+def capabilities_for(family):
+    if family in ONLY:
+        return ["CAP_" + name for name in ONLY[family].split()]
+    as_root = ["CAP_SETUID", "CAP_SETGID", "CAP_SETFCAP", "CAP_SYS_ADMIN"] if family in NEED_ROOT else []
+    return [*CAPABILITIES, *as_root, *("CAP_" + name for name in MORE.get(family, "").split())]
 
 
 def parse(output):
@@ -98,19 +112,9 @@ def test_container(container, family):
     shutil.copy(TESTS, container.bundle.path / "rootfs/syscall_tests")
     (container.bundle.path / "rootfs/work").mkdir()
     container.bundle.process["args"] = ["/syscall_tests", "/work", family]
-    if family in NEED_ROOT:
-        container.bundle.set_capabilities([*CAPABILITIES, "CAP_SETUID", "CAP_SETGID", "CAP_SETFCAP", "CAP_SYS_ADMIN"])
+    container.bundle.set_capabilities(capabilities_for(family))
+    if family in NEED_ROOT or family == "file_capabilities":
         container.bundle.process["noNewPrivileges"] = False
-    if family == "overlay":  # copying up keeps owners
-        container.bundle.set_capabilities(["CAP_" + name for name in "CHOWN DAC_OVERRIDE FOWNER FSETID MKNOD SETGID SETUID SYS_ADMIN".split()])
-    if family == "devices":
-        container.bundle.set_capabilities(["CAP_" + name for name in "CHOWN FOWNER MKNOD SETUID SETGID SYS_ADMIN".split()])
-    if family == "file_capabilities":
-        wanted = "CHOWN FOWNER KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID"
-        container.bundle.set_capabilities(["CAP_" + name for name in wanted.split()])
-        container.bundle.process["noNewPrivileges"] = False
-    if family == "raw":  # as docker and Kubernetes give it to containers
-        container.bundle.set_capabilities([*CAPABILITIES, "CAP_NET_RAW"])
     outcome = container.run(check=False)
     results, rest = parse(outcome.stdout)
     wanted = [case for case in CASES if case.split(".")[0] == family]
