@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -18,21 +19,19 @@ namespace {
 
 // What a file that was opened with O_DIRECT asks of addresses at most: a device's logical block (open(2), NOTES).
 constexpr size_t kAlignment = 4096;
-constexpr size_t kSmall = 16384, kLarge = 256 * 1024;
+// The larger one is what the allocator has at hand: it would map 128 KiB and more anew each time, and every page of it be faulted in.
+constexpr size_t kSmall = 16384, kLarge = 64 * 1024;
 
-struct alignas(kAlignment) LargeRoom {
-  char bytes[kLarge];
-};
-
-// Room for one transfer: on the stack for small ones.
+// Room for one transfer, or for a piece of it: on the stack for small ones.
 template <typename Body>
 Result<size_t> with_room(size_t wanted, Body&& body) {
   if (wanted <= kSmall) {
     alignas(kAlignment) char room[kSmall];
     return body(room, sizeof room);
   }
-  const std::unique_ptr<LargeRoom> room(new LargeRoom);
-  return body(room->bytes, kLarge);
+  const size_t size = std::min(kLarge, (wanted + kAlignment - 1) & ~(kAlignment - 1));
+  const std::unique_ptr<char, decltype(&free)> room(static_cast<char*>(aligned_alloc(kAlignment, size)), &free);
+  return room ? body(room.get(), size) : Errno(ENOMEM);
 }
 
 }  // namespace
