@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/uio.h>
@@ -231,12 +232,16 @@ TEST(files, direct) {
   // The end of the file cuts the last read short.
   OK(ftruncate(fd, 5000));
   EQ(pread(fd, in, 16384, 0), 5000);
-  FAILS(pwrite(fd, out, 4096, 100), EINVAL);
+  // What a machine shares with the node (virtiofs) is the node's page cache, whatever was asked for.
+  struct statfs where;
+  OK(fstatfs(fd, &where));
+  const bool aligned = where.f_type != 0x65735546;  // FUSE_SUPER_MAGIC
+  if (aligned) FAILS(pwrite(fd, out, 4096, 100), EINVAL);
   // What is no whole block is written without (dd's last piece).
   OK(fcntl(fd, F_SETFL, 0));
   EQ(pwrite(fd, out, 511, 100), 511);
   OK(fcntl(fd, F_SETFL, O_DIRECT));
-  FAILS(pwrite(fd, out, 4096, 100), EINVAL);
+  if (aligned) FAILS(pwrite(fd, out, 4096, 100), EINVAL);
 }
 
 TEST(files, only_a_folder) {
