@@ -65,7 +65,7 @@ IpcLimits::IpcLimits() {
 }
 
 // They lie with the POSIX queues, as a part that every namespace has.
-IpcLimits& IpcLimits::of(IpcNamespace& space) { return space.part<MessageQueues>(IpcNamespace::PosixQueues).limits; }
+IpcLimits& IpcLimits::of(IpcNamespace& space) { return MessageQueues::of(space).limits; }
 
 std::span<const IpcSetting> ipc_settings() { return kSettings; }
 

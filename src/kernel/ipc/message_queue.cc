@@ -32,11 +32,11 @@ Result<void> MessageQueues::add(Task& task, const std::string& name, std::shared
   return {};
 }
 
-Result<void> MessageQueues::remove(const std::string& name) {
+Result<void> MessageQueues::remove(const std::string& name, const MessageQueue* only) {
   std::shared_ptr<MessageQueue> old;  // freed outside the lock
   std::lock_guard guard(lock);
   const auto found = names.find(name);
-  if (found == names.end()) return Errno(ENOENT);
+  if (found == names.end() || (only != nullptr && found->second.get() != only)) return Errno(ENOENT);
   old = std::move(found->second);
   names.erase(found);
   return {};

@@ -86,8 +86,8 @@ class MessageQueues {
   std::shared_ptr<MessageQueue> find(const std::string& name);  // null: there is none
   // EEXIST; ENOSPC: there are as many as may be (/proc/sys/fs/mqueue/queues_max).
   Result<void> add(Task& task, const std::string& name, std::shared_ptr<MessageQueue> queue);
-  // Whoever has it open keeps it. ENOENT.
-  Result<void> remove(const std::string& name);
+  // Whoever has it open keeps it. only: this one, not another that has the name by now. ENOENT.
+  Result<void> remove(const std::string& name, const MessageQueue* only = nullptr);
   // Bytes of a user's queues.
   std::shared_ptr<std::atomic<uint64_t>> bytes_of(uid_t user);
 

@@ -69,7 +69,7 @@ Result<long> sys_mq_unlink(Task& task, UserPtr<const char> at) {
     std::lock_guard guard(queue->lock);
     if (task.creds->fsuid != queue->uid && !task.creds->has(kCapFowner)) return Errno(EACCES);
   }
-  TRY(all.remove(name));
+  TRY(all.remove(name, queue.get()));
   return 0L;
 }
 

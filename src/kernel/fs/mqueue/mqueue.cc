@@ -2,7 +2,9 @@
 
 #include <sys/stat.h>
 
-#include "kernel/fs/common/node.h"
+#include <algorithm>
+
+#include "kernel/fs/common/text.h"
 #include "kernel/ipc/message_queue.h"
 
 namespace caisson::kernel {
@@ -13,19 +15,14 @@ constexpr uint64_t kRoot = 1;
 
 class MqueueFileSystem : public FileSystem, public std::enable_shared_from_this<MqueueFileSystem> {
  public:
-  explicit MqueueFileSystem(std::shared_ptr<IpcNamespace> space)
-      : space_(std::move(space)), root_(NodeStat::make(kRoot, S_IFDIR | 01777, 0, 0)) {
-    root_.links = 2;
-  }
+  explicit MqueueFileSystem(std::shared_ptr<IpcNamespace> space) : space_(std::move(space)) {}
   const char* name() const override { return "mqueue"; }
   Result<InodeRef> root() override;
   Result<struct statfs> stat_fs() override { return plain_statfs(kMagic); }
   MessageQueues& queues() const { return MessageQueues::of(*space_); }
-  const NodeStat& root_node() const { return root_; }
 
  private:
   const std::shared_ptr<IpcNamespace> space_;
-  NodeStat root_;
 };
 
 class QueueInode : public Inode {
@@ -71,56 +68,36 @@ class QueueInode : public Inode {
   const std::shared_ptr<MessageQueue> queue_;
 };
 
-class MqueueFolderFile : public File {
+class MqueueFolder : public MadeUpFolder {
  public:
-  MqueueFolderFile(std::shared_ptr<MqueueFileSystem> fs, Path path, int flags) : File(std::move(path), flags), fs_(std::move(fs)) {}
-  Result<size_t> read(Task&, IoBuffer&, off_t) override { return Errno(EISDIR); }
-  bool seekable() const override { return true; }
-  // A queue's position is its number: those that come and go meanwhile move no other.
-  Result<void> read_dir(Task&, int64_t& position, const DirSink& sink) override {
-    if (!emit_dots(*this, position, sink)) return {};
-    std::map<uint64_t, std::string> names;
-    {
-      std::lock_guard guard(fs_->queues().lock);
-      for (const auto& [name, queue] : fs_->queues().names) names[queue->inode] = name;
-    }
-    for (auto next = names.lower_bound(static_cast<uint64_t>(position)); next != names.end(); ++next) {
-      const auto after = static_cast<int64_t>(next->first) + 1;
-      if (!sink({next->second, next->first, entry_type(S_IFREG), after})) return {};
-      position = after;
-    }
-    return {};
-  }
-
- private:
-  const std::shared_ptr<MqueueFileSystem> fs_;
-};
-
-class MqueueFolder : public Inode {
- public:
-  using Inode::Inode;
-  Result<struct statx> stat() override { return to_statx(*fs(), own().root_node()); }
-  mode_t type() const override { return S_IFDIR; }
-  std::pair<uint64_t, uint64_t> identity() const override { return {reinterpret_cast<uint64_t>(fs().get()), kRoot}; }
+  explicit MqueueFolder(std::shared_ptr<MqueueFileSystem> fs) : MadeUpFolder(fs, kRoot, 01777), queues_(fs->queues()) {}
   Result<InodeRef> lookup(Task&, std::string_view name) override {
-    std::lock_guard guard(own().queues().lock);
-    const auto found = own().queues().names.find(std::string(name));
-    if (found == own().queues().names.end()) return Errno(ENOENT);
-    return InodeRef(std::make_shared<QueueInode>(fs(), found->second));
+    auto queue = queues_.find(std::string(name));
+    if (!queue) return Errno(ENOENT);
+    return InodeRef(std::make_shared<QueueInode>(fs(), std::move(queue)));
+  }
+  // A queue's position is its number: those that come and go meanwhile move no other.
+  Result<std::vector<ListedEntry>> list(Task&, int64_t position) override {
+    std::vector<ListedEntry> entries;
+    {
+      std::lock_guard guard(queues_.lock);
+      for (const auto& [name, queue] : queues_.names)
+        if (static_cast<int64_t>(queue->inode) >= position)
+          entries.push_back({name, queue->inode, entry_type(S_IFREG), static_cast<int64_t>(queue->inode) + 1});
+    }
+    std::ranges::sort(entries, {}, &ListedEntry::inode);
+    return entries;
   }
   Result<InodeRef> make(Task& task, std::string_view name, mode_t mode_and_type, dev_t) override {
     if (!S_ISREG(mode_and_type)) return Errno(EPERM);
-    auto queue = TRY(MessageQueue::make(task, own().queues(), mode_and_type & 07777, std::nullopt));
-    TRY(own().queues().add(task, std::string(name), queue));
+    auto queue = TRY(MessageQueue::make(task, queues_, mode_and_type & 07777, std::nullopt));
+    TRY(queues_.add(task, std::string(name), queue));
     return InodeRef(std::make_shared<QueueInode>(fs(), std::move(queue)));
   }
-  Result<void> unlink(Task&, std::string_view name) override { return own().queues().remove(std::string(name)); }
-  Result<FileRef> open(Task&, const Path& path, int flags) override {
-    return FileRef(std::make_shared<MqueueFolderFile>(std::static_pointer_cast<MqueueFileSystem>(fs()), path, flags));
-  }
+  Result<void> unlink(Task&, std::string_view name) override { return queues_.remove(std::string(name)); }
 
  private:
-  MqueueFileSystem& own() const { return static_cast<MqueueFileSystem&>(*fs()); }
+  MessageQueues& queues_;  // the file system's, which this one keeps
 };
 
 Result<InodeRef> MqueueFileSystem::root() { return InodeRef(std::make_shared<MqueueFolder>(shared_from_this())); }
