@@ -43,15 +43,14 @@ bool is_folder(int fd) {
 // place: of those that hear of others' mounts; null: none do.
 Result<void> import_one(Task& setup, Container& container, OpenMount& open, const std::shared_ptr<const UniqueFd>& place) {
   const Path point = TRY(walk(setup, AT_FDCWD, open.mount.point));
-  UniqueFd metered;
   std::string own_options;  // "size=64k,mode=755"; those of a file system of the node's are nobody's business
-  if (open.mount.source.starts_with(kPrivateMemory)) {
+  const bool is_private = open.mount.source.starts_with(kPrivateMemory);
+  if (is_private) {
     open.mount.source.erase(0, std::string_view(kPrivateMemory).size());
     (void)split_mount_options(open.mount.super_options, &own_options);
-    metered.reset(fcntl(open.fd.get(), F_DUPFD_CLOEXEC, 3));
   }
   const auto fs = TRY(HostFileSystem::create(std::move(open.fd), open.mount.type, hears(open.mount) ? place : nullptr));
-  if (metered) fs->meter(std::make_shared<MemoryMeter>(std::move(metered), container.held));
+  if (is_private) fs->count_in(container.held);
   const auto root = std::make_shared<Dentry>("", nullptr, TRY(fs->root()));
   std::string rest;
   const unsigned long flags = split_mount_options(open.mount.options, &rest);

@@ -9,9 +9,9 @@ namespace caisson::kernel {
 
 class HostFile : public File {
  public:
-  // meter: of the file system; null: nobody counts it.
-  HostFile(Path path, int flags, UniqueFd fd, std::shared_ptr<MemoryMeter> meter = nullptr)
-      : File(std::move(path), flags), fd_(std::move(fd)), meter_(std::move(meter)) {}
+  // meter: of the file system, which the path keeps; null: nobody counts it.
+  HostFile(Path path, int flags, UniqueFd fd, MemoryMeter* meter = nullptr)
+      : File(std::move(path), flags), fd_(std::move(fd)), meter_(meter) {}
   Result<size_t> read(Task& task, IoBuffer& buffer, off_t offset) override;
   Result<size_t> write(Task& task, IoBuffer& buffer, off_t offset) override;
   Result<off_t> size() override;
@@ -33,7 +33,7 @@ class HostFile : public File {
   Result<void> may_take(off_t offset, uint64_t length);
 
   UniqueFd fd_;
-  std::shared_ptr<MemoryMeter> meter_;
+  MemoryMeter* const meter_;
 };
 
 // Moves bytes between a host descriptor and a buffer through memory of the kernel's own. `once(data, size, done)` is one host call.

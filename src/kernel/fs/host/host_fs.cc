@@ -266,7 +266,7 @@ class HostInode : public Inode {
 
  private:
   // All of these inodes are a HostFileSystem's.
-  const std::shared_ptr<MemoryMeter>& meter() { return static_cast<HostFileSystem&>(*fs()).meter(); }
+  MemoryMeter* meter() { return static_cast<HostFileSystem&>(*fs()).meter(); }
   Result<void> may_make() { return meter() ? meter()->may_take(MemoryMeter::kFile) : Result<void>(); }
   int faccessat2_raw(int mode) { return static_cast<int>(syscall(SYS_faccessat2, fd_.get(), "", mode, AT_EMPTY_PATH | AT_EACCESS)); }
 

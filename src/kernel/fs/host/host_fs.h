@@ -22,10 +22,10 @@ class HostFileSystem : public FileSystem, public std::enable_shared_from_this<Ho
   Result<InodeRef> root() override;
   Result<struct statfs> stat_fs() override;
   bool may_keep_folders() const override { return place_ == nullptr; }
-  // From now on what it holds is memory of a container's. Before it is used.
-  void meter(std::shared_ptr<MemoryMeter> meter) { meter_ = std::move(meter); }
-  // Null: nobody counts it.
-  const std::shared_ptr<MemoryMeter>& meter() const { return meter_; }
+  // From now on what it holds counts there. Before it is used.
+  void count_in(std::shared_ptr<HeldMemory> memory) { meter_ = std::make_unique<MemoryMeter>(root_.get(), std::move(memory)); }
+  // Null: nobody counts it. Lives as long as the file system.
+  MemoryMeter* meter() const { return meter_.get(); }
 
  private:
   HostFileSystem(UniqueFd root, std::string type, std::shared_ptr<const UniqueFd> place)
@@ -33,7 +33,7 @@ class HostFileSystem : public FileSystem, public std::enable_shared_from_this<Ho
   UniqueFd root_;
   std::string type_;
   std::shared_ptr<const UniqueFd> place_;
-  std::shared_ptr<MemoryMeter> meter_;
+  std::unique_ptr<MemoryMeter> meter_;
 };
 
 // A full descriptor for what an O_PATH descriptor stands for, with open(2)'s flags.

@@ -8,7 +8,6 @@
 #include <memory>
 #include <mutex>
 
-#include "base/unique_fd.h"
 #include "kernel/held.h"
 
 namespace caisson::kernel {
@@ -17,8 +16,8 @@ class MemoryMeter {
  public:
   static constexpr uint64_t kFile = 1024;  // bytes that a file needs beside its content, about
 
-  // root: of the file system, any descriptor.
-  MemoryMeter(UniqueFd root, std::shared_ptr<HeldMemory> memory) : root_(std::move(root)), held_(HeldBytes::of(std::move(memory))) {}
+  // root: a descriptor of the file system; borrowed.
+  MemoryMeter(int root, std::shared_ptr<HeldMemory> memory) : root_(root), held_(HeldBytes::of(std::move(memory))) {}
 
   // Before bytes are written, or a file is made. ENOMEM: the container has no memory left for them. Asks the host now and then only: what
   // it does not know of yet is little (kStep for each thread).
@@ -27,7 +26,7 @@ class MemoryMeter {
  private:
   static constexpr uint64_t kStep = 256 << 10;
 
-  const UniqueFd root_;
+  const int root_;
   std::atomic<uint64_t> since_{0};  // bytes that have been taken since the last measurement
   std::mutex lock_;
   HeldBytes held_;  // as measured
