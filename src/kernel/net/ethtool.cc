@@ -8,10 +8,10 @@
 
 #include <algorithm>
 
+#include "kernel/net/host_options.h"
+
 namespace caisson::kernel {
 namespace {
-
-constexpr int kCapNetAdmin = 12;
 
 struct Question {
   uint32_t command;

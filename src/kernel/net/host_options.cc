@@ -15,7 +15,6 @@
 namespace caisson::kernel {
 namespace {
 
-constexpr int kCapNetAdmin = 12, kCapNetRaw = 13;
 constexpr bool yes = true, no = false;
 
 constexpr HostOption kOptions[] = {

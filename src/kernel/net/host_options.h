@@ -9,6 +9,9 @@
 
 namespace caisson::kernel {
 
+// capabilities(7), of a guest: what the network asks for.
+inline constexpr int kCapNetAdmin = 12, kCapNetRaw = 13;
+
 struct HostOption {
   int level, name;
   bool get, set;

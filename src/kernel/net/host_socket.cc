@@ -25,7 +25,6 @@
 namespace caisson::kernel {
 namespace {
 
-constexpr int kCapNetAdmin = 12, kCapNetRaw = 13;
 // What one send of a stream copies; a datagram is never larger than kMostDatagram.
 constexpr size_t kPiece = 262'144, kMostDatagram = 1 << 20, kMostControl = 1024;
 constexpr int kSendFlags = MSG_OOB | MSG_DONTROUTE | MSG_EOR | MSG_CONFIRM | MSG_MORE | MSG_FASTOPEN;

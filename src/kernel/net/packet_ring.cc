@@ -63,20 +63,18 @@ Result<std::shared_ptr<PacketRing>> PacketRing::make(int fd, const tpacket_req& 
 PacketRing::PacketRing(UniqueFd memory, char* start, const tpacket_req& request, bool raw, unsigned reserve, HeldBytes held)
     : memory_(std::move(memory)),
       start_(start),
-      size_(size_t{request.tp_block_size} * request.tp_block_nr),
-      frame_size_(request.tp_frame_size),
-      per_block_(request.tp_block_size / request.tp_frame_size),
-      block_size_(request.tp_block_size),
-      frames_(request.tp_frame_nr),
+      request_(request),
       reserve_(reserve),
       raw_(raw),
       held_(std::move(held)),
       packet_(new char[kMostPacket]) {}
 
-PacketRing::~PacketRing() { munmap(start_, size_); }
+PacketRing::~PacketRing() { munmap(start_, size()); }
 
 tpacket2_hdr* PacketRing::frame(unsigned number) const {
-  return reinterpret_cast<tpacket2_hdr*>(start_ + size_t{number / per_block_} * block_size_ + size_t{number % per_block_} * frame_size_);
+  const unsigned per_block = request_.tp_block_size / request_.tp_frame_size;
+  return reinterpret_cast<tpacket2_hdr*>(start_ + size_t{number / per_block} * request_.tp_block_size +
+                                         size_t{number % per_block} * request_.tp_frame_size);
 }
 
 bool PacketRing::receive_one(int fd, tpacket2_hdr* header) {
@@ -97,7 +95,7 @@ bool PacketRing::receive_one(int fd, tpacket2_hdr* header) {
   const size_t link = raw_ ? std::min<size_t>(told.more.tp_net, static_cast<size_t>(got)) : 0;
   const size_t network_at = TPACKET_ALIGN(TPACKET2_HDRLEN + std::max<size_t>(link, 16)) + reserve_, at = network_at - link;
   const size_t here = std::min(static_cast<size_t>(got), kMostPacket);
-  const size_t kept = at < frame_size_ ? std::min(here, frame_size_ - at) : 0;
+  const size_t kept = at < request_.tp_frame_size ? std::min(here, request_.tp_frame_size - at) : 0;
   memcpy(reinterpret_cast<char*>(header) + kAddressAt, &from, sizeof from);
   if (kept > 0) memcpy(reinterpret_cast<char*>(header) + at, packet_.get(), kept);
   header->tp_len = static_cast<uint32_t>(got);
@@ -116,8 +114,9 @@ bool PacketRing::fill(int fd) {
   std::lock_guard guard(lock_);
   const auto free = [](const tpacket2_hdr* header) { return __atomic_load_n(&header->tp_status, __ATOMIC_ACQUIRE) == TP_STATUS_KERNEL; };
   // Once round at most: a program that gives frames back meanwhile does not keep the kernel here.
-  for (unsigned i = 0; i < frames_ && free(frame(next_)) && receive_one(fd, frame(next_)); ++i) next_ = (next_ + 1) % frames_;
-  return !free(frame((next_ + frames_ - 1) % frames_));
+  for (unsigned i = 0; i < request_.tp_frame_nr && free(frame(next_)) && receive_one(fd, frame(next_)); ++i)
+    next_ = (next_ + 1) % request_.tp_frame_nr;
+  return !free(frame((next_ + request_.tp_frame_nr - 1) % request_.tp_frame_nr));
 }
 
 }  // namespace caisson::kernel

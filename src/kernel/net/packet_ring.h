@@ -31,7 +31,7 @@ class PacketRing {
 
   // The memory, for a guest's mapping. Borrowed.
   int memory() const { return memory_.get(); }
-  size_t size() const { return size_; }
+  size_t size() const { return size_t{request_.tp_block_size} * request_.tp_block_nr; }
   // Fills free frames with what the socket has received; whether the program has a frame that it has not given back.
   bool fill(int fd);
 
@@ -42,8 +42,8 @@ class PacketRing {
 
   const UniqueFd memory_;
   char* const start_;
-  const size_t size_;
-  const unsigned frame_size_, per_block_, block_size_, frames_, reserve_;
+  const tpacket_req request_;
+  const unsigned reserve_;
   const bool raw_;
   const HeldBytes held_;
   std::mutex lock_;
