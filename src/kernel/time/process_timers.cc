@@ -92,6 +92,12 @@ pid_t ProcessTimers::thread_at_work(ThreadGroup& group, int signal) {
   return 0;
 }
 
+void ProcessTimers::send(ThreadGroup& group, int signal, clockid_t clock) {
+  const pid_t tid = is_cpu_clock(clock) ? thread_at_work(group, signal) : 0;
+  std::lock_guard tasks(kernel_.tasks);
+  send_to_thread_locked(group, user_signal(signal, nullptr), tid);
+}
+
 GuestTimer& ProcessTimers::interval_timer(int which) {
   std::lock_guard guard(lock_);
   std::shared_ptr<GuestTimer>& timer = intervals_[which];
@@ -102,9 +108,7 @@ GuestTimer& ProcessTimers::interval_timer(int which) {
           const auto self = weak.lock();
           const auto strong = self ? self->group_.lock() : nullptr;
           if (!strong) return;
-          const pid_t tid = is_cpu_clock(clock) ? self->thread_at_work(*strong, signal) : 0;
-          std::lock_guard tasks(self->kernel_.tasks);
-          send_to_thread_locked(*strong, user_signal(signal, nullptr), tid);
+          self->send(*strong, signal, clock);
         });
   return *timer;
 }
@@ -121,10 +125,7 @@ void ProcessTimers::limit_cpu(const rlimit& limit) {
         const Result<int64_t> now = cpu_time_of(self->kernel_, {group});
         const rlim_t hard = group->limit(RLIMIT_CPU).rlim_max;
         const bool over = hard != RLIM_INFINITY && now && static_cast<rlim_t>(*now / 1'000'000'000) >= hard;
-        const int signal = over ? SIGKILL : SIGXCPU;
-        const pid_t tid = self->thread_at_work(*group, signal);
-        std::lock_guard tasks(self->kernel_.tasks);
-        send_to_thread_locked(*group, user_signal(signal, nullptr), tid);
+        self->send(*group, over ? SIGKILL : SIGXCPU, CLOCK_PROCESS_CPUTIME_ID);
       });
     timer = cpu_limit_;
   }

@@ -56,6 +56,8 @@ class ProcessTimers : public std::enable_shared_from_this<ProcessTimers> {
   // The guest's number of a thread of the group that runs and takes this signal: it gets that of a clock of CPU time, so that profilers see
   // what runs. 0: none was found, or any will do. From the thread of TimerService.
   pid_t thread_at_work(ThreadGroup& group, int signal);
+  // What a timer of this clock sends when it expires. From the thread of TimerService.
+  void send(ThreadGroup& group, int signal, clockid_t clock);
   static constexpr size_t kMostLookedAt = 32;
   static constexpr size_t kMost = 1024;
 
