@@ -164,6 +164,18 @@ TEST(raw, packets) {
   }
 }
 
+namespace {
+// IPv4 packets that come in there; the device's number.
+int listen_on_loopback(int fd) {
+  sockaddr_ll where{};
+  where.sll_family = AF_PACKET;
+  where.sll_protocol = htons(ETH_P_IP);
+  where.sll_ifindex = static_cast<int>(OK(if_nametoindex("lo")));
+  OK(bind(fd, reinterpret_cast<sockaddr*>(&where), sizeof where));
+  return where.sll_ifindex;
+}
+}  // namespace
+
 // What libpcap does: the host fills a ring that the program has mapped.
 TEST(raw, ring) {
   for (int i = 0; i < 40; ++i) {  // more than may be held at a time, were they not given back
@@ -182,11 +194,7 @@ TEST(raw, ring) {
     OK(setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request));
     auto* ring = static_cast<char*>(mmap(nullptr, kBlock * kBlocks, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
     CHECK(static_cast<void*>(ring) != MAP_FAILED);
-    sockaddr_ll where{};
-    where.sll_family = AF_PACKET;
-    where.sll_protocol = htons(ETH_P_IP);
-    where.sll_ifindex = static_cast<int>(OK(if_nametoindex("lo")));
-    OK(bind(fd, reinterpret_cast<sockaddr*>(&where), sizeof where));
+    listen_on_loopback(fd);
     const int sender = OK(socket(AF_INET, SOCK_DGRAM, 0));
     const sockaddr_in to = loopback(4001);
     OK(sendto(sender, "caught", 6, 0, get(to), sizeof to));
@@ -217,11 +225,7 @@ TEST(raw, ring_goes_round) {
   CHECK(mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED && errno == EINVAL);
   auto* ring = static_cast<char*>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
   CHECK(static_cast<void*>(ring) != MAP_FAILED);
-  sockaddr_ll where{};
-  where.sll_family = AF_PACKET;
-  where.sll_protocol = htons(ETH_P_IP);
-  where.sll_ifindex = static_cast<int>(OK(if_nametoindex("lo")));
-  OK(bind(fd, reinterpret_cast<sockaddr*>(&where), sizeof where));
+  const int loopback_device = listen_on_loopback(fd);
   const int sender = OK(socket(AF_INET, SOCK_DGRAM, 0));
   // Somebody is there, so that no ICMP comes back.
   const int receiver = OK(socket(AF_INET, SOCK_DGRAM, 0));
@@ -244,7 +248,7 @@ TEST(raw, ring_goes_round) {
       CHECK(head->tp_sec > 1'700'000'000);
       ours = head->tp_len == 28 + text.size() && std::string(frame + head->tp_net + 28, text.size()) == text;
       const auto* from = reinterpret_cast<const sockaddr_ll*>(frame + TPACKET_ALIGN(sizeof *head));
-      EQ(from->sll_ifindex, where.sll_ifindex);
+      EQ(from->sll_ifindex, loopback_device);
       EQ(from->sll_pkttype, PACKET_HOST);
       __atomic_store_n(&head->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
     }
