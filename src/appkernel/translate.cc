@@ -1,11 +1,11 @@
 #include "appkernel/translate.h"
 
-#include <linux/ioprio.h>
 #include <linux/seccomp.h>
 #include <sys/personality.h>
 
 #include <algorithm>
 
+#include "base/io_priority.h"
 #include "base/log.h"
 #include "container/credentials.h"
 #include "container/seccomp.h"

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <linux/capability.h>
-#include <linux/ioprio.h>
 #include <linux/mempolicy.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
@@ -17,6 +16,8 @@
 #include <span>
 #include <string_view>
 #include <vector>
+
+#include "base/io_priority.h"
 
 namespace caisson::oci {
 

@@ -1,5 +1,4 @@
 // What concerns the machine as the guest sees it: names, limits, priorities.
-#include <linux/ioprio.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/personality.h>
@@ -10,6 +9,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/io_priority.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/stub/layout.h"
 #include "kernel/syscalls/families.h"

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/ioprio.h>
 #include <linux/openat2.h>
 #include <sched.h>
 #include <signal.h>
@@ -26,6 +25,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+
+#include "base/io_priority.h"
 
 namespace fs = std::filesystem;
 

@@ -1,5 +1,4 @@
 // Policies, nice values, priorities of input and output, personalities: sched(7), ioprio_set(2), personality(2).
-#include <linux/ioprio.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/personality.h>
@@ -9,6 +8,7 @@
 
 #include <atomic>
 
+#include "base/io_priority.h"
 #include "harness.h"
 
 namespace {
