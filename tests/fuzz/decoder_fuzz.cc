@@ -20,19 +20,18 @@ void expect(bool condition) {
 }
 
 // In memory of exactly that size: a sanitizer sees every step beyond.
-std::optional<Instruction> decode(std::span<const uint8_t> code) {
+std::optional<ZydisDecodedInstruction> decode(std::span<const uint8_t> code) {
   const auto bytes = std::make_unique<uint8_t[]>(code.size());
   if (!code.empty()) memcpy(bytes.get(), code.data(), code.size());
   return decode_instruction({bytes.get(), code.size()});
 }
 
 void check_instruction(std::span<const uint8_t> code) {
-  const std::optional<Instruction> found = decode(code);
+  const std::optional<ZydisDecodedInstruction> found = decode(code);
   if (!found) return;
   expect(found->length >= 1 && found->length <= 15 && found->length <= code.size());
-  const std::optional<Instruction> alone = decode(code.first(found->length));
-  expect(alone && alone->length == found->length && alone->rip_relative == found->rip_relative &&
-         alone->branch_relative == found->branch_relative);
+  const std::optional<ZydisDecodedInstruction> alone = decode(code.first(found->length));
+  expect(alone && alone->length == found->length && alone->attributes == found->attributes && alone->opcode == found->opcode);
   expect(!decode(code.first(found->length - 1U)));
 }
 
@@ -48,8 +47,8 @@ void check_form(std::span<const uint8_t> code, size_t call, uint64_t number) {
     return;
   }
   expect(form->before == 0 && form->behind >= kJumpLength - kCallLength && call + kCallLength + form->behind <= code.size());
-  const std::optional<Instruction> next = decode(code.subspan(call + kCallLength));
-  expect(next && next->length == form->behind && !next->rip_relative && !next->branch_relative);
+  const std::optional<ZydisDecodedInstruction> next = decode(code.subspan(call + kCallLength));
+  expect(next && next->length == form->behind && (next->attributes & ZYDIS_ATTRIB_IS_RELATIVE) == 0);
 }
 
 }  // namespace

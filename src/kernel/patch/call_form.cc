@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include <algorithm>
+
 #include "kernel/patch/instruction.h"
 
 namespace caisson::kernel {
@@ -26,7 +28,8 @@ bool may_be_prefix(uint8_t byte) {
 
 // Instructions are of at most 15 bytes, so one of those that run up to the call begins at one of any 15 bytes in a row: if every way to
 // read the bytes from there on that arrives at the call passes `at`, then an instruction begins at `at`. Not counted are ways over
-// `add %al, (%rax)`, which is what zeros read as, in the long nops between functions: no program adds a pointer's low byte to its target.
+// `add %al, (%rax)`, which is what zeros read as, in the long nops between functions: no program adds a pointer's low byte to its target;
+// nor ways over instructions that Zydis does not know (newer ones): of such a one the last bytes would have to be a whole `mov`.
 bool surely_begins(std::span<const uint8_t> code, size_t at, size_t call) {
   constexpr size_t kFrom = 2 * kLongestInstruction + 1, kTo = kLongestInstruction + 1;
   if (call < kFrom || may_be_prefix(code[at - 1])) return false;
@@ -36,7 +39,7 @@ bool surely_begins(std::span<const uint8_t> code, size_t at, size_t call) {
     bool passed = false;
     while (here < call) {
       passed |= here == at;
-      const std::optional<Instruction> next = decode_instruction(code.subspan(here));
+      const std::optional<ZydisDecodedInstruction> next = decode_instruction(code.subspan(here));
       if (!next || (code[here] == 0 && code[here + 1] == 0)) break;
       here += next->length;
     }
@@ -47,12 +50,19 @@ bool surely_begins(std::span<const uint8_t> code, size_t at, size_t call) {
   return ways > 0;
 }
 
+// Lock, repeat and address size.
+bool is_odd_prefix(uint8_t byte) { return byte == 0xf0 || byte == 0xf2 || byte == 0xf3 || byte == 0x67; }
+
 // Does the same wherever it lies, and goes on with what is behind it.
-bool can_move(const Instruction& next) {
-  if (next.vector || next.rip_relative || next.branch_relative || next.odd_prefix) return false;
+bool can_move(const ZydisDecodedInstruction& next) {
+  const auto* const prefixes = next.raw.prefixes;
+  if (next.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || (next.attributes & ZYDIS_ATTRIB_IS_RELATIVE) != 0 ||
+      std::any_of(prefixes, prefixes + next.raw.prefix_count, [](const auto& prefix) { return is_odd_prefix(prefix.value); }))
+    return false;
   const uint8_t op = next.opcode;
-  if (next.map == 1) return (op & 0xf0) == 0x40 || op == 0xb6 || op == 0xb7 || op == 0xbe || op == 0xbf;  // cmov, movzx, movsx
-  if (next.map != 0) return false;
+  if (next.opcode_map == ZYDIS_OPCODE_MAP_0F)
+    return (op & 0xf0) == 0x40 || op == 0xb6 || op == 0xb7 || op == 0xbe || op == 0xbf;  // cmov, movzx, movsx
+  if (next.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT) return false;
   if (op < 0x40) return true;  // add, or, adc, sbb, and, sub, xor, cmp
   switch (op) {
     case 0x63:  // movsxd
@@ -82,7 +92,7 @@ std::optional<CallForm> recognise_call(std::span<const uint8_t> code, size_t cal
   for (const size_t length : {size_t{5}, size_t{7}})
     if (ends_with_move(code, call, length, number) && surely_begins(code, call - length, call))
       return CallForm{CallForm::Move, static_cast<uint8_t>(length), 0};
-  const std::optional<Instruction> next = decode_instruction(code.subspan(call + kCallLength));
+  const std::optional<ZydisDecodedInstruction> next = decode_instruction(code.subspan(call + kCallLength));
   if (!next || next->length < kJumpLength - kCallLength || !can_move(*next)) return std::nullopt;
   return CallForm{CallForm::Next, 0, next->length};
 }

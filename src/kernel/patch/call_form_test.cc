@@ -44,6 +44,13 @@ TEST(CallForm, Table) {
        102,
        5,
        0},
+      {"after what reads otherwise only by opcodes that no processor has",
+       {0x48, 0x89, 0x05, 0x31, 0x7b, 0xc9, 0, 0xb0, 0x01, 0x84, 0xc0, 0x0f, 0x85,
+        0x19, 0xff, 0xff, 0xff, 0xb8, 3,    0, 0,    0,    0x0f, 0x05, 0xc3},
+       22,
+       3,
+       5,
+       0},
       {"Go: number elsewhere, cmp behind", {0x48, 0x89, 0xdf, 0x0f, 0x05, 0x48, 0x3d, 1, 0xf0, 0xff, 0xff}, 3, 7, 0, 6},
       {"musl: mov behind", {0x0f, 0x05, 0x48, 0x89, 0xc7}, 0, 7, 0, 3},
       {"lea behind", {0x0f, 0x05, 0x48, 0x8d, 0x40, 0}, 0, 7, 0, 4},
@@ -117,7 +124,7 @@ TEST(Instruction, Lengths) {
       {Bytes(16, 0x66), 0},
   };
   for (const auto& [code, length] : rows) {
-    const std::optional<Instruction> found = decode_instruction(code);
+    const std::optional<ZydisDecodedInstruction> found = decode_instruction(code);
     EXPECT_EQ(found ? found->length : 0, length) << testing::PrintToString(code);
   }
 }
@@ -130,7 +137,7 @@ TEST(Instruction, NeverReadsBehindItsBytes) {
         Bytes code(size, 0x44);
         code[0] = static_cast<uint8_t>(first);
         if (size > 1) code[1] = static_cast<uint8_t>(second);
-        const std::optional<Instruction> found = decode_instruction(code);
+        const std::optional<ZydisDecodedInstruction> found = decode_instruction(code);
         ASSERT_LE(found ? found->length : 0, size);
       }
 }
