@@ -27,6 +27,7 @@ constexpr uint32_t kStay = 20'000;
 constexpr uint32_t kVainAtMost = 3, kPause = 10'000, kMostPauses = 100, kGoodEnough = 200;
 constexpr int64_t kTickNs = 5'000'000;
 constexpr int kTicksToSettle = 4, kQuietTicks = 20;
+constexpr uint32_t kUntimed = 8;
 constexpr uint32_t kFirstCalls = 8;  // of a thread: nothing is known of it yet
 constexpr size_t kStack = 64 << 10;
 
@@ -55,10 +56,17 @@ Pace::~Pace() {
 
 void Pace::before_guest(pid_t stub) {
   PaceKeeper& keeper = PaceKeeper::get();
-  const uint64_t now = ticks_now();
+  // The clock takes as long as an eighth of a call: while all goes well it is asked for every eighth.
+  const bool timed = mode() != Mode::Spinning || ++untimed_ >= kUntimed || !keeper.may_go_on_spinning();
+  const uint64_t now = timed || turn_since_ != 0 ? ticks_now() : 0;
   if (turn_since_ != 0) average(kernel_average_, now - turn_since_, keeper.ticks_of(4 * kSpin));
   const uint32_t calls = calls_.load(std::memory_order_relaxed);
   calls_.store(calls + 1, std::memory_order_relaxed);
+  if (!timed) {
+    guest_since_ = 0;
+    return;
+  }
+  untimed_ = 0;
   if (calls == 0) sched_setaffinity(0, sizeof keeper.cpus(), &keeper.cpus());
   const int64_t quick = static_cast<int64_t>(keeper.ticks_of(kQuick));
   const bool frequent = calls > kFirstCalls && guest_average_ < static_cast<int64_t>(keeper.ticks_of(kFrequent));
@@ -85,10 +93,10 @@ void Pace::before_guest(pid_t stub) {
 }
 
 void Pace::after_guest() {
-  const uint64_t now = ticks_now();
   // What it took to wake on another CPU says nothing of the guest.
-  if (!std::exchange(first_spin_, false)) average(guest_average_, now - guest_since_, PaceKeeper::get().ticks_of(8 * kFrequent));
-  turn_since_ = now;
+  const bool first = std::exchange(first_spin_, false);
+  turn_since_ = guest_since_ == 0 ? 0 : ticks_now();
+  if (turn_since_ != 0 && !first) average(guest_average_, turn_since_ - guest_since_, PaceKeeper::get().ticks_of(8 * kFrequent));
   if (mode() == Mode::Spinning && ++good_ > kGoodEnough) good_ = vain_ = 0;
 }
 

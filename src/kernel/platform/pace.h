@@ -58,9 +58,10 @@ class Pace {
   void settle_locked();
 
   // The kernel's thread only.
-  uint64_t guest_since_ = 0, turn_since_ = 0, no_spinning_until_ = 0;
+  uint64_t guest_since_ = 0, turn_since_ = 0;  // 0: not looked at the clock
+  uint64_t no_spinning_until_ = 0;
   int64_t guest_average_ = 0, kernel_average_ = 0;  // ticks
-  uint32_t vain_ = 0, good_ = 0;
+  uint32_t vain_ = 0, good_ = 0, untimed_ = 0;
   bool first_spin_ = false;
 
   std::atomic<Mode> mode_{Mode::Free};
@@ -85,7 +86,7 @@ class PaceKeeper {
   uint64_t ticks_of(uint32_t microseconds) const { return microseconds * ticks_per_microsecond_.load(std::memory_order_relaxed); }
   // There is something to decide: the keeper looks around for a while.
   void notice() {
-    busy_.store(true, std::memory_order_relaxed);
+    if (!busy_.load(std::memory_order_relaxed)) busy_.store(true, std::memory_order_relaxed);
     if (asleep_.load(std::memory_order_relaxed) != 0) wake();
   }
   void add(Pace& pace);

@@ -66,6 +66,16 @@ bool PassedMemory::read(uint64_t address, void* to, size_t length) {
   return false;
 }
 
+size_t PassedMemory::read_front(uint64_t address, void* to, size_t most) {
+  for (uint32_t i = 0; i < count_; ++i) {
+    if (!holds(in_[i], address, 1)) continue;
+    const size_t size = std::min<size_t>(most, in_[i].size - (address - in_[i].address));
+    memcpy(to, place(in_[i], address), size);
+    return size;
+  }
+  return 0;
+}
+
 bool PassedMemory::write(uint64_t address, const void* from, size_t length) {
   if (!holds(out_, address, length)) {
     before_direct(address, length, true);

@@ -31,6 +31,8 @@ class PassedMemory {
   static PassedMemory* of(pid_t host);
   // Whether all of it was to be had here.
   bool read(uint64_t address, void* to, size_t length);
+  // As much from the address on as there is here, `most` bytes at most; how many.
+  size_t read_front(uint64_t address, void* to, size_t most);
   bool write(uint64_t address, const void* from, size_t length);
   // The guest's memory itself is about to be read or written there: what is here must not be older or newer.
   void before_direct(uint64_t address, size_t length, bool writing);

@@ -50,6 +50,18 @@ TEST_F(PassedMemoryTest, WhatWasPassedIsReadFromTheRoom) {
   EXPECT_STREQ(found, "the guest's own");
 }
 
+TEST_F(PassedMemoryTest, TheFrontOfWhatIsAskedForIsReadAsFarAsItWasPassed) {
+  pass_in(guest, 9);
+  memcpy(room(), "TH", 2);
+  passed.take(slot, getpid());
+  EXPECT_EQ(passed.read_front(at(guest), found, sizeof found), 9U);
+  EXPECT_STREQ(found, "THe guest");
+  EXPECT_EQ(passed.read_front(at(guest) + 7, found, sizeof found), 2U);
+  EXPECT_EQ(passed.read_front(at(guest) + 9, found, sizeof found), 0U);
+  EXPECT_EQ(passed.read_front(at(guest) - 1, found, sizeof found), 0U);
+  EXPECT_EQ(passed.read_front(at(guest), found, 3), 3U);
+}
+
 TEST_F(PassedMemoryTest, WritesComeBackAsOnePiece) {
   slot->passed.out = {at(guest), 100, 64};
   passed.take(slot, getpid());

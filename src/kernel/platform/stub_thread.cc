@@ -26,7 +26,10 @@ constexpr uint32_t kFpMagic = 0x46505853;  // FP_XSTATE_MAGIC1
 constexpr uint32_t kFpSoftware = 464;      // offset of struct _fpx_sw_bytes in the FP state
 constexpr uint16_t kUserCode = 0x33, kUserStack = 0x2b;
 
-uint32_t load(const uint32_t& word) { return __atomic_load_n(&word, __ATOMIC_SEQ_CST); }
+template <typename T>
+T load(const T& word) {
+  return __atomic_load_n(&word, __ATOMIC_SEQ_CST);
+}
 void store(uint32_t& word, uint32_t value) { __atomic_store_n(&word, value, __ATOMIC_SEQ_CST); }
 
 }  // namespace
@@ -93,9 +96,13 @@ static bool has_ended(const StubProcess& process) {
 bool StubThread::await_turn() {
   StubSlot* slot = this->slot();
   if (const uint32_t ticks = pace_.spin_ticks(); ticks != 0) {
-    const uint64_t begin = ticks_now();
-    while (load(slot->turn) == STUB_TURN_GUEST && ticks_now() - begin < ticks) __builtin_ia32_pause();
-    if (load(slot->turn) == STUB_TURN_GUEST) pace_.spun_in_vain();
+    int looks = 0;
+    for (; looks < STUB_FREE_LOOKS && load(slot->turn) == STUB_TURN_GUEST; ++looks) __builtin_ia32_pause();
+    if (looks == STUB_FREE_LOOKS) {
+      const uint64_t begin = ticks_now();
+      while (load(slot->turn) == STUB_TURN_GUEST && ticks_now() - begin < ticks) __builtin_ia32_pause();
+      if (load(slot->turn) == STUB_TURN_GUEST) pace_.spun_in_vain();
+    }
   }
   const auto elsewhere = [](uint32_t turn) { return turn == STUB_TURN_GUEST || turn == STUB_TURN_ENDING; };
   if (elsewhere(load(slot->turn))) {
@@ -116,13 +123,15 @@ bool StubThread::await_turn() {
   return !process_->dead();
 }
 
-void StubThread::hand_over(uint32_t request) {
+void StubThread::hand_over(uint32_t request, uint64_t rax) {
   StubSlot* slot = this->slot();
   const StubPiece back = passed_.give_back();
   if (back.size != 0) slot->passed.back = back;
+  if (const uint32_t spin = pace_.spin_ticks(); spin != spin_) slot->spin = spin_ = spin;
+  // All that is written to the turn's cache line, and nothing between: the stub, which may be looking at it, would have the line back.
+  slot->rax = rax;
   slot->gives_back = back.size != 0;
-  slot->request = request;
-  slot->spin = pace_.spin_ticks();
+  slot->request = static_cast<uint8_t>(request);
   store(slot->turn, STUB_TURN_GUEST);
   if (load(slot->sleeping)) futex_wake(&slot->turn);
 }
@@ -168,22 +177,54 @@ void StubThread::kill_for_nonsense() {
   process_->kill();
 }
 
-// Of a thunk's call: what a signal frame would say.
-void StubThread::read_fast(abi::Registers& regs) {
-  regs = {};
-  memcpy(&regs, reinterpret_cast<char*>(slot()) + STUB_FAST_OFFSET, offsetof(StubFast, call));
-  regs.cs = kUserCode;
-  regs.ss = kUserStack;
-  fast_ = true;
-  fast_regs_ = regs;
+// A thunk's call: its number and arguments, which have come with the turn.
+void StubThread::read_call(abi::Registers& regs) {
+  const StubSlot* slot = this->slot();
+  const auto word = [](const uint64_t& place) { return __atomic_load_n(&place, __ATOMIC_RELAXED); };
+  regs.rax = word(slot->rax);
+  regs.rdi = word(slot->arguments[0]);
+  regs.rsi = word(slot->arguments[1]);
+  regs.rdx = word(slot->arguments[2]);
+  regs.r10 = word(slot->arguments[3]);
+  regs.r8 = word(slot->arguments[4]);
+  regs.r9 = word(slot->arguments[5]);
+  rest_missing_ = true;
+}
+
+// Where a thunk has put the guest's registers: what a signal frame would say.
+void StubThread::read_fast() {
+  fast_regs_ = {};
+  memcpy(&fast_regs_, reinterpret_cast<char*>(slot()) + STUB_FAST_OFFSET, offsetof(StubFast, call));
+  fast_regs_.cs = kUserCode;
+  fast_regs_.ss = kUserStack;
+}
+
+void StubThread::fetch_rest(abi::Registers& regs) {
+  rest_missing_ = false;
+  if (fast_) read_fast();
+  fast_regs_.rax = regs.rax;
+  fast_regs_.rdi = regs.rdi;
+  fast_regs_.rsi = regs.rsi;
+  fast_regs_.rdx = regs.rdx;
+  fast_regs_.r10 = regs.r10;
+  fast_regs_.r8 = regs.r8;
+  fast_regs_.r9 = regs.r9;
+  regs = fast_regs_;
 }
 
 StubEvent StubThread::read_event(uint32_t kind, abi::Registers& regs) {
   StubEvent event;
   if (kind == STUB_EVENT_FAST || kind == STUB_EVENT_FAST_INTERRUPT) {
-    read_fast(regs);
-    if (kind == STUB_EVENT_FAST && load(slot()->passes) != 0) passed_.take(slot(), host_tid_);
-    event.kind = kind == STUB_EVENT_FAST ? StubEvent::Syscall : StubEvent::Interrupt;
+    fast_ = true;
+    if (kind == STUB_EVENT_FAST) {
+      read_call(regs);
+      if (load(slot()->passes) != 0) passed_.take(slot(), host_tid_);
+      event.kind = StubEvent::Syscall;
+    } else {
+      read_fast();
+      regs = fast_regs_;
+      event.kind = StubEvent::Interrupt;
+    }
     return event;
   }
   const uint32_t signal = load(slot()->signal);
@@ -235,6 +276,7 @@ StubEvent StubThread::wait(abi::Registers& regs) {
   for (;;) {
     if (!await_turn()) return {};
     pace_.after_guest();
+    rest_missing_ = false;
     StubEvent event = read_event(load(slot()->event), regs);
     in_thunk_ = 0;
     if (fast_ || event.kind == StubEvent::Dead) return event;
@@ -268,6 +310,7 @@ StubEvent StubThread::wait(abi::Registers& regs) {
 
 bool StubThread::need_frame() {
   if (!fast_) return true;
+  if (rest_missing_) read_fast();
   fast_ = false;
   hand_over(STUB_FRAME);
   if (!await_turn()) return false;
@@ -278,13 +321,11 @@ bool StubThread::need_frame() {
 
 void StubThread::resume(const abi::Registers& regs) {
   if (fast_) {
-    abi::Registers same = fast_regs_;
-    same.rax = regs.rax;
-    if (memcmp(&same, &regs, sizeof regs) == 0) {
-      slot()->result = regs.rax;
+    fast_regs_.rax = regs.rax;
+    if (rest_missing_ || memcmp(&fast_regs_, &regs, sizeof regs) == 0) {
       fast_ = false;
       pace_.before_guest(host_tid_);
-      hand_over(STUB_RETURN);
+      hand_over(STUB_RETURN, regs.rax);
       return;
     }
     if (!need_frame()) return;

@@ -84,9 +84,14 @@ class StubThread {
   static Result<std::unique_ptr<StubThread>> arrive(std::shared_ptr<AddressSpace> memory, uint32_t slot);
   ~StubThread();
 
-  // Waits until the stub has given its turn away, and copies registers out of its frame.
+  // Waits until the stub has given its turn away, and copies registers out of its frame. Of a call from a thunk rax and the arguments only:
+  // the rest is for complete().
   StubEvent wait(abi::Registers& regs);
-  // Writes registers into the frame and lets the guest run.
+  // Fetches the registers that wait() has left out, if it has.
+  void complete(abi::Registers& regs) {
+    if (rest_missing_) fetch_rest(regs);
+  }
+  // Writes registers into the frame and lets the guest run. Where complete() has not been called, rax is all that may have changed.
   void resume(const abi::Registers& regs);
   // Makes the thread stop soon, wherever it is in the guest. Any thread, while the task is known to live (Kernel::tasks).
   void interrupt();
@@ -146,12 +151,14 @@ class StubThread {
  private:
   StubThread(std::shared_ptr<AddressSpace> memory, uint32_t slot, std::shared_ptr<StubProcess> process);
   StubSlot* slot() const { return static_cast<StubSlot*>(memory_->slot(slot_)); }
-  void hand_over(uint32_t request);
+  void hand_over(uint32_t request, uint64_t rax = 0);
   bool await_turn();  // false: the stub is dead
   void copy_frame_to(StubThread& child);
   bool read_frame();  // where the frame is; false: nonsense
   void kill_for_nonsense();
-  void read_fast(abi::Registers& regs);
+  void read_call(abi::Registers& regs);
+  void read_fast();
+  void fetch_rest(abi::Registers& regs);
   StubEvent read_event(uint32_t kind, abi::Registers& regs);
   void count_trap(const abi::Registers& regs);
   char* frame() const { return reinterpret_cast<char*>(slot()) + frame_offset_; }
@@ -165,8 +172,10 @@ class StubThread {
   bool knows_numbers_ = false;
   CredentialsRef answered_creds_;
   PassedMemory passed_;
-  bool fast_ = false;  // the stub waits in a thunk's call; the guest's registers are:
+  bool fast_ = false;          // the stub waits in a thunk's call
+  bool rest_missing_ = false;  // and of its registers most have not been asked for; else, or once there is a frame, they are:
   abi::Registers fast_regs_{};
+  uint32_t spin_ = 0;  // what the slot says
   // The last frame was of an instruction in a thunk, `in_thunk_`, which the guest was told as `told_`.
   uint64_t in_thunk_ = 0, told_ = 0;
   // How often calls have trapped, by a hash of the address behind them; a collision begins anew.

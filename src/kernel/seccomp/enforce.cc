@@ -49,11 +49,11 @@ long trap(Task& task, const seccomp_data& call, uint32_t data) {
   info.sys.arch = call.arch;
   task.in_syscall = false;
   force_signal(task, info);
-  return static_cast<long>(task.regs.rax);
+  return static_cast<long>(task.call_registers().rax);
 }
 
-seccomp_data call_of(const Task& task) {
-  const abi::Registers& regs = task.regs;
+seccomp_data call_of(Task& task) {
+  const abi::Registers& regs = task.registers();
   return {static_cast<int>(task.syscall_number), AUDIT_ARCH_X86_64, regs.rip, {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9}};
 }
 
@@ -62,7 +62,7 @@ std::optional<long> act(Task& task, const seccomp_data& call, const SeccompAnswe
 // What the tracer has made of the call goes to the filters once more, and to no tracer (seccomp(2), SECCOMP_RET_TRACE).
 std::optional<long> ask_tracer(Task& task, const seccomp_data& first, uint32_t data) {
   if (!trace_seccomp(task, data) || first.arch != AUDIT_ARCH_X86_64) return -ENOSYS;
-  if (task.dying() || static_cast<int>(task.syscall_number) < 0) return static_cast<long>(task.regs.rax);
+  if (task.dying() || static_cast<int>(task.syscall_number) < 0) return static_cast<long>(task.call_registers().rax);
   const std::shared_ptr<const SeccompState> state = task.seccomp.get();
   const seccomp_data call = call_of(task);
   const SeccompAnswer again = state->ask(call);
@@ -133,7 +133,7 @@ std::optional<long> check_seccomp(Task& task) { return check(task, call_of(task)
 
 long refuse_foreign_call(Task& task) {
   // As the kernel has them for int 0x80: 32 bits of ebx, ecx, edx, esi, edi, ebp.
-  const abi::Registers& regs = task.regs;
+  const abi::Registers& regs = task.registers();
   const auto low = [](uint64_t value) { return static_cast<uint64_t>(static_cast<uint32_t>(value)); };
   const seccomp_data call{static_cast<int>(regs.rax),
                           AUDIT_ARCH_I386,

@@ -34,21 +34,21 @@ bool on_alternate_stack(const Task& task, uint64_t sp) {
 void settle_restart(Task& task, const abi::SigAction* action) {
   if (!task.in_syscall) return;
   task.in_syscall = false;
-  const int64_t result = static_cast<int64_t>(task.regs.rax);
+  const int64_t result = static_cast<int64_t>(task.registers().rax);
   if (result > -kRestartSys || result < -kRestartBlock) return;
   const int code = static_cast<int>(-result);
   const bool again = action == nullptr || code == kRestartNoIntr || (code == kRestartSys && (action->flags & abi::kSaRestart) != 0);
   if (!again) {
-    task.regs.rax = static_cast<uint64_t>(-EINTR);
+    task.registers().rax = static_cast<uint64_t>(-EINTR);
     return;
   }
-  task.regs.rax = code == kRestartBlock ? SYS_restart_syscall : task.syscall_number;
-  task.regs.rip -= kSyscallLength;
+  task.registers().rax = code == kRestartBlock ? SYS_restart_syscall : task.syscall_number;
+  task.registers().rip -= kSyscallLength;
 }
 
 // Writes the frame and points the registers at the handler. No lock is held: guest memory may fault for long.
 Result<void> enter_handler(Task& task, const abi::SigInfo& info, const abi::SigAction& action, abi::SigSet old_mask) {
-  abi::Registers regs = task.regs;
+  abi::Registers regs = task.registers();
   uint64_t sp = regs.rsp - kRedZone;
   const bool switches = (action.flags & abi::kSaOnStack) != 0 && task.alternate_stack.size != 0 && !on_alternate_stack(task, regs.rsp);
   if (switches) sp = task.alternate_stack.sp + task.alternate_stack.size;
@@ -80,7 +80,7 @@ Result<void> enter_handler(Task& task, const abi::SigInfo& info, const abi::SigA
   regs.rsp = address;
   regs.rip = action.handler;
   regs.eflags &= ~(kDirectionFlag | kTrapFlag | kResumeFlag);
-  task.regs = regs;
+  task.registers() = regs;
   task.stub->reset_fp_state();
   return {};
 }
@@ -122,7 +122,7 @@ bool default_locked(Task& task, std::unique_lock<std::mutex>& lock, const abi::S
     case DefaultAction::Core:
       if (fault && klog_enabled(LogLevel::Debug))
         klog(LogLevel::Debug, "%d (%s): signal %d at %#lx, address %#lx", task.tid, task.name.c_str(), info.signo,
-             static_cast<unsigned long>(task.regs.rip), static_cast<unsigned long>(info.fault.address));
+             static_cast<unsigned long>(task.registers().rip), static_cast<unsigned long>(info.fault.address));
       // No dumps are written: the code says "killed", as it does on a system with RLIMIT_CORE 0.
       trace_exit_locked(task, lock, info.signo);
       end_group_locked(group, CLD_KILLED, info.signo);
@@ -198,7 +198,7 @@ bool handle_signals(Task& task) {
 }
 
 Result<void> return_from_signal(Task& task) {
-  const uint64_t address = task.regs.rsp;
+  const uint64_t address = task.registers().rsp;
   abi::UContext uc;
   TRY(task.read_bytes(address, &uc, sizeof uc));
   if (uc.fpstate != 0) {
@@ -208,9 +208,9 @@ Result<void> return_from_signal(Task& task) {
   } else {
     task.stub->reset_fp_state();
   }
-  const uint64_t system_flags = task.regs.eflags & ~kUserFlags;
-  task.regs = uc.regs;
-  task.regs.eflags = system_flags | (uc.regs.eflags & kUserFlags);
+  const uint64_t system_flags = task.registers().eflags & ~kUserFlags;
+  task.registers() = uc.regs;
+  task.registers().eflags = system_flags | (uc.regs.eflags & kUserFlags);
   std::lock_guard guard(task.kernel.tasks);
   task.blocked = uc.mask & ~kUnblockable;
   task.attention = true;

@@ -120,6 +120,11 @@ static void give_turn(Slot* slot) {
 static void await_turn(Slot* slot) {
   const uint64_t ticks = slot->spin;
   if (ticks != 0) {
+    // What is quick is over before the clock, which takes longer than a look, needs to be asked.
+    for (int i = 0; i < STUB_FREE_LOOKS; ++i) {
+      if (__atomic_load_n(&slot->turn, __ATOMIC_ACQUIRE) != STUB_TURN_KERNEL) return;
+      __asm__ volatile("pause");
+    }
     const uint64_t begin = __builtin_ia32_rdtsc();
     do {
       if (__atomic_load_n(&slot->turn, __ATOMIC_ACQUIRE) != STUB_TURN_KERNEL) return;
@@ -134,9 +139,11 @@ static void await_turn(Slot* slot) {
 
 // Copies between the guest's memory and the room. What faults there, in a call from a thunk, ends the copy (stub_signal): what is left.
 uint64_t stub_copy(void* to, const void* from, uint64_t size);
+// Copies up to a NUL and with it, `most` bytes (at least one) at most; how many. 0: they cannot be read.
+uint64_t stub_copy_text(void* to, const void* from, uint64_t most);
 // Nonzero: the byte cannot be written.
 int stub_probe(void* byte);
-extern char stub_copying[], stub_copied[], stub_probing[], stub_not_writable[];
+extern char stub_copying[], stub_copied[], stub_reading[], stub_unreadable[], stub_probing[], stub_not_writable[];
 __asm__(
     ".text\n.globl stub_copy\nstub_copy:\n\t"
     "mov %rdx, %rcx\n"
@@ -144,6 +151,21 @@ __asm__(
     "rep movsb\n"
     ".globl stub_copied\nstub_copied:\n\t"
     "mov %rcx, %rax\n\t"
+    "ret\n"
+    ".globl stub_copy_text\nstub_copy_text:\n\t"
+    "xor %eax, %eax\n"
+    ".globl stub_reading\nstub_reading:\n\t"
+    "movzbl (%rsi,%rax), %ecx\n\t"
+    "mov %cl, (%rdi,%rax)\n\t"
+    "inc %rax\n\t"
+    "test %ecx, %ecx\n\t"
+    "jz 1f\n\t"
+    "cmp %rdx, %rax\n\t"
+    "jb stub_reading\n"
+    "1:\n\t"
+    "ret\n"
+    ".globl stub_unreadable\nstub_unreadable:\n\t"
+    "xor %eax, %eax\n\t"
     "ret\n"
     ".globl stub_probe\nstub_probe:\n"
     ".globl stub_probing\nstub_probing:\n\t"
@@ -173,9 +195,15 @@ static void pass_in(Slot* slot, uint64_t address, uint64_t size) {
   passed->count += 1;
 }
 
+// A text with its NUL, or the front of a longer one. The first piece of a call.
 static void pass_path(Slot* slot, uint64_t address) {
   const uint64_t to_page_end = 4096 - address % 4096;
-  pass_in(slot, address, to_page_end < STUB_PATH_PIECE ? to_page_end : STUB_PATH_PIECE);
+  const uint64_t size = stub_copy_text(room_of(slot), (const void*)address, to_page_end < STUB_PATH_PIECE ? to_page_end : STUB_PATH_PIECE);
+  if (size == 0) return;
+  slot->passed.in[0].address = address;
+  slot->passed.in[0].size = (uint32_t)size;
+  slot->passed.in[0].at = 0;
+  slot->passed.count = 1;
 }
 
 // After the last piece that goes in. Of a longer piece the front: what is put there is often short.
@@ -465,7 +493,7 @@ static void serve(Slot* slot) {
         call3(STUB_FRAME_SYSCALL, 0, 0, 0);
         break;
       case STUB_RETURN:
-        fast_of(slot)->rax = lost ? (uint64_t)-14L : slot->result;  // EFAULT
+        fast_of(slot)->rax = lost ? (uint64_t)-14L : slot->rax;  // EFAULT
         return;
       default:
         call3(SYS_exit_group, 1, 0, 0);
@@ -530,7 +558,15 @@ __attribute__((used)) int stub_thunk_call(Slot* slot) {
   }
   if (number < 512 && (native[number / 64] >> (number % 64) & 1) != 0) return 1;
   pass(slot, fast);
+  // Now all that goes into the turn's cache line, and nothing between: the kernel, which may be looking at it, would have the line back.
   slot->passes = (slot->passed.count | slot->passed.out.size) != 0;
+  slot->rax = number;
+  slot->arguments[0] = fast->rdi;
+  slot->arguments[1] = fast->rsi;
+  slot->arguments[2] = fast->rdx;
+  slot->arguments[3] = fast->r10;
+  slot->arguments[4] = fast->r8;
+  slot->arguments[5] = fast->r9;
   slot->event = STUB_EVENT_FAST;
   serve(slot);
   return 0;
@@ -649,8 +685,14 @@ static inline int settle_thunk(Slot* slot, int signal, const struct Trap* trap, 
   if (signal == 5) return trap->code == 2;
   // Its memory is not as its call has said.
   if (signal == 11 || signal == 7) {
-    if (rip != (uint64_t)stub_copying && rip != (uint64_t)stub_probing) return 0;
-    context->regs.rip = rip == (uint64_t)stub_copying ? (uint64_t)stub_copied : (uint64_t)stub_not_writable;
+    if (rip == (uint64_t)stub_copying)
+      context->regs.rip = (uint64_t)stub_copied;
+    else if (rip == (uint64_t)stub_reading)
+      context->regs.rip = (uint64_t)stub_unreadable;
+    else if (rip == (uint64_t)stub_probing)
+      context->regs.rip = (uint64_t)stub_not_writable;
+    else
+      return 0;
     return 1;
   }
   if (signal != STUB_INTERRUPT_SIGNAL) return 0;

@@ -33,6 +33,8 @@ extern "C" {
 #define STUB_START_SYSCALL 0xca155UL /* a number that no Linux has: a fresh stub traps with it to get its first frame */
 #define STUB_FRAME_SYSCALL 0xca157UL /* the same for STUB_FRAME */
 
+#define STUB_FREE_LOOKS 32 /* so often a side that spins looks at the turn before it asks the clock how long it has */
+
 #define STUB_ANSWERS_UNSEEN 16 /* with StubSlot.thunks: of calls that trap and could be answered every 16th is the kernel's */
 
 /* Values of StubSlot.turn, the futex word of the handoff. */
@@ -76,40 +78,43 @@ struct StubPiece {
   uint32_t at;      /* within the room */
 };
 #define STUB_MOST_PIECES 4
-#define STUB_PATH_PIECE 256U /* so much of a text, but not beyond its page: what the kernel reads of it at first */
+#define STUB_PATH_PIECE 256U /* so much of a text at most, and not beyond its page */
 struct StubPassed {
   uint32_t count;
   uint32_t pad;
-  struct StubPiece in[STUB_MOST_PIECES]; /* copies, made before the call */
   struct StubPiece out;                  /* may be written, as far as the guest's memory was then */
   struct StubPiece back;                 /* the kernel's: to be copied out of the room when the stub has the turn */
+  struct StubPiece in[STUB_MOST_PIECES]; /* copies, made before the call */
 };
 
 struct StubSlot {
-  /* The first cache line (64 bytes) is all that both sides write in each call from a thunk: a line that moves between CPUs costs 0.1 us. */
+  /* The first cache line (64 bytes) is all that moves between the two sides in a call from a thunk that passes no memory: each line that
+   * does costs 0.1 us where they are on two CPUs. */
   uint32_t turn;
-  uint32_t request;
-  uint32_t event;
-  uint32_t signal;
-  uint64_t frame_offset; /* of the host's rt_sigframe within the slot: points at uc, 8 after the return address */
-  uint64_t info_offset;  /* of the siginfo within the slot */
-  uint64_t result;       /* STUB_RETURN: what the call returns */
-  uint32_t spin;         /* so many ticks (RDTSC) the stub looks at `turn` before it sleeps */
-  uint32_t sleeping;     /* 1: the stub sleeps on `turn`, a wake-up is needed */
-  uint32_t kernel_sleeping;
-  uint32_t passes;     /* STUB_EVENT_FAST: 1: something in `passed` */
-  uint32_t gives_back; /* STUB_RETURN, STUB_FRAME, STUB_RESUME: 1: `passed.back` */
-  uint32_t cpu;
+  uint8_t event;
+  uint8_t passes; /* STUB_EVENT_FAST: 1: something in `passed` */
+  uint8_t request;
+  uint8_t gives_back;    /* STUB_RETURN, STUB_FRAME, STUB_RESUME: 1: `passed.back` */
+  uint64_t rax;          /* STUB_EVENT_FAST: the call's number; STUB_RETURN: what it returns */
+  uint64_t arguments[6]; /* STUB_EVENT_FAST: rdi, rsi, rdx, r10, r8, r9 */
+  /* The second line: looked at in each call, written seldom. */
   /* 1: the kernel's interrupt has come while the thread was in our own code: looked at before the guest goes on. blob.c knows the offset.
    */
   uint32_t attention;
   /* 1: the stub answers the calls for these itself; 0: every call is the kernel's (a guest with a seccomp filter, --strace) */
   uint32_t answer;
+  uint32_t spin;     /* so many ticks (RDTSC) the stub looks at `turn` before it sleeps */
+  uint32_t sleeping; /* 1: the stub sleeps on `turn`, a wake-up is needed */
+  uint32_t kernel_sleeping;
   uint32_t thunks; /* 1: a new thread takes its slot's address as GS base, for thunks to find it */
+  uint32_t pid, tid, parent, uid, euid, gid, egid;
   uint32_t socket; /* the stub's descriptor for messages from the kernel */
   uint32_t host_tid;
-  uint32_t pid, tid, parent, uid, euid, gid, egid;
-  uint32_t answered; /* so many calls have trapped and been answered */
+  uint32_t signal;
+  struct StubPassed passed; /* STUB_EVENT_FAST; what most calls use of it is one line */
+  uint64_t frame_offset;    /* of the host's rt_sigframe within the slot: points at uc, 8 after the return address */
+  uint64_t info_offset;     /* of the siginfo within the slot */
+  uint32_t answered;        /* so many calls have trapped and been answered */
   /* STUB_BATCH */
   uint32_t count;
   uint32_t receive;
@@ -124,11 +129,11 @@ struct StubSlot {
   int64_t clone_result;
   uint32_t clone_new_memory; /* 1: received descriptor 0 is the child's slots, 1 its socket */
   uint32_t announce;         /* the new thread is a process: it writes a byte to its socket */
-  struct StubPassed passed;  /* STUB_EVENT_FAST */
   struct StubOp ops[STUB_MAX_OPS];
 };
 
-/* A call from a thunk (src/kernel/patch): the guest's registers, in the order of a signal frame. blob.c knows the offsets by heart. */
+/* A call from a thunk (src/kernel/patch): the guest's registers, in the order of a signal frame. The kernel looks here only for those that
+ * the slot's first line does not have. blob.c knows the offsets by heart. */
 struct StubFast {
   uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
   uint64_t call; /* in the thunk, the call instruction; what returns goes on behind it */
@@ -156,5 +161,5 @@ struct ZygoteRequest {
 #ifdef __cplusplus
 }
 static_assert(sizeof(StubSlot) <= STUB_FAST_OFFSET && sizeof(StubFast) == 0xa0);
-static_assert(offsetof(StubSlot, attention) == 0x40 && offsetof(StubFast, next) == 0x98);
+static_assert(offsetof(StubSlot, attention) == 0x40 && offsetof(StubSlot, passed) == 0x80 && offsetof(StubFast, next) == 0x98);
 #endif

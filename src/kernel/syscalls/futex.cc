@@ -13,8 +13,8 @@ namespace {
 
 // The call of a guest whose own calls all trap, made by its stub as it would be made natively: it may wait, and be interrupted.
 long make_natively(Task& task) {
-  task.native_call = task.regs;
-  StubThread::begin_native_call(task.regs);
+  task.native_call = task.registers();
+  StubThread::begin_native_call(task.registers());
   task.in_syscall = false;
   return static_cast<long>(task.syscall_number);
 }

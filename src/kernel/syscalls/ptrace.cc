@@ -244,7 +244,7 @@ Result<long> call_info(Task& task, pid_t tid, uint64_t size, uint64_t to) {
   {
     const Stopped stopped = TRY(Stopped::find(task, tid));
     const Task& other = *stopped.task;
-    const abi::Registers& regs = other.regs;
+    const abi::Registers& regs = other.stopped_registers();
     info.arch = 0xc000003e;  // AUDIT_ARCH_X86_64
     info.instruction_pointer = regs.rip;
     info.stack_pointer = regs.rsp;

@@ -84,10 +84,10 @@ Result<long> sys_rt_sigreturn(Task& task) {
   if (!return_from_signal(task)) {
     abi::SigInfo info = user_signal(SIGSEGV, nullptr);
     force_signal(task, info);
-    return static_cast<long>(task.regs.rax);
+    return static_cast<long>(task.call_registers().rax);
   }
   task.in_syscall = false;  // rax is the interrupted code's own
-  return static_cast<long>(task.regs.rax);
+  return static_cast<long>(task.call_registers().rax);
 }
 
 Result<long> sys_rt_sigsuspend(Task& task, UserPtr<const SigSet> set, unsigned long size) {
@@ -140,7 +140,7 @@ Result<long> sys_rt_sigtimedwait(Task& task, UserPtr<const SigSet> set, UserPtr<
 Result<long> sys_sigaltstack(Task& task, UserPtr<const abi::SigStack> set, UserPtr<abi::SigStack> old) {
   constexpr int kAutoDisarm = static_cast<int>(1U << 31);
   abi::SigStack& now = task.alternate_stack;
-  const bool on_it = now.size != 0 && (now.flags & kAutoDisarm) == 0 && task.regs.rsp > now.sp && task.regs.rsp - now.sp <= now.size;
+  const bool on_it = now.size != 0 && (now.flags & kAutoDisarm) == 0 && task.registers().rsp > now.sp && task.registers().rsp - now.sp <= now.size;
   abi::SigStack before = now;
   if (now.size == 0)
     before.flags = SS_DISABLE;

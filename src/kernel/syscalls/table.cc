@@ -87,7 +87,7 @@ long dispatch_syscall(Task& task) {
   if (task.seccomp.on())
     if (const std::optional<long> answer = check_seccomp(task)) return *answer;
   // Now: the filter's tracer may have made another call of it.
-  const abi::Registers& regs = task.regs;
+  const abi::Registers& regs = task.call_registers();
   const SyscallArguments arguments = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
   const uint64_t number = task.syscall_number;
   if (!g_strace.load(std::memory_order_relaxed)) {

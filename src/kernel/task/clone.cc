@@ -90,9 +90,9 @@ std::unique_ptr<Task> make_task(Task& parent, const CloneRequest& request, const
   task->blocked = parent.blocked;
   if (parent.saved_mask) task->blocked = *parent.saved_mask;
   if ((request.flags & CLONE_VM) == 0 || (request.flags & CLONE_VFORK) != 0) task->alternate_stack = parent.alternate_stack;
-  task->regs = parent.regs;
-  task->regs.rax = 0;
-  if (request.stack != 0) task->regs.rsp = request.stack;
+  task->registers() = parent.registers();
+  task->registers().rax = 0;
+  if (request.stack != 0) task->registers().rsp = request.stack;
   if ((request.flags & CLONE_VM) == 0 && task->memory != parent.memory) {
     std::lock_guard guard(parent.memory->lock);
     task->memory->layout = parent.memory->layout;

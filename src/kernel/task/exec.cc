@@ -366,7 +366,7 @@ Result<void> exec_program(Task& task, ExecRequest request) {
   keep_cpus(*old, *task.stub);
   task.kernel.watch(process);
   task.alternate_stack = abi::SigStack();
-  task.regs = program.regs;
+  task.registers() = program.regs;
   task.in_syscall = false;
   task.restart = nullptr;
   if (task.vfork_wait) {

@@ -180,7 +180,7 @@ Result<Kernel::Started> Kernel::start(Container& container, StartProcess process
   LoadedProgram program = TRY(load_program(*task, std::move(request)));
   task->stub = std::move(program.stub);
   task->memory = task->stub->memory();
-  task->regs = program.regs;
+  task->registers() = program.regs;
   task->name = program.name;
   task->creds = program.creds;
   schedule_new_stub(*task);

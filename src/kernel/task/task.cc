@@ -8,6 +8,7 @@
 
 #include "kernel/klog.h"
 #include "kernel/platform/host_calls.h"
+#include "kernel/platform/passed_memory.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/seccomp/enforce.h"
 #include "kernel/signal/deliver.h"
@@ -100,10 +101,14 @@ Result<std::string> Task::read_string(UserPtr<const char> from, size_t most) {
   std::string text;
   uint64_t address = from.address();
   char piece[256];
+  PassedMemory* passed = PassedMemory::of(host_tid());
   while (text.size() < most) {
     // Not across a page's end: the next page need not be there.
-    const size_t now = std::min({sizeof piece, most - text.size(), static_cast<size_t>(4096 - address % 4096)});
-    TRY(read_bytes(address, piece, now));
+    size_t now = std::min({sizeof piece, most - text.size(), static_cast<size_t>(4096 - address % 4096)});
+    if (const size_t here = passed != nullptr ? passed->read_front(address, piece, now) : 0; here != 0)
+      now = here;
+    else
+      TRY(read_bytes(address, piece, now));
     if (const void* end = memchr(piece, 0, now); end != nullptr) {
       text.append(piece, static_cast<const char*>(end) - piece);
       return text;
@@ -209,9 +214,15 @@ bool Task::interrupted() {
   return ((pending.set() | group->pending.set()) & ~blocked) != 0;
 }
 
+abi::Registers& Task::registers() {
+  if (stub) stub->complete(regs_);
+  return regs_;
+}
+
 void Task::note_sleep() {
   constexpr auto kRelaxed = std::memory_order_relaxed;
-  // A tracer that it stops for may be setting its registers already (set_registers_locked).
+  const abi::Registers& regs = registers();
+  // A tracer that it stops for may be setting them already (set_registers_locked).
   const auto now = [](const auto& place) { return __atomic_load_n(&place, __ATOMIC_RELAXED); };
   const uint64_t arguments[] = {now(regs.rdi), now(regs.rsi), now(regs.rdx), now(regs.r10), now(regs.r8), now(regs.r9)};
   for (size_t i = 0; i < doing.arguments.size(); ++i) doing.arguments[i].store(arguments[i], kRelaxed);
@@ -251,7 +262,7 @@ Result<void> Task::block_killable(Deadline deadline) { return sleep(deadline, tr
 // Whether the event is the end of a call that the stub made in the guest's place.
 bool Task::end_native_call(const StubEvent& event) {
   if (!native_call || event.kind == StubEvent::Dead) return false;
-  regs = StubThread::native_result(regs, *native_call);
+  regs_ = StubThread::native_result(registers(), *native_call);
   native_call.reset();
   in_syscall = true;
   return event.kind != StubEvent::Fault;
@@ -262,9 +273,9 @@ void Task::handle_event(const StubEvent& event) {
   switch (event.kind) {
     case StubEvent::Syscall:
       in_syscall = true;
-      syscall_number = regs.rax;
+      syscall_number = regs_.rax;
       doing.call.store(static_cast<int>(syscall_number), std::memory_order_relaxed);
-      regs.rax = static_cast<uint64_t>(event.foreign ? refuse_foreign_call(*this) : dispatch_syscall(*this));
+      set_result(static_cast<uint64_t>(event.foreign ? refuse_foreign_call(*this) : dispatch_syscall(*this)));
       doing.call.store(-1, std::memory_order_relaxed);
       break;
     case StubEvent::Interrupt:
@@ -287,6 +298,7 @@ void Task::handle_event(const StubEvent& event) {
 
 // The flag that stops after one instruction is the tracer's, not the guest's; a system call has copied it.
 void Task::step_done(const StubEvent& event) {
+  abi::Registers& regs = registers();
   regs.eflags &= ~kTrapFlag;
   if (event.kind == StubEvent::Syscall) regs.r11 &= ~kTrapFlag;
 }
@@ -300,7 +312,7 @@ void Task::run() {
       if (trace_calls) trace_call_ends(*this);
     }
     if (attention.load(std::memory_order_seq_cst) || in_syscall || saved_mask) {
-      const int64_t result = static_cast<int64_t>(regs.rax);
+      const int64_t result = static_cast<int64_t>(regs_.rax);
       const bool plain = in_syscall && !(result <= -kRestartSys && result >= -kRestartBlock) && !saved_mask && !attention.load();
       if (!plain && !handle_signals(*this)) break;
       in_syscall = false;
@@ -320,10 +332,10 @@ void Task::run() {
     prepare_answers(*this);
     if (trace_step) {
       watch_begins(*this);
-      regs.eflags |= kTrapFlag;
+      registers().eflags |= kTrapFlag;
     }
-    stub->resume(regs);
-    StubEvent event = stub->wait(regs);
+    stub->resume(regs_);
+    StubEvent event = stub->wait(regs_);
     in_guest.store(false, std::memory_order_seq_cst);
     const bool ends_native = native_call.has_value(), is_call = ends_native || event.kind == StubEvent::Syscall, steps = trace_step;
     if (steps) step_done(event);

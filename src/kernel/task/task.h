@@ -215,7 +215,11 @@ class Task {
   std::atomic<bool> attention{false};     // look at signals before the next return to the guest
 
   // The task's own thread only.
-  abi::Registers regs{};
+  // Its registers in the guest. A call from a thunk has brought those that it needs; the rest is fetched at the first use of registers().
+  abi::Registers& registers();
+  // Of the call that is being served: rax and the arguments, the others may be old.
+  const abi::Registers& call_registers() const { return regs_; }
+  void set_result(uint64_t rax) { regs_.rax = rax; }
   abi::SigStack alternate_stack;
   std::unique_ptr<StubThread> stub;
   bool in_syscall = false;
@@ -230,6 +234,9 @@ class Task {
   int exit_status = 0;                         // of exit(2)
   std::atomic<bool> leaving{false};            // this thread is to end (exec of another, exit_group)
   std::atomic<const char*> state{"R"};         // for /proc
+  // For others, while it is stopped for its tracer (Kernel::tasks).
+  abi::Registers& stopped_registers() { return regs_; }
+  const abi::Registers& stopped_registers() const { return regs_; }
   // What it is doing, for `caisson debug`: stored (relaxed) by its own thread, read by any.
   struct Doing {
     std::atomic<int> call{-1};       // number of the system call that the kernel serves; -1: none
@@ -251,6 +258,7 @@ class Task {
   void step_done(const struct StubEvent& event);
   Result<void> sleep(Deadline deadline, bool killable);
   void note_sleep();
+  abi::Registers regs_{};
   uint32_t awake_ = 0;  // futex word
 };
 

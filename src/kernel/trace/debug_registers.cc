@@ -101,7 +101,7 @@ bool watch_ends(Task& task, StubEvent& event, bool call) {
   }
   const bool step = !call && event.kind == StubEvent::Fault && event.info.si_signo == SIGTRAP && event.info.si_code == TRAP_TRACE;
   if (!tracing) return !step && !call;  // its tracer has gone
-  const bool hit = tracing->debug.watches() && tracing->debug.end(reader(task), task.regs.rip);
+  const bool hit = tracing->debug.watches() && tracing->debug.end(reader(task), task.registers().rip);
   if (!step && !call) return true;
   if (wanted) tracing->debug.tell_step();
   if (step && !wanted && hit) event.info.si_code = TRAP_HWBKPT;

@@ -22,7 +22,7 @@ bool in_call(const Task& task) { return task.in_syscall || (task.tracing && task
 }  // namespace
 
 user_regs_struct registers_of_locked(const Task& task, uint64_t fs_base) {
-  const abi::Registers& from = task.regs;
+  const abi::Registers& from = task.stopped_registers();
   user_regs_struct to{};
   to.r15 = from.r15;
   to.r14 = from.r14;
@@ -50,7 +50,7 @@ user_regs_struct registers_of_locked(const Task& task, uint64_t fs_base) {
 }
 
 void set_registers_locked(Task& task, const user_regs_struct& wanted) {
-  abi::Registers& to = task.regs;
+  abi::Registers& to = task.stopped_registers();
   // Atomic: on its way to sleep the task notes some of its registers (Task::note_sleep), stopped as it is already.
   const auto put = [](auto& place, uint64_t value) { __atomic_store_n(&place, value, __ATOMIC_RELAXED); };
   put(to.r15, wanted.r15);
@@ -80,7 +80,7 @@ void set_registers_locked(Task& task, const user_regs_struct& wanted) {
 uint64_t read_fs_base(Task& task) {
   constexpr uint64_t kGetFs = 0x1003;
   // The answer needs a place in the guest's memory: below its stack's red zone, put back afterwards.
-  const UserPtr<uint64_t> place((task.regs.rsp - 512) & ~15ULL);
+  const UserPtr<uint64_t> place((task.registers().rsp - 512) & ~15ULL);
   const Result<uint64_t> before = task.read(place);
   if (!before || !task.stub->run_one({.number = SYS_arch_prctl, .args = {kGetFs, place.address()}})) return 0;
   const Result<uint64_t> base = task.read(place);

@@ -139,6 +139,7 @@ namespace {
 
 // Before a tracer looks at the task: its own text is back, and its registers are in a frame.
 void make_ready_locked(Task& task, std::unique_lock<std::mutex>& lock) {
+  task.registers();  // all of them, for stopped_registers()
   CallSites& sites = task.memory->call_sites();
   if (!sites.restore_due() && !task.stub->lacks_frame()) return;
   lock.unlock();
@@ -237,10 +238,10 @@ void stop_at_call(Task& task, Tracing::At at) {
 }  // namespace
 
 void trace_call_begins(Task& task) {
-  task.syscall_number = task.regs.rax;
-  task.regs.rax = static_cast<uint64_t>(-ENOSYS);
+  task.syscall_number = task.call_registers().rax;
+  task.set_result(static_cast<uint64_t>(-ENOSYS));
   stop_at_call(task, Tracing::At::CallEntry);
-  task.regs.rax = task.syscall_number;  // the tracer may have changed it
+  task.set_result(task.syscall_number);  // the tracer may have changed it
 }
 
 void trace_call_ends(Task& task) { stop_at_call(task, Tracing::At::CallExit); }
@@ -251,7 +252,7 @@ bool trace_seccomp(Task& task, unsigned long data) {
   if (!tracing || (tracing->options & PTRACE_O_TRACESECCOMP) == 0) return false;
   abi::SigInfo info = user_signal(SIGTRAP, nullptr);
   info.code = SIGTRAP | PTRACE_EVENT_SECCOMP << 8;
-  task.regs.rax = static_cast<uint64_t>(-ENOSYS);
+  task.set_result(static_cast<uint64_t>(-ENOSYS));
   tracing->at = Tracing::At::Seccomp;
   const int signal = trace_stop_locked(task, lock, info.code, &info, data);
   tracing->at = Tracing::At::Elsewhere;
@@ -288,7 +289,7 @@ void trace_step_ends(Task& task) {
   abi::SigInfo info;
   info.signo = SIGTRAP;
   info.code = task.tracing->step ? TRAP_TRACE : TRAP_HWBKPT;
-  info.fault.address = task.regs.rip;
+  info.fault.address = task.registers().rip;
   send_to_task_locked(task, info);
 }
 
