@@ -82,6 +82,16 @@ class WritableText {
 void CallSites::allow(bool on) { g_allowed = on && (getauxval(AT_HWCAP2) & kFsGsBase) != 0; }
 bool CallSites::allowed() { return g_allowed.load(std::memory_order_relaxed); }
 
+bool CallSites::traps_often(uint64_t rip, uint32_t times) {
+  TrapCount& entry = trap_counts_[(rip ^ rip >> 6) % trap_counts_.size()];
+  if (entry.rip.load(std::memory_order_relaxed) != rip) {
+    entry.rip.store(rip, std::memory_order_relaxed);
+    entry.count.store(0, std::memory_order_relaxed);
+  }
+  const uint32_t before = entry.count.fetch_add(times, std::memory_order_relaxed);
+  return before < kOften && before + times >= kOften;
+}
+
 void CallSites::consider(StubThread& stub, uint64_t rip, uint64_t number) {
   const uint64_t call = rip - kCallLength;
   if (!allowed() || off_.load(std::memory_order_acquire)) return;

@@ -15,6 +15,7 @@
 // before AddressSpace::descriptors_lock. regions_lock_ is a leaf.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <map>
 #include <memory>
@@ -38,8 +39,9 @@ class CallSites {
   static void allow(bool on);
   static bool allowed();
 
-  // The stub's thread has trapped at a call for the kOften'th time; `rip` is behind it, `number` was in rax. By its own thread, with a
-  // frame.
+  // A thread has trapped so many times more at a call, `rip` is behind it: true at the kOften'th time of all threads. Any thread.
+  bool traps_often(uint64_t rip, uint32_t times);
+  // The stub's thread has trapped at a call for the kOften'th time; `number` was in rax. By its own thread, with a frame.
   void consider(StubThread& stub, uint64_t rip, uint64_t number);
   // The guest's view of an address: its own, where that is one in a thunk. Any thread.
   uint64_t guest_rip(uint64_t rip) const;
@@ -95,6 +97,13 @@ class CallSites {
   bool give_back_locked(StubThread& stub, const Site& site);
   bool give_moved_back_locked(StubThread& stub, const Site& site, uint64_t start);
   void repair_locked(StubThread& stub, const Site& site, const uint8_t* now);
+
+  // How often calls have trapped, by a hash of the address behind them; a collision begins anew, and now and then one is lost.
+  struct TrapCount {
+    std::atomic<uint64_t> rip{0};
+    std::atomic<uint32_t> count{0};
+  };
+  std::array<TrapCount, 64> trap_counts_{};
 
   std::mutex lock_;
   Sites sites_;

@@ -249,8 +249,6 @@ StubEvent StubThread::read_event(uint32_t kind, abi::Registers& regs) {
 }
 
 void StubThread::count_trap(const abi::Registers& regs) {
-  TrapCount& entry = trap_counts_[(regs.rip ^ regs.rip >> 6) % trap_counts_.size()];
-  if (entry.rip != regs.rip) entry = {regs.rip, 0};
   switch (regs.rax) {
     // These need a frame.
     case SYS_rt_sigreturn:
@@ -266,9 +264,8 @@ void StubThread::count_trap(const abi::Registers& regs) {
   }
   const auto answered = std::find(std::begin(kAnsweredCalls), std::end(kAnsweredCalls), static_cast<int>(regs.rax));
   const bool one_of_many = answered != std::end(kAnsweredCalls) && load(slot()->answer) != 0;
-  const uint32_t before = entry.count;
-  entry.count += one_of_many ? STUB_ANSWERS_UNSEEN : 1;
-  if (before < CallSites::kOften && entry.count >= CallSites::kOften) memory_->call_sites().consider(*this, regs.rip, regs.rax);
+  if (memory_->call_sites().traps_often(regs.rip, one_of_many ? STUB_ANSWERS_UNSEEN : 1))
+    memory_->call_sites().consider(*this, regs.rip, regs.rax);
 }
 
 StubEvent StubThread::wait(abi::Registers& regs) {

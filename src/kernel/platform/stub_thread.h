@@ -9,7 +9,6 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-#include <array>
 #include <atomic>
 #include <memory>
 #include <vector>
@@ -178,12 +177,6 @@ class StubThread {
   uint32_t spin_ = 0;  // what the slot says
   // The last frame was of an instruction in a thunk, `in_thunk_`, which the guest was told as `told_`.
   uint64_t in_thunk_ = 0, told_ = 0;
-  // How often calls have trapped, by a hash of the address behind them; a collision begins anew.
-  struct TrapCount {
-    uint64_t rip = 0;
-    uint32_t count = 0;
-  };
-  std::array<TrapCount, 64> trap_counts_{};
   uint64_t frame_offset_ = 0, info_offset_ = 0, fp_offset_ = 0, fp_size_ = 0;
 };
 

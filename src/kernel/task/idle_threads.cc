@@ -14,14 +14,18 @@ IdleThreads& IdleThreads::get() {
 }
 
 bool IdleThreads::give(std::unique_ptr<Task>& task) {
-  std::lock_guard guard(lock_);
-  if (waiting_.empty()) return false;
-  Waiting* thread = waiting_.back();
-  waiting_.pop_back();
+  Waiting* thread;
+  {
+    std::lock_guard guard(lock_);
+    if (waiting_.empty()) return false;
+    thread = waiting_.back();
+    waiting_.pop_back();
+  }
   thread->task = std::move(task);
-  // With the lock held: it is on the thread's stack, which takes the lock before it leaves.
-  __atomic_store_n(&thread->served, 1, __ATOMIC_SEQ_CST);
-  futex_wake_private(&thread->served);
+  uint32_t* served = &thread->served;
+  __atomic_store_n(served, 1, __ATOMIC_SEQ_CST);
+  // The word is on the thread's stack, and may be something else's by now: a wake-up reads nothing, and one too many harms nobody.
+  futex_wake_private(served);
   return true;
 }
 
@@ -32,13 +36,19 @@ std::unique_ptr<Task> IdleThreads::wait() {
     if (waiting_.size() >= kMost) return nullptr;
     waiting_.push_back(&self);
   }
+  const auto served = [&] { return __atomic_load_n(&self.served, __ATOMIC_SEQ_CST) != 0; };
   const int64_t until = monotonic_now() + kPatience;
-  while (__atomic_load_n(&self.served, __ATOMIC_SEQ_CST) == 0 && futex_wait_private(&self.served, 0, until)) continue;
-  {
-    std::lock_guard guard(lock_);
-    std::erase(waiting_, &self);
+  while (!served() && futex_wait_private(&self.served, 0, until)) continue;
+  if (!served()) {
+    std::unique_lock guard(lock_);
+    if (std::erase(waiting_, &self) != 0) {
+      guard.unlock();
+      return_freed_memory();
+      return nullptr;
+    }
   }
-  if (!self.task) return_freed_memory();
+  // Taken from the list in the last moment.
+  while (!served()) futex_wait_private(&self.served, 0, -1);
   return std::move(self.task);
 }
 

@@ -25,7 +25,7 @@ class IdleThreads {
   };
   static constexpr size_t kMost = 4;
   static constexpr int64_t kPatience = 500'000'000;  // nanoseconds: what an idle container keeps is little
-  std::mutex lock_;                                  // a leaf
+  std::mutex lock_;                                  // a leaf: the list; who is taken from it is the giver's until it is served
   std::vector<Waiting*> waiting_;
 };
 
