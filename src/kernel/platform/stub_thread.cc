@@ -327,6 +327,17 @@ void StubThread::resume(const abi::Registers& regs) {
     }
     if (!need_frame()) return;
   }
+  write_frame(regs);
+  pace_.before_guest(host_tid_);
+  hand_over(STUB_RESUME);
+}
+
+void StubThread::begin(const abi::Registers& regs) {
+  write_frame(regs);
+  hand_over(STUB_RESUME);
+}
+
+void StubThread::write_frame(const abi::Registers& regs) {
   abi::Registers copy = regs;
   copy.cs = kUserCode;
   copy.ss = kUserStack;
@@ -335,8 +346,6 @@ void StubThread::resume(const abi::Registers& regs) {
   const abi::SigSet none = 0;
   memcpy(frame() + offsetof(abi::UContext, mask), &none, sizeof none);
   slot()->frame_offset = frame_offset_;
-  pace_.before_guest(host_tid_);
-  hand_over(STUB_RESUME);
 }
 
 void StubThread::interrupt() { syscall(SYS_tgkill, process_->pid(), host_tid_, STUB_INTERRUPT_SIGNAL); }
@@ -455,6 +464,7 @@ Result<std::unique_ptr<StubThread>> StubThread::clone_shared(bool process, uint6
   slot->clone_child_tid = child_tid;
   slot->clone_tls = tls;
   slot->clone_new_memory = 0;
+  if (!process) store(child->slot()->turn, STUB_TURN_KERNEL);  // it is there when it is there, and does what it has been asked by then
   hand_over(STUB_CLONE);
   if (!await_turn()) return Errno(ESRCH);
   const int64_t result = __atomic_load_n(&slot->clone_result, __ATOMIC_RELAXED);
@@ -476,7 +486,6 @@ Result<std::unique_ptr<StubThread>> StubThread::clone_shared(bool process, uint6
   child->process_ = process_;
   child->host_tid_ = static_cast<pid_t>(result);
   pace_.give_cpus(child->host_tid_);
-  if (!child->await_turn()) return Errno(ESRCH);
   return child;
 }
 

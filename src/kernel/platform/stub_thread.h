@@ -92,6 +92,8 @@ class StubThread {
   }
   // Writes registers into the frame and lets the guest run. Where complete() has not been called, rax is all that may have changed.
   void resume(const abi::Registers& regs);
+  // The first resume(), which another thread may make in the place of the task's own.
+  void begin(const abi::Registers& regs);
   // Makes the thread stop soon, wherever it is in the guest. Any thread, while the task is known to live (Kernel::tasks).
   void interrupt();
 
@@ -152,6 +154,7 @@ class StubThread {
   StubSlot* slot() const { return static_cast<StubSlot*>(memory_->slot(slot_)); }
   void hand_over(uint32_t request, uint64_t rax = 0);
   bool await_turn();  // false: the stub is dead
+  void write_frame(const abi::Registers& regs);
   void copy_frame_to(StubThread& child);
   bool read_frame();  // where the frame is; false: nonsense
   void kill_for_nonsense();

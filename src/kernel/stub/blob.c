@@ -354,6 +354,7 @@ static void run_batch(Slot* slot) {
 }
 
 static void serve(Slot* slot);
+static void obey(Slot* slot);
 
 // A new thread or process is here; its frame has been put into its slot.
 __attribute__((noreturn, used)) void stub_child(Slot* slot) {
@@ -366,9 +367,13 @@ __attribute__((noreturn, used)) void stub_child(Slot* slot) {
   call3(SYS_sigaltstack, stack, 0, 0);
   slot->host_tid = (uint32_t)call3(SYS_gettid, 0, 0, 0);
   // The kernel learns from the message's credentials, which nobody can forge, which process has come.
-  if (slot->announce) call3(SYS_write, slot->socket, slot, 1);
-  slot->event = STUB_EVENT_CHILD;
-  serve(slot);
+  // A thread is not waited for: the kernel has the turn already, or has given it back by now.
+  if (slot->announce) {
+    call3(SYS_write, slot->socket, slot, 1);
+    slot->event = STUB_EVENT_CHILD;
+    give_turn(slot);
+  }
+  obey(slot);
   __builtin_unreachable();
 }
 
@@ -466,10 +471,15 @@ __attribute__((noreturn)) static void leave(uint64_t context) {
   __builtin_unreachable();
 }
 
-// Gives the turn to the kernel and does what it asks, until it asks to go on in the guest. Returns for a thunk's call only.
+// Gives the turn to the kernel and obeys.
 static void serve(Slot* slot) {
-  for (;;) {
-    give_turn(slot);
+  give_turn(slot);
+  obey(slot);
+}
+
+// Does what the kernel, which has the turn, asks, until it asks to go on in the guest. Returns for a thunk's call only.
+static void obey(Slot* slot) {
+  for (;; give_turn(slot)) {
     await_turn(slot);
     const int lost = take_back(slot);
     switch (slot->request) {

@@ -53,7 +53,7 @@ enum {
 enum {
   STUB_EVENT_SIGNAL = 1,         /* a host signal: `signal`, frame at frame_offset */
   STUB_EVENT_DONE = 2,           /* a batch or a clone is done */
-  STUB_EVENT_CHILD = 3,          /* a new thread or process is here for the first time */
+  STUB_EVENT_CHILD = 3,          /* a new process is here for the first time */
   STUB_EVENT_FAST = 4,           /* a call from a thunk: the registers are in StubFast, there is no frame */
   STUB_EVENT_FAST_INTERRUPT = 5, /* the same, where the kernel wanted the thread's attention meanwhile; no call */
 };

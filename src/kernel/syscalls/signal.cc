@@ -140,7 +140,8 @@ Result<long> sys_rt_sigtimedwait(Task& task, UserPtr<const SigSet> set, UserPtr<
 Result<long> sys_sigaltstack(Task& task, UserPtr<const abi::SigStack> set, UserPtr<abi::SigStack> old) {
   constexpr int kAutoDisarm = static_cast<int>(1U << 31);
   abi::SigStack& now = task.alternate_stack;
-  const bool on_it = now.size != 0 && (now.flags & kAutoDisarm) == 0 && task.registers().rsp > now.sp && task.registers().rsp - now.sp <= now.size;
+  const bool on_it =
+      now.size != 0 && (now.flags & kAutoDisarm) == 0 && task.registers().rsp > now.sp && task.registers().rsp - now.sp <= now.size;
   abi::SigStack before = now;
   if (now.size == 0)
     before.flags = SS_DISABLE;

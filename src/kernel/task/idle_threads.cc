@@ -21,6 +21,7 @@ bool IdleThreads::give(std::unique_ptr<Task>& task) {
     thread = waiting_.back();
     waiting_.pop_back();
   }
+  task->begin();
   thread->task = std::move(task);
   uint32_t* served = &thread->served;
   __atomic_store_n(served, 1, __ATOMIC_SEQ_CST);

@@ -303,8 +303,8 @@ void Task::step_done(const StubEvent& event) {
   if (event.kind == StubEvent::Syscall) regs.r11 &= ~kTrapFlag;
 }
 
-void Task::run() {
-  const CurrentTask current(*this);
+// Until the stub has the turn. False: the task is at its end.
+bool Task::enter_guest() {
   for (;;) {
     // A signal comes first: a call that the stub was to make in the guest's place is interrupted.
     if (native_call && attention.load(std::memory_order_seq_cst)) {
@@ -314,37 +314,59 @@ void Task::run() {
     if (attention.load(std::memory_order_seq_cst) || in_syscall || saved_mask) {
       const int64_t result = static_cast<int64_t>(regs_.rax);
       const bool plain = in_syscall && !(result <= -kRestartSys && result >= -kRestartBlock) && !saved_mask && !attention.load();
-      if (!plain && !handle_signals(*this)) break;
+      if (!plain && !handle_signals(*this)) return false;
       in_syscall = false;
     }
-    if (leaving) break;
+    if (leaving) return false;
     if ((seccomp.wants_native_calls() || trace_calls) && !stub->process()->traps_everything() && !stub->trap_everything()) {
       klog(LogLevel::Error, "%d (%s): its seccomp filter cannot be enforced; the process is ended", tid, name.c_str());
       std::lock_guard guard(kernel.tasks);
       end_group_locked(*group, CLD_KILLED, SIGKILL);
       continue;
     }
-    in_guest.store(true, std::memory_order_seq_cst);
-    if (attention.load(std::memory_order_seq_cst)) {
-      in_guest = false;
-      continue;
-    }
-    prepare_answers(*this);
+    if (!enters_at_once()) continue;
     if (trace_step) {
       watch_begins(*this);
       registers().eflags |= kTrapFlag;
     }
     stub->resume(regs_);
-    StubEvent event = stub->wait(regs_);
-    in_guest.store(false, std::memory_order_seq_cst);
-    const bool ends_native = native_call.has_value(), is_call = ends_native || event.kind == StubEvent::Syscall, steps = trace_step;
-    if (steps) step_done(event);
-    if (steps && !is_call && !watch_ends(*this, event, false)) continue;
-    if (trace_calls && is_call && !ends_native) trace_call_begins(*this);
-    handle_event(event);
-    if (trace_calls && is_call && !native_call) trace_call_ends(*this);
-    if (steps && is_call && !native_call && watch_ends(*this, event, true)) trace_step_ends(*this);
+    return true;
   }
+}
+
+// Whoever wants its attention from now on has to interrupt the stub. False: somebody has wanted it before.
+bool Task::enters_at_once() {
+  in_guest.store(true, std::memory_order_seq_cst);
+  if (attention.load(std::memory_order_seq_cst)) {
+    in_guest = false;
+    return false;
+  }
+  prepare_answers(*this);
+  return true;
+}
+
+void Task::begin() {
+  if (leaving || saved_mask || trace_step || trace_calls || seccomp.wants_native_calls() || !enters_at_once()) return;
+  begun_ = true;
+  stub->begin(regs_);
+}
+
+void Task::serve_event() {
+  StubEvent event = stub->wait(regs_);
+  in_guest.store(false, std::memory_order_seq_cst);
+  const bool ends_native = native_call.has_value(), is_call = ends_native || event.kind == StubEvent::Syscall, steps = trace_step;
+  if (steps) step_done(event);
+  if (steps && !is_call && !watch_ends(*this, event, false)) return;
+  if (trace_calls && is_call && !ends_native) trace_call_begins(*this);
+  handle_event(event);
+  if (trace_calls && is_call && !native_call) trace_call_ends(*this);
+  if (steps && is_call && !native_call && watch_ends(*this, event, true)) trace_step_ends(*this);
+}
+
+void Task::run() {
+  const CurrentTask current(*this);
+  if (begun_) serve_event();
+  while (enter_guest()) serve_event();
   finish();
 }
 

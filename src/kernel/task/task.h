@@ -245,6 +245,9 @@ class Task {
     std::array<std::atomic<uint64_t>, 6> arguments{};
   } doing;
 
+  // Lets a new task's guest run, if nothing speaks against it, before the host thread that is to serve it has woken. By another thread,
+  // which gives the task to that one then.
+  void begin();
   // The host thread's body: serves the stub until the task ends.
   void run();
 
@@ -255,10 +258,14 @@ class Task {
   void finish();
   void handle_event(const struct StubEvent& event);
   bool end_native_call(const struct StubEvent& event);
+  bool enter_guest();
+  bool enters_at_once();
+  void serve_event();
   void step_done(const struct StubEvent& event);
   Result<void> sleep(Deadline deadline, bool killable);
   void note_sleep();
   abi::Registers regs_{};
+  bool begun_ = false;
   uint32_t awake_ = 0;  // futex word
 };
 
