@@ -310,6 +310,33 @@ def test_forged_frames(offend, runtime, kind):
 
 
 @pytest.mark.runtimes("appkernel")
+def test_network_namespaces(offend, runtime):
+    """One after another, as many at once as there may be, and ways from one to the pod's network."""
+    container = offend("networks")
+    container.bundle.set_capabilities(["CAP_SYS_ADMIN", "CAP_NET_ADMIN"])
+    container.spawn()
+    wait_for(lambda: "ready" in container.output() or container.status() != "running", "the last network namespace", deadline=PATIENCE * 2)
+    wanted = ["refused connect ECONNREFUSED", "refused move ESRCH", "refused move EBADF", "refused another ENOSPC", "done 127 networks", "ready"]
+    assert container.output().splitlines() == wanted
+    assert len([pid for pid, comm in commands() if comm == "caisson-room\n"]) == 127
+    assert_front_answers(runtime, container)
+    assert alive(container)
+    end(container)
+    wait_for(lambda: not [pid for pid, comm in commands() if comm.startswith("caisson-room")], "the end of the rooms")
+
+
+def commands():
+    """What our descendants are called."""
+    found = []
+    for pid, *_ in leftovers_module.descendants(os.getpid()):
+        try:
+            found.append((pid, pathlib.Path(f"/proc/{pid}/comm").read_text()))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.runtimes("appkernel")
 def test_attacks_from_inside_a_stub(container, runtime, unharmed_node):
     """tests/guest/offender/stub_offender.cc: the stub's code, thunks, the pages that it shares with the kernel process, races, device nodes. The worst result is a dead guest process."""
     shutil.copy(offender_binary().parent / "stub_offender", container.bundle.rootfs)
@@ -324,7 +351,7 @@ def test_attacks_from_inside_a_stub(container, runtime, unharmed_node):
 
 # CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, SETGID, SETUID; SETFCAP, since a further container of a pod may need it.
 FILE_CAPABILITIES = 0b1101_1111 | 1 << 31
-NET_BIND_SERVICE, NET_ADMIN, NET_RAW, SETFCAP = (1 << number for number in (10, 12, 13, 31))
+NET_BIND_SERVICE, NET_ADMIN, NET_RAW, SYS_ADMIN, SETFCAP = (1 << number for number in (10, 12, 13, 21, 31))
 DOCKER = "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT KILL AUDIT_WRITE"
 
 
@@ -369,6 +396,11 @@ def test_the_kernel_process_is_walled_in(container, guest, kept, own_network, ow
         assert int(field(process, "CapPrm"), 16) == broker and int(field(process, "CapBnd"), 16) == 0
         assert field(process, "NoNewPrivs") == "1" and field(process, "Seccomp") == "2"
         assert os.listdir(process / "root") == [] and os.listdir(process / "cwd") == [] and len(os.listdir(process / "fd")) == 1
+    [rooms] = children("caisson-rooms")
+    assert os.readlink(rooms / "ns/user") not in (os.readlink(kernel / "ns/user"), os.readlink("/proc/self/ns/user"))
+    assert int(field(rooms, "CapPrm"), 16) == SYS_ADMIN | NET_ADMIN | NET_RAW | NET_BIND_SERVICE and int(field(rooms, "CapBnd"), 16) == 0
+    assert field(rooms, "Uid") == "65534" and field(rooms, "NoNewPrivs") == "1" and field(rooms, "Seccomp") == "2"
+    assert os.listdir(rooms / "root") == [] and os.listdir(rooms / "cwd") == [] and len(os.listdir(rooms / "fd")) == 2
     stubs = children("caisson-guest")
     assert stubs
     for stub in stubs:

@@ -50,3 +50,52 @@ su nobody -s /bin/sh -c '{box} --unshare-user --uid 5 --gid 6 sh /w/inside' || e
 hostname; test -e /tmp/a || echo clean
 """
     assert administrator.lines(script) == ["box", "0", "0", "0:0", "1", "2", "5", "box", "5", "6", "5:6", "1", "2", "5", "caisson-test", "clean"]
+
+
+def test_network_namespaces(administrator):
+    """A connection inside one that nobody outside can reach; a user's own; and one that has a name, as `ip netns` makes it."""
+    administrator.container.bundle.set_capabilities([*CAPABILITIES, "CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_NET_ADMIN"])
+    script = r"""
+cat >/w/serve.py <<'END'
+import socket, sys, time
+server = socket.create_server(("127.0.0.1", 4321))
+with socket.create_connection(("127.0.0.1", 4321)) as client:
+    connection, _ = server.accept()
+    client.sendall(b"through")
+    print(connection.recv(7).decode())
+sys.stdout.flush()
+sys.stdin.read()
+END
+cat >/w/reach.py <<'END'
+import socket
+try:
+    socket.create_connection(("127.0.0.1", 4321)).close()
+    print("reached")
+except OSError as error:
+    print(error.strerror)
+END
+mkfifo /w/end /w/told
+unshare -n sh -c 'ip link set lo up && python3 /w/serve.py' </w/end >/w/told & exec 7>/w/end; head -n 1 /w/told; python3 /w/reach.py; exec 7>&-; wait
+unshare -n sh -c 'grep -c : /proc/net/dev; ls /sys/class/net | grep -c eth; python3 /w/reach.py'
+su nobody -s /bin/sh -c 'unshare -U -r -n sh -c "ip link set lo up && ip -o addr show lo | grep -c 127.0.0.1"'
+ip netns add inner && ip netns exec inner ip link set lo up && ip netns exec inner sh -c 'ip -o link show lo | grep -c UP; python3 /w/reach.py'; ip netns list 2>/dev/null; ip netns del inner; ip netns list | wc -l
+"""
+    wanted = ["through", "Connection refused", "1", "0", "Network is unreachable", "1", "1", "Connection refused", "inner", "0"]
+    assert administrator.lines(script) == wanted
+
+
+def test_bubblewrap_without_a_network(administrator):
+    program = shutil.which("bwrap")
+    if program is None:
+        pytest.skip("there is no bwrap (package bubblewrap)")
+    shutil.copy(program, administrator.folder / "bwrap")
+    administrator.container.bundle.set_capabilities([*CAPABILITIES, "CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_NET_ADMIN"])
+    inside = r"""python3 -c 'import socket; server = socket.create_server(("127.0.0.1", 0)); socket.create_connection(server.getsockname()); print("connected")'"""
+    script = rf"""
+cat >/w/inside <<'END'
+tail -n +3 /proc/net/dev | tr -d " " | cut -d: -f1; {inside}
+END
+/w/bwrap --ro-bind / / --dev /dev --proc /proc --unshare-net --die-with-parent sh /w/inside
+su nobody -s /bin/sh -c '/w/bwrap --ro-bind / / --dev /dev --proc /proc --unshare-all --die-with-parent sh /w/inside'
+"""
+    assert administrator.lines(script) == ["lo", "connected", "lo", "connected"]

@@ -28,9 +28,9 @@ def cases():
 CASES = cases()
 FAMILIES = sorted({case.split(".")[0] for case in CASES})
 # Families whose tests change who they are, or mount a tmpfs.
-NEED_ROOT = ("identity", "inotify", "ipc_limits", "mount_api", "mqueue", "namespace", "proc", "remote", "seccomp", "walk")
+NEED_ROOT = ("cgroup", "identity", "inotify", "ipc_limits", "mount_api", "mqueue", "namespace", "networks", "proc", "remote", "seccomp", "walk")
 # What a family's container may do besides; all that it may do.
-MORE = {"identity": "CHOWN", "proc": "CHOWN", "raw": "NET_RAW"}
+MORE = {"identity": "CHOWN", "networks": "NET_ADMIN NET_RAW", "proc": "CHOWN", "raw": "NET_RAW"}
 ONLY = {
     "devices": "CHOWN FOWNER MKNOD SETUID SETGID SYS_ADMIN",
     "file_capabilities": "CHOWN FOWNER KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID",

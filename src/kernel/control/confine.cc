@@ -26,6 +26,7 @@
 #include "kernel/fs/host/identity.h"
 #include "kernel/klog.h"
 #include "kernel/net/broker.h"
+#include "kernel/net/room_maker.h"
 #include "kernel/platform/host_calls.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/host_rows.h"
@@ -125,11 +126,12 @@ Result<void> enter_user_namespace(int root, uint64_t brokered) {
   }
   theirs.reset();
   const Result<long> entered = host_result(unshare(CLONE_NEWUSER));
+  await_room_maker();  // before the helper seals /proc
   int error = EPERM;
   if (entered && write(ours.get(), "", 1) == 1 && read(ours.get(), &error, sizeof error) != sizeof error) error = EPERM;
   const bool stays = entered && error == 0 && brokered != 0;
   if (stays) {
-    set_network_broker(std::move(ours), brokered);
+    pod_broker().set(std::move(ours), brokered);
     return {};
   }
   ours.reset();
@@ -161,6 +163,8 @@ void open_network_settings() {
   else
     klog(LogLevel::Info, "no /proc/sys/net for guests: %s", strerrordesc_np(folder.error().value));
 }
+
+void have_rooms() { start_room_maker(g_whole_proc.get()); }
 
 namespace {
 
@@ -214,6 +218,7 @@ Result<void> enter_empty_root(bool own_user_namespace, uint64_t brokered) {
   if (own_user_namespace) {
     TRY(enter_user_namespace(root.get(), brokered));
   } else {
+    await_room_maker();
     TRY(seal_whole_proc());
     if (brokered != 0) TRY(start_network_broker(root.get(), brokered));
   }

@@ -21,6 +21,8 @@ Result<void> open_own_proc();
 // What guests see as /proc/sys/net: of the network namespace that this process lives in. After open_own_proc; where it cannot be had it is
 // logged, and the folder is empty.
 void open_network_settings();
+// Forks who makes networks for guests (net/room_maker.h). After open_network_settings, and before enter_empty_root.
+void have_rooms();
 // For the kernel process, in a mount namespace of its own: nothing is mounted in it any more but an empty folder, so that it keeps neither
 // the node's mounts nor a container's. Anything that is to be had of them is had before.
 Result<void> leave_mounts();

@@ -372,7 +372,7 @@ TEST_F(Confined, RawSocketsComeFromTheBrokerAlone) {
   confinement.guests |= 1ULL << CAP_NET_RAW;
   EXPECT_EQ(after([](World&) -> long {
               for (const int family : {AF_INET, AF_INET6, AF_PACKET}) {
-                const Result<UniqueFd> fd = open_brokered_socket(family, SOCK_RAW, IPPROTO_ICMP);
+                const Result<UniqueFd> fd = pod_broker().open(family, SOCK_RAW, IPPROTO_ICMP);
                 if (!fd || fcntl(fd->get(), F_GETFD) != FD_CLOEXEC) return -1;
               }
               return 0;
@@ -381,20 +381,20 @@ TEST_F(Confined, RawSocketsComeFromTheBrokerAlone) {
   for (const int family : {AF_INET, AF_INET6, AF_PACKET})
     EXPECT_EQ(after([family](World&) -> long { return socket(family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP); }), EPERM);
   EXPECT_EQ(after([](World&) -> long {
-              const Result<UniqueFd> fd = open_brokered_socket(AF_UNIX, SOCK_STREAM, 0);
+              const Result<UniqueFd> fd = pod_broker().open(AF_UNIX, SOCK_STREAM, 0);
               errno = fd ? 0 : fd.error().value;
               return fd ? 0 : -1;
             }),
             EPROTONOSUPPORT);
   // No network of the node is configured, nor seen through such a socket's rights.
   EXPECT_EQ(after([](World&) -> long {
-              const Result<UniqueFd> fd = open_brokered_socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+              const Result<UniqueFd> fd = pod_broker().open(AF_INET, SOCK_RAW, IPPROTO_ICMP);
               const int mark = 1;
               return fd ? setsockopt(fd->get(), SOL_SOCKET, SO_MARK, &mark, sizeof mark) : -1;
             }),
             EPERM);
   EXPECT_EQ(after([](World&) -> long {
-              const Result<UniqueFd> fd = open_brokered_socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+              const Result<UniqueFd> fd = pod_broker().open(AF_INET, SOCK_RAW, IPPROTO_ICMP);
               ifreq request{};
               strcpy(request.ifr_name, "lo");
               return fd ? ioctl(fd->get(), SIOCSIFFLAGS, &request) : -1;
@@ -423,7 +423,7 @@ TEST_F(Confined, TheNetworkIsConfiguredByTheBrokerAlone) {
       strcpy(request.ifr_name, "lo");
       if (ioctl(any.get(), SIOCGIFMTU, &request) != 0) return -1;
       if (!brokered) return ioctl(any.get(), SIOCSIFMTU, &request);  // what it is already
-      const Result<void> set = ioctl_by_broker(any.get(), SIOCSIFMTU, {reinterpret_cast<const char*>(&request), sizeof request});
+      const Result<void> set = pod_broker().ioctl(any.get(), SIOCSIFMTU, {reinterpret_cast<const char*>(&request), sizeof request});
       errno = set ? 0 : set.error().value;
       return set ? 0 : -1;
     };
@@ -444,7 +444,7 @@ TEST_F(Confined, TheNetworkIsConfiguredByTheBrokerAlone) {
       const std::span<const char> bytes(reinterpret_cast<const char*>(&request), sizeof request);
       if (!needs_administrator(NETLINK_ROUTE, bytes)) return -1;
       const UniqueFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
-      if (brokered ? !send_requests_by_broker(fd.get(), bytes).ok() : send(fd.get(), bytes.data(), bytes.size(), 0) < 0) return -1;
+      if (brokered ? !pod_broker().send(fd.get(), bytes).ok() : send(fd.get(), bytes.data(), bytes.size(), 0) < 0) return -1;
       struct {
         nlmsghdr header;
         nlmsgerr error;
@@ -462,7 +462,7 @@ TEST_F(Confined, TheNetworkIsConfiguredByTheBrokerAlone) {
 
 TEST_F(Confined, WithoutTheCapabilityThereIsNoBroker) {
   EXPECT_EQ(after([](World&) -> long {
-              const Result<UniqueFd> fd = open_brokered_socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+              const Result<UniqueFd> fd = pod_broker().open(AF_INET, SOCK_RAW, IPPROTO_ICMP);
               errno = fd ? 0 : fd.error().value;
               return fd ? 0 : -1;
             }),

@@ -16,6 +16,7 @@
 #include "kernel/ipc/limits.h"
 #include "kernel/klog.h"
 #include "kernel/net/low_ports.h"
+#include "kernel/net/network_namespace.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/task/namespace_numbers.h"
 
@@ -37,7 +38,7 @@ void mount_own(Task& setup, const v1::Start::Mount& mount) {
 
 Result<void> set_sysctl(Container& container, const std::string& path, const std::string& value) {
   if (path == kLowPortsSetting) {
-    first_unprivileged_port() = TRY(parse_first_unprivileged_port(value));
+    sandbox_network()->first_unprivileged_port = TRY(parse_first_unprivileged_port(value));
     return {};
   }
   if (path == "kernel/domainname") {

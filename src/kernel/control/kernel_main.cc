@@ -90,6 +90,7 @@ Result<void> run() {
   UniqueFd control(fcntl(kChannelFd, F_DUPFD_CLOEXEC, 16));
   close(kChannelFd);
   TRY(leave_mounts());
+  have_rooms();
   bool own_user_namespace = false;
   TRY(confine(house, own_user_namespace));
   TRY(find_place());

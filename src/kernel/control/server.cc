@@ -82,7 +82,7 @@ void Server::take_announcement() {
   if (!message) return control_.reset();
   if (message->kind == MessageKind::Join && message->fds.size() == 2) house_.join(std::move(message->fds[0]), std::move(message->fds[1]));
   if (message->kind == MessageKind::Broker && message->fds.size() == 1)
-    set_network_broker(std::move(message->fds[0]), static_cast<uint32_t>(message->number));
+    pod_broker().set(std::move(message->fds[0]), static_cast<uint32_t>(message->number));
 }
 
 bool Server::all_gone() const {

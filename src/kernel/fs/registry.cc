@@ -12,6 +12,7 @@
 #include "kernel/fs/proc/proc.h"
 #include "kernel/fs/sysfs/sysfs.h"
 #include "kernel/fs/tmpfs/tmpfs.h"
+#include "kernel/net/network_namespace.h"
 #include "kernel/task/kernel.h"
 #include "kernel/task/task.h"
 #include "kernel/vfs/walk.h"

@@ -1,10 +1,12 @@
 #include "kernel/net/broker.h"
 
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -19,7 +21,7 @@
 #include <algorithm>
 #include <atomic>
 #include <iterator>
-#include <mutex>
+#include <utility>
 
 #include "kernel/klog.h"
 #include "kernel/net/host_options.h"
@@ -28,16 +30,43 @@
 #include "kernel/platform/host_rows.h"
 
 namespace caisson::kernel {
+
+enum class BrokerOperation : int32_t { Open, Bind, Send, Ioctl, Option, Setting };
+struct BrokerRequest {
+  BrokerOperation operation;
+  int32_t family, type, protocol;  // Open
+  // Bind: of the address. All but Open and Setting come with the socket, Send with so many bytes behind this, Setting with a path of so
+  // many.
+  uint32_t length;
+  sockaddr_in6 address;
+  uint32_t command;  // Ioctl
+  char argument[sizeof(ifreq)];
+  int32_t level, name, value;  // Option
+};
+
 namespace {
+
+using Request = BrokerRequest;
+using Operation = BrokerOperation;
 
 constexpr int kMostIpProtocol = 255, kMostEtherType = 0xffff;
 constexpr uint64_t kRaw = 1ULL << CAP_NET_RAW, kLowPorts = 1ULL << CAP_NET_BIND_SERVICE, kAdmin = 1ULL << CAP_NET_ADMIN;
+constexpr uint32_t kTcp[] = {0, IPPROTO_TCP}, kUdp[] = {0, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_ICMP, IPPROTO_ICMPV6},
+                   kNetlink[] = {NETLINK_ROUTE, NETLINK_SOCK_DIAG};
 constexpr BrokeredSocket kSockets[] = {
-    {AF_INET, SOCK_RAW, kMostIpProtocol, "AF_INET, SOCK_RAW"},
-    {AF_INET6, SOCK_RAW, kMostIpProtocol, "AF_INET6, SOCK_RAW"},
-    {AF_PACKET, SOCK_RAW, kMostEtherType, "AF_PACKET, SOCK_RAW"},
-    {AF_PACKET, SOCK_DGRAM, kMostEtherType, "AF_PACKET, SOCK_DGRAM"},
+    {AF_INET, SOCK_RAW, {}, kMostIpProtocol, "AF_INET, SOCK_RAW", ""},
+    {AF_INET6, SOCK_RAW, {}, kMostIpProtocol, "AF_INET6, SOCK_RAW", ""},
+    {AF_PACKET, SOCK_RAW, {}, kMostEtherType, "AF_PACKET, SOCK_RAW", ""},
+    {AF_PACKET, SOCK_DGRAM, {}, kMostEtherType, "AF_PACKET, SOCK_DGRAM", ""},
+    // Of rooms only, from here on.
+    {AF_INET, SOCK_STREAM, kTcp, 0, "AF_INET, SOCK_STREAM", "TCP"},
+    {AF_INET, SOCK_DGRAM, kUdp, 0, "AF_INET, SOCK_DGRAM", "UDP, UDP-Lite, ping"},
+    {AF_INET6, SOCK_STREAM, kTcp, 0, "AF_INET6, SOCK_STREAM", "TCP"},
+    {AF_INET6, SOCK_DGRAM, kUdp, 0, "AF_INET6, SOCK_DGRAM", "UDP, UDP-Lite, ping"},
+    {AF_NETLINK, SOCK_RAW, kNetlink, 0, "AF_NETLINK, SOCK_RAW", "routes and socket lists"},
+    {AF_NETLINK, SOCK_DGRAM, kNetlink, 0, "AF_NETLINK, SOCK_DGRAM", "routes and socket lists"},
 };
+constexpr size_t kOfBrokers = 4;
 constexpr BrokeredOption kOptions[] = {
     {SOL_SOCKET, SO_SNDBUFFORCE}, {SOL_SOCKET, SO_RCVBUFFORCE}, {SOL_SOCKET, SO_MARK},
     {SOL_SOCKET, SO_PRIORITY},    {IPPROTO_IP, IP_TRANSPARENT},
@@ -45,33 +74,26 @@ constexpr BrokeredOption kOptions[] = {
 // Between the request and the answer lies one call, but a change of the network may wait for all others on the node.
 constexpr timeval kPatience{30, 0};
 
-enum class Operation : int32_t { Open, Bind, Send, Ioctl, Option };
-struct Request {
-  Operation operation;
-  int32_t family, type, protocol;  // Open
-  uint32_t length;                 // Bind: of the address. All but Open come with the socket, Send with so many bytes behind this
-  sockaddr_in6 address;
-  uint32_t command;  // Ioctl
-  char argument[sizeof(ifreq)];
-  int32_t level, name, value;  // Option
-};
 struct Reply {
   int32_t error;  // 0: done; of Open the socket comes with it
   int32_t value;  // Send: how many bytes
 };
 
-std::mutex g_lock;
-UniqueFd g_channel;                        // under g_lock
-std::atomic<uint64_t> g_capabilities = 0;  // in the broker, its own
+// Of the broker, or room, that this process is.
+uint64_t g_capabilities = 0;
+bool g_room = false;
 
-bool is_offered(const Request& request) {
-  return std::any_of(std::begin(kSockets), std::end(kSockets), [&](const BrokeredSocket& each) {
-    return request.family == each.family && request.type == each.type && request.protocol >= 0 && request.protocol <= each.most_protocol;
+bool is_offered(const Request& request, bool room) {
+  const std::span<const BrokeredSocket> all = room ? room_sockets() : brokered_sockets();
+  return std::any_of(all.begin(), all.end(), [&](const BrokeredSocket& each) {
+    if (request.family != each.family || request.type != each.type || request.protocol < 0) return false;
+    if (each.protocols.empty()) return request.protocol <= each.most_protocol;
+    return std::find(each.protocols.begin(), each.protocols.end(), static_cast<uint32_t>(request.protocol)) != each.protocols.end();
   });
 }
 
 bool may_open(const Request& request) {
-  return request.operation == Operation::Open && (g_capabilities & kRaw) != 0 && is_offered(request);
+  return request.operation == Operation::Open && (g_capabilities & kRaw) != 0 && is_offered(request, g_room);
 }
 
 // No other family: a Unix socket's name would be one of the node's.
@@ -89,7 +111,7 @@ int socket_number(int fd, int name) {
 
 bool may_change(const Request& request) {
   const HostIoctl* row = find_host_ioctl(request.command);
-  return row != nullptr && row->administrator;
+  return row != nullptr && row->administrator && (!g_room || is_for_rooms(request.command));
 }
 bool may_set(const Request& request) {
   return std::any_of(std::begin(kOptions), std::end(kOptions),
@@ -127,6 +149,24 @@ bool open_for(int channel, const Request& request) {
   return told;
 }
 
+// A path of names, none of which leads up.
+bool leads_down(std::string_view path) {
+  return !path.empty() && path[0] != '/' && path != ".." && !path.starts_with("../") && !path.ends_with("/..") &&
+         path.find("/../") == path.npos && path.find('\0') == path.npos;
+}
+
+// What it reads is that of who opens it: of the room's network.
+bool open_setting_for(int channel, std::span<char> path) {
+  char name[256];
+  if (path.size() >= sizeof name || !leads_down({path.data(), path.size()})) return answer(channel, ENOENT, -1);
+  memcpy(name, path.data(), path.size());
+  name[path.size()] = '\0';
+  const int fd = openat(kSettingsFd, name, kSettingFlags);
+  const bool told = answer(channel, fd < 0 ? errno : 0, fd);
+  if (fd >= 0) close(fd);
+  return told;
+}
+
 bool bind_for(int channel, const Request& request, int fd) {
   const bool bound = bind(fd, reinterpret_cast<const sockaddr*>(&request.address), request.length) == 0;
   return answer(channel, bound ? 0 : errno, -1);
@@ -137,7 +177,7 @@ bool bind_for(int channel, const Request& request, int fd) {
 bool send_for(int channel, int fd, std::span<char> requests) {
   const int protocol = socket_number(fd, SO_DOMAIN) == AF_NETLINK ? socket_number(fd, SO_PROTOCOL) : -1;
   if (protocol != NETLINK_ROUTE && protocol != NETLINK_SOCK_DIAG) return answer(channel, EPERM, -1);
-  disarm_netlink(protocol, requests);
+  disarm_netlink(protocol, requests, g_room ? NetlinkScope::Room : NetlinkScope::Pod);
   const sockaddr_nl kernel{AF_NETLINK, 0, 0, 0};
   const ssize_t sent =
       sendto(fd, requests.data(), requests.size(), MSG_DONTWAIT | MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&kernel), sizeof kernel);
@@ -183,6 +223,8 @@ bool administer_for(int channel, const Request& request, int fd, std::span<char>
       told = open_for(channel, request);
     else if (whole && more == 0 && fd >= 0 && may_bind(request))
       told = bind_for(channel, request, fd);
+    else if (whole && fd < 0 && g_room && request.operation == Operation::Setting && request.length == more)
+      told = open_setting_for(channel, {rest, more});
     else if (whole && fd >= 0)
       told = administer_for(channel, request, fd, {rest, more});
     else
@@ -218,8 +260,13 @@ Result<void> confine_broker(int channel, int root, pid_t kernel, uint64_t capabi
 
 }  // namespace
 
-std::span<const BrokeredSocket> brokered_sockets() { return kSockets; }
+std::span<const BrokeredSocket> brokered_sockets() { return std::span(kSockets).first(kOfBrokers); }
+std::span<const BrokeredSocket> room_sockets() { return kSockets; }
 std::span<const BrokeredOption> brokered_options() { return kOptions; }
+bool is_for_rooms(unsigned ioctl) {
+  constexpr unsigned kOfBridges[] = {SIOCBRADDBR, SIOCBRDELBR, SIOCBRADDIF, SIOCBRDELIF};
+  return std::find(std::begin(kOfBridges), std::end(kOfBridges), ioctl) == std::end(kOfBridges);
+}
 
 Result<void> start_network_broker(int root, uint64_t capabilities) {
   int ends[2];
@@ -231,7 +278,7 @@ Result<void> start_network_broker(int root, uint64_t capabilities) {
     ours.reset();
     become_network_broker(std::move(theirs), root, kernel, capabilities);
   }
-  set_network_broker(std::move(ours), capabilities);
+  pod_broker().set(std::move(ours), capabilities);
   return {};
 }
 
@@ -244,32 +291,45 @@ void become_network_broker(UniqueFd channel, int root, pid_t kernel, uint64_t ca
   serve(0);
 }
 
-void set_network_broker(UniqueFd channel, uint64_t capabilities) {
-  g_capabilities = capabilities;
-  setsockopt(channel.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
-  setsockopt(channel.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
-  std::lock_guard guard(g_lock);
-  g_channel = std::move(channel);
+void serve_as_room() {
+  g_capabilities = kRaw | kLowPorts | kAdmin;
+  g_room = true;
+  // It is there.
+  if (!answer(0, 0, -1)) _exit(0);
+  serve(0);
 }
 
-namespace {
+NetworkBroker& pod_broker() {
+  static auto* const one = new NetworkBroker;
+  return *one;
+}
 
-struct Answer {
+void NetworkBroker::set(UniqueFd channel, uint64_t capabilities) {
+  capabilities_ = capabilities;
+  setsockopt(channel.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
+  setsockopt(channel.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
+  std::lock_guard guard(lock_);
+  channel_ = std::move(channel);
+}
+
+void NetworkBroker::set_room(UniqueFd channel) {
+  room_ = true;
+  set(std::move(channel), kRaw | kLowPorts | kAdmin);
+}
+
+struct NetworkBroker::Answer {
   int value;
   UniqueFd fd;
 };
 
-// With a socket, or -1, and bytes behind the request. The error of the reply, or what came with it. EIO: the channel is of no use any more.
-Result<Answer> ask(int channel, Request& request, int with, std::span<const char> rest) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  iovec parts[] = {{&request, sizeof request}, {const_cast<char*>(rest.data()), rest.size()}};
-  msghdr message{};
-  message.msg_iov = parts;
-  message.msg_iovlen = std::size(parts);
-  if (with >= 0) attach_descriptors(message, control, {&with, 1});
-  if (sendmsg(channel, &message, MSG_NOSIGNAL) != static_cast<ssize_t>(sizeof request + rest.size())) return Errno(EIO);
+namespace {
+
+// What an answer says, and what came with it. EIO: the channel is of no use any more.
+Result<std::pair<Reply, UniqueFd>> take_answer(int channel) {
   Reply reply{EIO, 0};
   iovec iov{&reply, sizeof reply};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
   message.msg_iov = &iov;
   message.msg_iovlen = 1;
   message.msg_control = control;
@@ -278,24 +338,39 @@ Result<Answer> ask(int channel, Request& request, int with, std::span<const char
   do size = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
   while (size < 0 && errno == EINTR);
   if (size != sizeof reply) return Errno(EIO);
-  if (reply.error != 0) return Errno(reply.error);
-  return Answer{reply.value, UniqueFd(descriptor_of(message))};
+  return std::pair(reply, UniqueFd(descriptor_of(message)));
 }
 
-// The same, by the one channel; EPERM: there is none, or it has gone.
-Result<Answer> ask(Request& request, int with, std::span<const char> rest = {}) {
-  std::lock_guard guard(g_lock);
-  if (!g_channel) return Errno(EPERM);
-  Result<Answer> answered = ask(g_channel.get(), request, with, rest);
-  if (answered || answered.error() != Errno(EIO)) return answered;
-  klog(LogLevel::Error, "the network broker has gone: no more raw sockets, low ports and changes of the network");
-  g_channel.reset();
-  return Errno(EPERM);
+// With a socket, or -1, and bytes behind the request.
+Result<std::pair<Reply, UniqueFd>> exchange(int channel, Request& request, int with, std::span<const char> rest) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  iovec parts[] = {{&request, sizeof request}, {const_cast<char*>(rest.data()), rest.size()}};
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = std::size(parts);
+  if (with >= 0) attach_descriptors(message, control, {&with, 1});
+  if (sendmsg(channel, &message, MSG_NOSIGNAL) != static_cast<ssize_t>(sizeof request + rest.size())) return Errno(EIO);
+  return take_answer(channel);
 }
 
 }  // namespace
 
-bool broker_administers() { return (g_capabilities & kAdmin) != 0; }
+// The error of the reply, or what came with it. EPERM: there is no broker, or it has gone.
+Result<NetworkBroker::Answer> NetworkBroker::ask(Request& request, int with, std::span<const char> rest) {
+  std::lock_guard guard(lock_);
+  if (!channel_) return Errno(EPERM);
+  Result<std::pair<Reply, UniqueFd>> answered = exchange(channel_.get(), request, with, rest);
+  if (!answered) {
+    klog(LogLevel::Error, room_ ? "the room of a network namespace has gone: no more sockets and changes of it"
+                                : "the network broker has gone: no more raw sockets, low ports and changes of the network");
+    channel_.reset();
+    return Errno(EPERM);
+  }
+  if (answered->first.error != 0) return Errno(answered->first.error);
+  return Answer{answered->first.value, std::move(answered->second)};
+}
+
+bool NetworkBroker::administers() const { return (capabilities_ & kAdmin) != 0; }
 
 bool needs_administrator(int protocol, std::span<const char> requests) {
   constexpr uint16_t kDestroy = 21;  // SOCK_DESTROY
@@ -310,7 +385,7 @@ bool needs_administrator(int protocol, std::span<const char> requests) {
   return false;
 }
 
-Result<size_t> send_requests_by_broker(int fd, std::span<const char> requests) {
+Result<size_t> NetworkBroker::send(int fd, std::span<const char> requests) {
   if (requests.size() > kMostRequests) return Errno(EMSGSIZE);
   Request request{};
   request.operation = Operation::Send;
@@ -319,7 +394,7 @@ Result<size_t> send_requests_by_broker(int fd, std::span<const char> requests) {
   return std::min(static_cast<size_t>(std::max(answer.value, 0)), requests.size());
 }
 
-Result<void> ioctl_by_broker(int fd, unsigned command, std::span<const char> argument) {
+Result<void> NetworkBroker::ioctl(int fd, unsigned command, std::span<const char> argument) {
   Request request{};
   request.operation = Operation::Ioctl;
   request.command = command;
@@ -329,7 +404,7 @@ Result<void> ioctl_by_broker(int fd, unsigned command, std::span<const char> arg
   return {};
 }
 
-Result<void> set_option_by_broker(int fd, int level, int name, int value) {
+Result<void> NetworkBroker::set_option(int fd, int level, int name, int value) {
   Request request{};
   request.operation = Operation::Option;
   request.level = level;
@@ -339,19 +414,19 @@ Result<void> set_option_by_broker(int fd, int level, int name, int value) {
   return {};
 }
 
-Result<UniqueFd> open_brokered_socket(int family, int type, int protocol) {
+Result<UniqueFd> NetworkBroker::open(int family, int type, int protocol) {
   Request request{};
   request.operation = Operation::Open;
   request.family = family;
   request.type = type;
   request.protocol = protocol;
-  if (!is_offered(request)) return Errno(EPROTONOSUPPORT);
+  if (!is_offered(request, room_)) return Errno(EPROTONOSUPPORT);
   Answer answer = TRY(ask(request, -1));
   if (!answer.fd) return Errno(EMFILE);  // this process's descriptors are used up
   return std::move(answer.fd);
 }
 
-Result<void> bind_by_broker(int fd, const sockaddr* address, socklen_t length) {
+Result<void> NetworkBroker::bind(int fd, const sockaddr* address, socklen_t length) {
   Request request{};
   request.operation = Operation::Bind;
   if (length > sizeof request.address) return Errno(EACCES);
@@ -360,6 +435,16 @@ Result<void> bind_by_broker(int fd, const sockaddr* address, socklen_t length) {
   const Result<Answer> done = ask(request, fd);
   if (!done) return done.error() == Errno(EPERM) ? Errno(EACCES) : done.error();
   return {};
+}
+
+Result<UniqueFd> NetworkBroker::open_setting(std::string_view path) {
+  if (path.empty()) path = ".";
+  Request request{};
+  request.operation = Operation::Setting;
+  request.length = static_cast<uint32_t>(path.size());
+  Answer answer = TRY(ask(request, -1, path));
+  if (!answer.fd) return Errno(EMFILE);
+  return std::move(answer.fd);
 }
 
 }  // namespace caisson::kernel

@@ -41,13 +41,13 @@ constexpr Question kQuestions[] = {
 
 }  // namespace
 
-Result<long> ethtool_ioctl(Task& task, int fd, uint64_t argument) {
+Result<long> ethtool_ioctl(Task& task, int fd, uint64_t argument, bool administrator) {
   ifreq request = TRY(task.read(UserPtr<ifreq>(argument)));
   const uint64_t data = reinterpret_cast<uint64_t>(request.ifr_data);
   const uint32_t command = TRY(task.read(UserPtr<uint32_t>(data)));
   const auto* question =
       std::find_if(std::begin(kQuestions), std::end(kQuestions), [&](const Question& q) { return q.command == command; });
-  if (question == std::end(kQuestions)) return Errno(task.creds->has(kCapNetAdmin) ? EOPNOTSUPP : EPERM);
+  if (question == std::end(kQuestions)) return Errno(administrator ? EOPNOTSUPP : EPERM);
   alignas(8) char bytes[256] = {};
   static_assert(sizeof(ethtool_drvinfo) <= sizeof bytes && sizeof(ethtool_coalesce) <= sizeof bytes);
   TRY(task.read_bytes(data, bytes, question->size));

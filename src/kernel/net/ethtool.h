@@ -5,8 +5,8 @@
 
 namespace caisson::kernel {
 
-// fd: any socket of the pod's network. Only what everybody may ask natively and what is of a fixed size goes to the host. EPERM: the guest
-// task would need CAP_NET_ADMIN; EOPNOTSUPP: with it, there is no such thing here.
-Result<long> ethtool_ioctl(Task& task, int fd, uint64_t argument);
+// fd: any socket of the network; administrator: the guest task may configure that. Only what everybody may ask natively and what is of a
+// fixed size goes to the host. EPERM: the guest task would need CAP_NET_ADMIN; EOPNOTSUPP: with it, there is no such thing here.
+Result<long> ethtool_ioctl(Task& task, int fd, uint64_t argument, bool administrator);
 
 }  // namespace caisson::kernel

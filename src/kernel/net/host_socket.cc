@@ -13,11 +13,10 @@
 
 #include <algorithm>
 
-#include "kernel/net/broker.h"
 #include "kernel/net/ethtool.h"
 #include "kernel/net/host_options.h"
-#include "kernel/net/low_ports.h"
 #include "kernel/net/netlink_requests.h"
+#include "kernel/net/network_namespace.h"
 #include "kernel/net/packet_ring.h"
 #include "kernel/platform/watcher.h"
 #include "kernel/task/kernel.h"
@@ -33,7 +32,7 @@ constexpr int kTold = MSG_EOR | MSG_TRUNC | MSG_CTRUNC | MSG_OOB | MSG_ERRQUEUE;
 
 // Which sockets a guest may ask for. Kernel features behind other families are no part of a container.
 Result<void> check_kind(Task& task, int family, int type, int protocol) {
-  const bool raw = task.creds->has(kCapNetRaw);
+  const bool raw = task.spaces->network->lets(*task.creds, kCapNetRaw);
   switch (family) {
     case AF_INET:
     case AF_INET6:
@@ -60,9 +59,6 @@ Result<void> check_kind(Task& task, int family, int type, int protocol) {
   }
 }
 
-// A guest task that may configure the network, of a kernel process that can have it done.
-bool administers(Task& task) { return task.creds->has(kCapNetAdmin) && broker_administers(); }
-
 // Not to another process.
 bool is_to_kernel(const OutgoingMessage& message) {
   if (!message.to) return true;
@@ -71,29 +67,24 @@ bool is_to_kernel(const OutgoingMessage& message) {
   return address.nl_family == AF_NETLINK && address.nl_pid == 0 && address.nl_groups == 0;
 }
 
-// The kernel process may not open raw sockets itself.
-Result<UniqueFd> open_socket(int family, int type, int protocol) {
-  if (family == AF_PACKET) return open_brokered_socket(family, type, protocol & 0xffff);  // as the host cuts it
-  if (type == SOCK_RAW && family != AF_NETLINK && (protocol < 0 || protocol >= IPPROTO_MAX)) return Errno(EINVAL);
-  if (type == SOCK_RAW && family != AF_NETLINK) return open_brokered_socket(family, type, protocol);
-  UniqueFd fd(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
-  if (!fd) return host_errno();
-  return fd;
-}
-
 }  // namespace
 
 Result<std::shared_ptr<HostSocket>> HostSocket::create(Task& task, int family, int type, int protocol, int flags) {
   TRY(check_kind(task, family, type, protocol));
-  UniqueFd fd = TRY(open_socket(family, type, protocol));
+  const std::shared_ptr<NetworkNamespace>& network = task.spaces->network;
+  UniqueFd fd = TRY(network->open_socket(family, type, protocol));
   int real = protocol;
   socklen_t length = sizeof real;
   getsockopt(fd.get(), SOL_SOCKET, SO_PROTOCOL, &real, &length);
-  return std::make_shared<HostSocket>(std::move(fd), task.kernel, family, type, real, flags);
+  return std::make_shared<HostSocket>(std::move(fd), network, task.kernel, family, type, real, flags);
 }
 
-HostSocket::HostSocket(UniqueFd fd, Kernel& kernel, int family, int type, int protocol, int flags)
-    : Socket(family, type, protocol, flags), fd_(std::move(fd)), kernel_(kernel) {}
+HostSocket::HostSocket(UniqueFd fd, std::shared_ptr<NetworkNamespace> network, Kernel& kernel, int family, int type, int protocol,
+                       int flags)
+    : Socket(family, type, protocol, flags), fd_(std::move(fd)), network_(std::move(network)), kernel_(kernel) {}
+
+bool HostSocket::lets(Task& task, int capability) const { return network_->lets(*task.creds, capability); }
+bool HostSocket::administers(Task& task) const { return lets(task, kCapNetAdmin) && network_->broker().administers(); }
 
 ino_t HostSocket::host_inode() const {
   struct stat stat {};
@@ -164,18 +155,17 @@ Events HostSocket::poll() {
 }
 
 Result<void> HostSocket::bind(Task& task, const SocketAddress& address) {
-  bool low = false;
+  uint16_t port = 0;
   if (family() == AF_INET || family() == AF_INET6) {
-    uint16_t port = 0;
     // The port lies at the same place in both.
     if (address.length >= 4) memcpy(&port, reinterpret_cast<const char*>(&address.storage) + 2, 2);
     port = ntohs(port);
-    low = port > 0 && port < first_unprivileged_port() && type() != SOCK_RAW;
-    if (low && !task.creds->has(kCapNetBindService)) return Errno(EACCES);
+    const bool low = port > 0 && port < network_->first_unprivileged_port && type() != SOCK_RAW;
+    if (low && !lets(task, kCapNetBindService)) return Errno(EACCES);
   }
   if (::bind(fd_.get(), address.get(), address.length) == 0) return {};
-  // A low port of a network that is not this process's to give: the task may have it, as has been checked.
-  if (errno == EACCES && low) return bind_by_broker(fd_.get(), address.get(), address.length);
+  // A port of a network that is not this process's to give: the task may have it, as has been checked.
+  if (errno == EACCES && port != 0) return network_->broker().bind(fd_.get(), address.get(), address.length);
   return host_errno();
 }
 
@@ -218,7 +208,7 @@ Result<FileRef> HostSocket::accept(Task& task, int flags, SocketAddress* peer) {
       },
       [&] { arm(POLLIN); }));
   if (peer != nullptr) *peer = from;
-  return FileRef(std::make_shared<HostSocket>(UniqueFd(static_cast<int>(fd)), kernel_, family(), type(), protocol(), flags));
+  return FileRef(std::make_shared<HostSocket>(UniqueFd(static_cast<int>(fd)), network_, kernel_, family(), type(), protocol(), flags));
 }
 
 Result<SocketAddress> HostSocket::name() {
@@ -282,7 +272,7 @@ Result<size_t> HostSocket::send(Task& task, IoBuffer& data, OutgoingMessage& mes
     const Result<size_t> sent = wait_on(
         task, shared_->queue, POLLOUT, dont_wait, deadline,
         [&] {
-          return administers_now ? send_requests_by_broker(fd_.get(), {bytes, piece}) : send_once(message, bytes, piece, message.control);
+          return administers_now ? network_->broker().send(fd_.get(), {bytes, piece}) : send_once(message, bytes, piece, message.control);
         },
         [&] { arm(POLLOUT); });
     if (!sent) {
@@ -360,7 +350,7 @@ Result<std::string> HostSocket::option(Task& task, int level, int name, size_t r
 Result<void> HostSocket::set_option(Task& task, int level, int name, std::string_view value) {
   const HostOption* row = find_host_option(level, name);
   if (row == nullptr || !row->set) return Socket::set_option(task, level, name, value);
-  if (row->capability >= 0 && !task.creds->has(row->capability)) return Errno(EPERM);
+  if (row->capability >= 0 && !lets(task, row->capability)) return Errno(EPERM);
   if (level == SOL_PACKET)
     if (const auto done = set_ring_option(name, value)) return *done;
   std::string copy(value.substr(0, row->most));
@@ -368,11 +358,12 @@ Result<void> HostSocket::set_option(Task& task, int level, int name, std::string
   int number;
   if (errno != EPERM || copy.size() < sizeof number || !administers(task)) return host_errno();
   memcpy(&number, copy.data(), sizeof number);
-  return set_option_by_broker(fd_.get(), level, name, number);
+  return network_->broker().set_option(fd_.get(), level, name, number);
 }
 
 namespace {
-Result<long> interface_ioctl(Task& task, int fd, unsigned command, uint64_t argument) {
+Result<long> interface_ioctl(Task& task, NetworkNamespace& network, int fd, unsigned command, uint64_t argument) {
+  const bool administrator = network.lets(*task.creds, kCapNetAdmin);
   if (command == SIOCGIFCONF) {
     // struct ifconf points to a buffer: ours for the host's call, then copied.
     ifconf wanted = TRY(task.read(UserPtr<ifconf>(argument)));
@@ -388,14 +379,14 @@ Result<long> interface_ioctl(Task& task, int fd, unsigned command, uint64_t argu
     TRY(task.write(UserPtr<ifconf>(argument), wanted));
     return 0L;
   }
-  if (command == SIOCETHTOOL) return ethtool_ioctl(task, fd, argument);
+  if (command == SIOCETHTOOL) return ethtool_ioctl(task, fd, argument, administrator);
   const HostIoctl* row = find_host_ioctl(command);
   if (row == nullptr) return Errno(ENOTTY);
-  if (row->administrator && !task.creds->has(kCapNetAdmin)) return Errno(EPERM);
+  if (row->administrator && !administrator) return Errno(EPERM);
   char bytes[sizeof(ifreq)] = {};
   TRY(task.read_bytes(argument, bytes, row->size));
   if (row->administrator) {
-    TRY(ioctl_by_broker(fd, command, {bytes, row->size}));
+    TRY(network.broker().ioctl(fd, command, {bytes, row->size}));
     return 0L;
   }
   const long result = TRY(host_result(::ioctl(fd, command, bytes)));
@@ -406,18 +397,17 @@ Result<long> interface_ioctl(Task& task, int fd, unsigned command, uint64_t argu
 }  // namespace
 
 Result<long> HostSocket::ioctl(Task& task, unsigned command, uint64_t argument) {
-  return interface_ioctl(task, fd_.get(), command, argument);
+  return interface_ioctl(task, *network_, fd_.get(), command, argument);
 }
 
-Result<long> any_socket_ioctl(Task& task, unsigned command, uint64_t argument) {
+Result<long> any_socket_ioctl(Task& task, NetworkNamespace& network, unsigned command, uint64_t argument) {
   // Those of struct net_device (netdevice(7)); addresses belong to sockets of their family.
   constexpr unsigned kOfDevices[] = {SIOCGIFCONF, SIOCGIFNAME, SIOCGIFINDEX,  SIOCGIFFLAGS,  SIOCSIFFLAGS,  SIOCGIFMETRIC,
                                      SIOCGIFMTU,  SIOCSIFMTU,  SIOCGIFHWADDR, SIOCGIFTXQLEN, SIOCSIFTXQLEN, SIOCGIFMAP,
                                      SIOCBRADDBR, SIOCBRDELBR, SIOCBRADDIF,   SIOCBRDELIF,   SIOCETHTOOL};
   if (std::find(std::begin(kOfDevices), std::end(kOfDevices), command) == std::end(kOfDevices)) return Errno(ENOTTY);
-  const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (!fd) return host_errno();
-  return interface_ioctl(task, fd.get(), command, argument);
+  const UniqueFd fd = TRY(network.open_socket(AF_INET, SOCK_DGRAM, 0));
+  return interface_ioctl(task, network, fd.get(), command, argument);
 }
 
 }  // namespace caisson::kernel

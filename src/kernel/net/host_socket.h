@@ -1,5 +1,5 @@
-// HostSocket: a socket of the pod's network namespace, owned by the kernel process: IPv4, IPv6, netlink, packet. The host's stack does the
-// work; what passes through is copied once and checked against lists (net/host_options.h).
+// HostSocket: a socket of the pod's network namespace, or of one of a guest's, owned by the kernel process: IPv4, IPv6, netlink, packet.
+// The host's stack does the work; what passes through is copied once and checked against lists (net/host_options.h).
 #pragma once
 
 #include <linux/if_packet.h>
@@ -14,13 +14,14 @@
 namespace caisson::kernel {
 
 class HostWatcher;
+class NetworkNamespace;
 class PacketRing;
 
 class HostSocket : public Socket {
  public:
   // Makes one. EAFNOSUPPORT, EPROTONOSUPPORT, EPERM...
   static Result<std::shared_ptr<HostSocket>> create(Task& task, int family, int type, int protocol, int flags);
-  HostSocket(UniqueFd fd, Kernel& kernel, int family, int type, int protocol, int flags);
+  HostSocket(UniqueFd fd, std::shared_ptr<NetworkNamespace> network, Kernel& kernel, int family, int type, int protocol, int flags);
   ~HostSocket() override;
 
   Result<void> bind(Task& task, const SocketAddress& address) override;
@@ -57,7 +58,13 @@ class HostSocket : public Socket {
   Result<size_t> send_once(const OutgoingMessage& message, const void* bytes, size_t size, std::string& control);
   Result<void> receive_once(IoBuffer& data, IncomingMessage& message, int flags);
 
+  // A guest task that may do what takes this capability in the socket's network.
+  bool lets(Task& task, int capability) const;
+  // The same of who may configure it, where that can be done.
+  bool administers(Task& task) const;
+
   UniqueFd fd_;
+  const std::shared_ptr<NetworkNamespace> network_;  // that it was made in, wherever it goes
   // Of a packet socket; a ring that has been taken away lives while somebody fills or maps it.
   std::mutex ring_lock_;
   std::shared_ptr<PacketRing> ring_;
@@ -69,7 +76,7 @@ class HostSocket : public Socket {
   uint64_t watch_ = 0;
 };
 
-// An ioctl(2) about network devices, which a socket of any family answers. ENOTTY: it is about something else.
-Result<long> any_socket_ioctl(Task& task, unsigned command, uint64_t argument);
+// An ioctl(2) about network devices, which a socket of any family answers: those of its network. ENOTTY: it is about something else.
+Result<long> any_socket_ioctl(Task& task, NetworkNamespace& network, unsigned command, uint64_t argument);
 
 }  // namespace caisson::kernel

@@ -5,11 +5,6 @@
 
 namespace caisson::kernel {
 
-std::atomic<int>& first_unprivileged_port() {
-  static std::atomic<int> port = 1024;
-  return port;
-}
-
 Result<int> parse_first_unprivileged_port(std::string_view text) {
   text = text.substr(0, text.find_last_not_of(" \t\n") + 1);
   text.remove_prefix(std::min(text.find_first_not_of(" \t\n"), text.size()));

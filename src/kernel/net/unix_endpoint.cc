@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "kernel/net/network_namespace.h"
+
 namespace caisson::kernel {
 
 void release_files(std::vector<FileRef> files) {
@@ -108,9 +110,11 @@ UnixNames& UnixNames::get() {
   return *names;
 }
 
+UnixNames::AbstractKey UnixNames::key_of(const NetworkNamespace& network, std::string name) { return {network.number, std::move(name)}; }
+
 Result<void> UnixNames::add_abstract(std::string name, const UnixEndpointRef& endpoint) {
   std::lock_guard guard(lock_);
-  auto [entry, added] = abstract_.try_emplace(std::move(name), Entry{endpoint.get(), endpoint});
+  auto [entry, added] = abstract_.try_emplace(key_of(*endpoint->network, std::move(name)), Entry{endpoint.get(), endpoint});
   if (!added) return Errno(EADDRINUSE);
   return {};
 }
@@ -120,7 +124,7 @@ Result<std::string> UnixNames::add_automatic(const UnixEndpointRef& endpoint) {
   for (uint32_t tries = 0; tries < 0x100000; ++tries) {
     char name[8];
     snprintf(name, sizeof name, "%05x", next_automatic_++ & 0xfffff);
-    if (abstract_.try_emplace(name, Entry{endpoint.get(), endpoint}).second) return std::string(name);
+    if (abstract_.try_emplace(key_of(*endpoint->network, name), Entry{endpoint.get(), endpoint}).second) return std::string(name);
   }
   return Errno(ENOSPC);
 }
@@ -130,9 +134,9 @@ void UnixNames::add_inode(const struct statx& stat, const UnixEndpointRef& endpo
   inodes_[{stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino}] = Entry{endpoint.get(), endpoint};
 }
 
-UnixEndpointRef UnixNames::find_abstract(const std::string& name) {
+UnixEndpointRef UnixNames::find_abstract(const NetworkNamespace& network, const std::string& name) {
   std::lock_guard guard(lock_);
-  auto found = abstract_.find(name);
+  auto found = abstract_.find(key_of(network, name));
   return found == abstract_.end() ? nullptr : found->second.endpoint.lock();
 }
 

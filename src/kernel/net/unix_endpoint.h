@@ -14,6 +14,8 @@
 
 namespace caisson::kernel {
 
+class NetworkNamespace;
+
 // Releases files; sockets that die by it release theirs afterwards instead of deeper on the stack: descriptors in flight can be nested as
 // deeply as a guest likes.
 void release_files(std::vector<FileRef> files);
@@ -49,12 +51,13 @@ struct UnixMessage {
 
 class UnixEndpoint : public std::enable_shared_from_this<UnixEndpoint> {
  public:
-  explicit UnixEndpoint(int type) : type(type) {}
+  UnixEndpoint(int type, std::shared_ptr<NetworkNamespace> network) : type(type), network(std::move(network)) {}
   ~UnixEndpoint();
   static constexpr size_t kBuffer = 212'992, kMostBuffer = 4 << 20;
   static constexpr size_t kMostDatagrams = 512;  // of a queue, before senders wait
 
   const int type;
+  const std::shared_ptr<NetworkNamespace> network;  // whose abstract names it knows
   WaitQueue queue;
 
   std::mutex lock;
@@ -90,7 +93,7 @@ class UnixEndpoint : public std::enable_shared_from_this<UnixEndpoint> {
 };
 using UnixEndpointRef = std::shared_ptr<UnixEndpoint>;
 
-// Names: the abstract ones, and inodes that sockets are bound to.
+// Names: the abstract ones, which are those of the socket's network, and inodes that sockets are bound to, which are everybody's.
 class UnixNames {
  public:
   static UnixNames& get();
@@ -99,7 +102,7 @@ class UnixNames {
   // A free name of five hexadecimal digits (unix(7), autobind).
   Result<std::string> add_automatic(const UnixEndpointRef& endpoint);
   void add_inode(const struct statx& stat, const UnixEndpointRef& endpoint);
-  UnixEndpointRef find_abstract(const std::string& name);
+  UnixEndpointRef find_abstract(const NetworkNamespace& network, const std::string& name);
   UnixEndpointRef find_inode(const struct statx& stat);
   void remove(UnixEndpoint& endpoint);
 
@@ -110,7 +113,9 @@ class UnixNames {
     UnixEndpoint* key;
     std::weak_ptr<UnixEndpoint> endpoint;
   };
-  std::map<std::string, Entry> abstract_;
+  using AbstractKey = std::pair<uint64_t, std::string>;  // a network's number, and the name
+  static AbstractKey key_of(const NetworkNamespace& network, std::string name);
+  std::map<AbstractKey, Entry> abstract_;
   std::map<InodeKey, Entry> inodes_;
   uint32_t next_automatic_ = 0;
 };

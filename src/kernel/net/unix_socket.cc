@@ -5,6 +5,7 @@
 #include <sys/un.h>
 
 #include "kernel/net/host_socket.h"
+#include "kernel/net/network_namespace.h"
 #include "kernel/net/unix_address.h"
 #include "kernel/task/kernel.h"
 #include "kernel/vfs/walk.h"
@@ -13,12 +14,12 @@ namespace caisson::kernel {
 
 PeerCredentials credentials_of(Task& task) { return {task.group->id, task.creds->euid, task.creds->egid}; }
 
-std::shared_ptr<UnixSocket> UnixSocket::create(int type, int flags) {
-  return std::make_shared<UnixSocket>(std::make_shared<UnixEndpoint>(type), flags);
+std::shared_ptr<UnixSocket> UnixSocket::create(Task& task, int type, int flags) {
+  return std::make_shared<UnixSocket>(std::make_shared<UnixEndpoint>(type, task.spaces->network), flags);
 }
 
 std::pair<std::shared_ptr<UnixSocket>, std::shared_ptr<UnixSocket>> UnixSocket::create_pair(Task& task, int type, int flags) {
-  auto one = create(type, flags), two = create(type, flags);
+  auto one = create(task, type, flags), two = create(task, type, flags);
   for (const auto& [self, other] : {std::pair(one, two), std::pair(two, one)}) {
     UnixEndpoint& end = *self->self_;
     end.state = UnixEndpoint::State::Connected;
@@ -54,12 +55,12 @@ Result<void> UnixSocket::bind(Task& task, const SocketAddress& address) {
   return {};
 }
 
-Result<UnixEndpointRef> find_endpoint(Task& task, const SocketAddress& address) {
+Result<UnixEndpointRef> find_endpoint(Task& task, const NetworkNamespace& network, const SocketAddress& address) {
   const UnixName name = TRY(UnixName::parse(address));
   UnixEndpointRef found;
   if (name.kind == UnixName::Unnamed) return Errno(EINVAL);
   if (name.kind == UnixName::Abstract) {
-    found = UnixNames::get().find_abstract(name.text);
+    found = UnixNames::get().find_abstract(network, name.text);
   } else {
     const Path path = TRY(walk(task, AT_FDCWD, name.text));
     const InodeRef inode = path.inode();
@@ -89,7 +90,7 @@ Result<void> UnixSocket::connect_once(Task& task, const UnixEndpointRef& target)
     std::lock_guard guard(self_->lock);
     return Errno(self_->state == UnixEndpoint::State::Listening ? EINVAL : ECONNREFUSED);
   }
-  auto accepted = std::make_shared<UnixEndpoint>(type());
+  auto accepted = std::make_shared<UnixEndpoint>(type(), target->network);
   {
     std::lock_guard listener(target->lock);
     if (target->type != type()) return Errno(EPROTOTYPE);
@@ -120,7 +121,7 @@ Result<void> UnixSocket::connect_once(Task& task, const UnixEndpointRef& target)
 Result<void> UnixSocket::connect_datagram(Task& task, const SocketAddress& address) {
   UnixEndpointRef target;
   if (address.family() != AF_UNSPEC) {
-    target = TRY(find_endpoint(task, address));
+    target = TRY(find_endpoint(task, *self_->network, address));
     if (target->type != type()) return Errno(EPROTOTYPE);
     std::lock_guard guard(target->lock);
     if (target->peer && target->peer != self_) return Errno(EPERM);
@@ -138,7 +139,7 @@ Result<void> UnixSocket::connect_datagram(Task& task, const SocketAddress& addre
 
 Result<void> UnixSocket::connect(Task& task, const SocketAddress& address) {
   if (type() == SOCK_DGRAM) return connect_datagram(task, address);
-  const UnixEndpointRef target = TRY(find_endpoint(task, address));
+  const UnixEndpointRef target = TRY(find_endpoint(task, *self_->network, address));
   return wait_on(
       task, target->queue, POLLOUT, nonblocking(), send_deadline(), [&] { return connect_once(task, target); }, [] {});
 }
@@ -249,7 +250,7 @@ Result<long> UnixSocket::ioctl(Task& task, unsigned command, uint64_t argument) 
       bytes = other->bytes;
     }
   } else {
-    return any_socket_ioctl(task, command, argument);
+    return any_socket_ioctl(task, *self_->network, command, argument);
   }
   TRY(task.write(UserPtr<int>(argument), static_cast<int>(bytes)));
   return 0L;

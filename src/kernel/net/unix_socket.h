@@ -9,8 +9,8 @@ class UnixSocket : public Socket {
  public:
   UnixSocket(UnixEndpointRef endpoint, int flags) : Socket(AF_UNIX, endpoint->type, 0, flags), self_(std::move(endpoint)) {}
   ~UnixSocket() override { self_->close(); }
-  // type: SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET.
-  static std::shared_ptr<UnixSocket> create(int type, int flags);
+  // In the task's network. type: SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET.
+  static std::shared_ptr<UnixSocket> create(Task& task, int type, int flags);
   // socketpair(2).
   static std::pair<std::shared_ptr<UnixSocket>, std::shared_ptr<UnixSocket>> create_pair(Task& task, int type, int flags);
 
@@ -43,8 +43,8 @@ class UnixSocket : public Socket {
   const UnixEndpointRef self_;
 };
 
-// The endpoint that an address names, for connect and sendto. ECONNREFUSED, and what a path walk answers.
-Result<UnixEndpointRef> find_endpoint(Task& task, const SocketAddress& address);
+// The endpoint that an address names to a socket of that network, for connect and sendto. ECONNREFUSED, and what a path walk answers.
+Result<UnixEndpointRef> find_endpoint(Task& task, const NetworkNamespace& network, const SocketAddress& address);
 PeerCredentials credentials_of(Task& task);
 
 }  // namespace caisson::kernel

@@ -17,7 +17,7 @@ Result<UnixEndpointRef> UnixSocket::destination(Task& task, const OutgoingMessag
       std::lock_guard guard(self_->lock);
       return Errno(self_->state == UnixEndpoint::State::Connected ? EISCONN : EOPNOTSUPP);
     }
-    if (type() == SOCK_DGRAM) return find_endpoint(task, *message.to);
+    if (type() == SOCK_DGRAM) return find_endpoint(task, *self_->network, *message.to);
   }
   std::lock_guard guard(self_->lock);
   if (self_->write_shut) return Errno(EPIPE);

@@ -85,8 +85,12 @@ void set_host_proc(UniqueFd folder) {
 Result<std::string> read_host_proc(const char* path, size_t most) {
   const Place place = place_of(path);
   if (place.folder < 0) return Errno(ENOENT);
-  const UniqueFd fd = open_for_reading(place.folder, place.path);
+  UniqueFd fd = open_for_reading(place.folder, place.path);
   if (!fd) return host_errno();
+  return read_host_file(std::move(fd), most);
+}
+
+Result<std::string> read_host_file(UniqueFd fd, size_t most) {
   std::string text;
   for (size_t room = 4096; text.size() < most;) {
     const size_t before = text.size();
@@ -112,13 +116,15 @@ Result<UniqueFd> open_host_proc(const char* path) {
 Result<std::vector<HostProcEntry>> list_host_proc(const char* path) {
   const Place place = place_of(path);
   if (place.folder < 0) return Errno(ENOENT);
-  const int fd = openat(place.folder, place.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return host_errno();
-  DIR* stream = fdopendir(fd);
-  if (stream == nullptr) {
-    close(fd);
-    return Errno(ENOMEM);
-  }
+  UniqueFd fd(openat(place.folder, place.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return host_errno();
+  return list_host_folder(std::move(fd));
+}
+
+Result<std::vector<HostProcEntry>> list_host_folder(UniqueFd fd) {
+  DIR* stream = fdopendir(fd.get());
+  if (stream == nullptr) return host_errno();
+  (void)fd.release();
   std::vector<HostProcEntry> result;
   while (const dirent* entry = readdir(stream)) {
     const std::string name = entry->d_name;
@@ -128,6 +134,19 @@ Result<std::vector<HostProcEntry>> list_host_proc(const char* path) {
   closedir(stream);
   std::sort(result.begin(), result.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return result;
+}
+
+Result<UniqueFd> open_host_process(pid_t pid) {
+  UniqueFd folder(openat(host_proc(), std::to_string(pid).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!folder) return host_errno();
+  return folder;
+}
+
+Result<UniqueFd> open_network_settings_folder() {
+  const Place place = place_of("sys/net");
+  UniqueFd folder(openat(place.folder, place.path, O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!folder) return host_errno();
+  return folder;
 }
 
 Result<void> stat_host_proc(const char* path, struct stat* stat) {

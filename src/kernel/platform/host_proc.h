@@ -22,6 +22,9 @@ void keep_host_proc_files(int whole);
 // it is found. Once, before the first thread.
 void keep_network_settings(UniqueFd folder);
 
+// That folder, to be opened from: what is found there is the network's of who looks.
+Result<UniqueFd> open_network_settings_folder();
+
 // The content of a file below it, such as "12/maps", no more than `most` bytes.
 Result<std::string> read_host_proc(const char* path, size_t most = 16 << 20);
 // A file below it, for reading or to be handed on.
@@ -32,6 +35,11 @@ struct HostProcEntry {
   bool folder = false;
 };
 Result<std::vector<HostProcEntry>> list_host_proc(const char* path);
+// The same of files that are open.
+Result<std::string> read_host_file(UniqueFd fd, size_t most = 16 << 20);
+Result<std::vector<HostProcEntry>> list_host_folder(UniqueFd fd);
+// The folder of a process, to be opened from: once that has ended nothing is found there.
+Result<UniqueFd> open_host_process(pid_t pid);
 Result<void> stat_host_proc(const char* path, struct stat* stat);
 // The same file, opened again: O_RDONLY, O_PATH... with O_CLOEXEC.
 Result<UniqueFd> reopen_host_fd(int fd, int flags);

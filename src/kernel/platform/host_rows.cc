@@ -188,7 +188,8 @@ Rows option_rows(const char* name, int number, bool setting) {
   for (const HostOption& option : host_options())
     if (setting ? option.set : option.get) levels[option.level].push_back(static_cast<uint32_t>(option.name));
   if (setting) {
-    levels[SOL_SOCKET].push_back(SO_PASSCRED);
+    // Its own: stubs' channels, and those of the network broker and rooms.
+    for (int own : {SO_PASSCRED, SO_RCVTIMEO, SO_SNDTIMEO}) levels[SOL_SOCKET].push_back(static_cast<uint32_t>(own));
   } else {
     for (int own : {SO_PROTOCOL, SO_TYPE, SO_DOMAIN}) levels[SOL_SOCKET].push_back(static_cast<uint32_t>(own));
   }

@@ -38,6 +38,18 @@ const std::vector<CapabilityRow>& broker_capabilities();
 uint64_t brokered_capabilities(uint64_t guest);
 std::vector<sock_filter> make_broker_filter(uint64_t capabilities);
 
+// The calls of a room (net/room_maker.h) and of the room maker, any other ends them; and what they keep, in a user namespace that is
+// theirs.
+const std::vector<CallRow>& room_calls();
+const std::vector<CapabilityRow>& room_capabilities();
+uint64_t room_capability_bits();
+std::vector<sock_filter> make_room_filter();
+// Those that a child of the maker's makes to become a room, and the room's own, are among them.
+const std::vector<CallRow>& room_maker_calls();
+const std::vector<CapabilityRow>& room_maker_capabilities();
+std::vector<sock_filter> make_room_maker_filter();
+extern const uint32_t kRoomCloneFlags;
+
 std::vector<sock_filter> make_host_filter(uint64_t guest_capabilities);
 
 // Loads the filter into every thread of this process, for ever. Needs no_new_privs. A call that is not in the rows fails with EPERM from

@@ -27,6 +27,7 @@
 #include "kernel/fs/registry.h"
 #include "kernel/klog.h"
 #include "kernel/net/broker.h"
+#include "kernel/net/room_maker.h"
 #include "kernel/patch/call_sites.h"
 #include "kernel/platform/filter.h"
 #include "kernel/platform/host_calls.h"
@@ -95,6 +96,9 @@ Result<int> run(const Options& options) {
   umask(0);
   constexpr uint64_t kBrokered = 1ULL << CAP_NET_RAW | 1ULL << CAP_NET_ADMIN;
   TRY(start_network_broker(-1, kBrokered));
+  // With a /proc that is not of the root directory, where there need not be one.
+  start_room_maker(proc);
+  await_room_maker();
   TRY(limit_capabilities(~kBrokered, ~0ULL));
   CallSites::allow(options.patch);
   const std::unique_ptr<Kernel> kernel = TRY(Kernel::create());

@@ -29,8 +29,8 @@ Result<long> sys_setns(Task& task, Fd fd, int type) {
 
 std::span<const SyscallRow> namespace_syscalls() {
   static const SyscallRow rows[] = {
-      SYSCALL(unshare, 272, Partial, "no network and time namespaces"),
-      SYSCALL(setns, 308, Partial, "no other network and time namespaces than the sandbox's"),
+      SYSCALL(unshare, 272, Partial, "no time namespaces"),
+      SYSCALL(setns, 308, Partial, "no other time namespace than the sandbox's"),
   };
   return rows;
 }

@@ -65,7 +65,7 @@ Result<long> sys_socket(Task& task, int family, int type, int protocol) {
     // As Linux: SOCK_RAW is a datagram socket here.
     const int real = kind == SOCK_RAW ? static_cast<int>(SOCK_DGRAM) : kind;
     if (real != SOCK_STREAM && real != SOCK_DGRAM && real != SOCK_SEQPACKET) return Errno(ESOCKTNOSUPPORT);
-    socket = UnixSocket::create(real, flags);
+    socket = UnixSocket::create(task, real, flags);
   } else {
     socket = TRY(HostSocket::create(task, family, kind, protocol, flags));
   }

@@ -58,7 +58,8 @@ Namespace::Namespace(NamespaceKind k, std::shared_ptr<UserNamespace> o) : kind(k
 Namespace::~Namespace() { --counts()[static_cast<size_t>(kind)]; }
 
 Result<void> may_make_namespace(NamespaceKind kind) {
-  if (counts()[static_cast<size_t>(kind)] >= kMostNamespaces) return Errno(ENOSPC);
+  const size_t most = kind == NamespaceKind::Network ? kMostNetworkNamespaces : kMostNamespaces;
+  if (counts()[static_cast<size_t>(kind)] >= most) return Errno(ENOSPC);
   return {};
 }
 
@@ -236,11 +237,6 @@ pid_t TaskId::in(const PidNamespace& space) const {
 }
 
 // ---- What there is one of
-
-const std::shared_ptr<PlainNamespace>& sandbox_network() {
-  static const auto* const one = new std::shared_ptr<PlainNamespace>(std::make_shared<PlainNamespace>(NamespaceKind::Network));
-  return *one;
-}
 
 const std::shared_ptr<PlainNamespace>& sandbox_time() {
   static const auto* const one = new std::shared_ptr<PlainNamespace>(std::make_shared<PlainNamespace>(NamespaceKind::Time));

@@ -1,5 +1,5 @@
 // Namespaces: what a task sees of the world, each kind an object that tasks share (namespaces(7)). They are the kernel's own: none of them
-// is, or opens, a namespace of the host.
+// is, or opens, a namespace of the host, but for networks (net/network_namespace.h): those are the host's, in rooms of their own.
 //
 // A task has them in three places: `Task::spaces` (uts, ipc, mounts, network, cgroup, time, and the PID namespace of its future children),
 // `ThreadGroup::pids` (the PID namespace that it lives in, for good) and `Credentials::user`.
@@ -32,6 +32,7 @@ namespace caisson::kernel {
 
 class IpcNamespace;
 class MountTable;
+class NetworkNamespace;
 class Task;
 class ThreadGroup;
 class UserNamespace;
@@ -62,8 +63,9 @@ using NamespaceRef = std::shared_ptr<Namespace>;
 
 // One more of this kind may be made: ENOSPC beyond what the kernel process has memory for (like /proc/sys/user/max_*_namespaces).
 Result<void> may_make_namespace(NamespaceKind kind);
-inline constexpr size_t kMostNamespaces = 2048;  // of each kind, in the whole kernel
-inline constexpr int kDeepestNamespace = 32;     // nested user or PID namespaces
+inline constexpr size_t kMostNamespaces = 2048;        // of each kind but one, in the whole kernel
+inline constexpr size_t kMostNetworkNamespaces = 128;  // each has a process and a network of the host's (net/room_maker.h)
+inline constexpr int kDeepestNamespace = 32;           // nested user or PID namespaces
 
 // Ids inside mean other ids outside. The kernel, and Credentials, count in the initial one's.
 class UserNamespace : public Namespace {
@@ -198,8 +200,8 @@ using TaskIdRef = std::shared_ptr<const TaskId>;
 // As numbers that may be missing: 0.
 inline pid_t number_in(const TaskIdRef& id, const PidNamespace& space) { return id ? id->in(space) : 0; }
 
-// Kinds without anything of their own. There is one network: the sandbox's; CLONE_NEWNET is refused (EPERM, and a line in the log). Control
-// groups are the sandbox's: a cgroup namespace has its root where all are. Time namespaces cannot be made.
+// Kinds without anything of their own. Control groups are the sandbox's: a cgroup namespace has its root where all are. Time namespaces
+// cannot be made.
 class PlainNamespace : public Namespace {
  public:
   explicit PlainNamespace(NamespaceKind kind, std::shared_ptr<UserNamespace> owner = UserNamespace::initial())
@@ -212,11 +214,12 @@ struct Namespaces {
   std::shared_ptr<IpcNamespace> ipc;
   std::shared_ptr<MountTable> mounts;
   std::shared_ptr<PidNamespace> pids_for_children;
-  std::shared_ptr<PlainNamespace> network, cgroup, time;
+  std::shared_ptr<NetworkNamespace> network;  // net/network_namespace.h
+  std::shared_ptr<PlainNamespace> cgroup, time;
 };
 using NamespacesRef = std::shared_ptr<const Namespaces>;
-// The kernel's one.
-const std::shared_ptr<PlainNamespace>& sandbox_network();
+// The one that containers begin in, the pod's; and the kernel's one.
+const std::shared_ptr<NetworkNamespace>& sandbox_network();
 const std::shared_ptr<PlainNamespace>& sandbox_time();
 
 }  // namespace caisson::kernel

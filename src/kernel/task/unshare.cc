@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "kernel/klog.h"
+#include "kernel/net/network_namespace.h"
 #include "kernel/task/kernel.h"
 #include "kernel/vfs/path.h"
 
@@ -106,12 +106,6 @@ Result<ChangedNamespaces> make_namespaces(Task& task, uint64_t flags) {
   const uint64_t others = flags & kNamespaceFlags & ~static_cast<uint64_t>(CLONE_NEWUSER);
   if (others == 0) return made;
   if (!made.creds->has_own(kCapSysAdmin)) return Errno(EPERM);
-  if ((others & CLONE_NEWNET) != 0) {
-    // As a Linux that was built without them: programs know what to do then.
-    klog(LogLevel::Info, "%d (%s): a network namespace was asked for: there are none inside the application kernel", task.tid,
-         task.name.c_str());
-    return Errno(EINVAL);
-  }
   if ((others & kNewTime) != 0) return Errno(EINVAL);
   auto spaces = std::make_shared<Namespaces>(*task.spaces);
   if ((others & CLONE_NEWUTS) != 0) {
@@ -131,6 +125,8 @@ Result<ChangedNamespaces> make_namespaces(Task& task, uint64_t flags) {
     spaces->pids_for_children = TRY(PidNamespace::create(task.group->pids, user));
   }
   if ((others & CLONE_NEWNS) != 0) spaces->mounts = TRY(new_mounts(task, *made.creds, &made.fs));
+  // The last: it takes longest.
+  if ((others & CLONE_NEWNET) != 0) spaces->network = TRY(NetworkNamespace::create(user));
   made.spaces = std::move(spaces);
   return made;
 }
@@ -188,7 +184,7 @@ Result<void> enter(Task& task, const NamespaceRef& space, ChangedNamespaces& to,
       spaces.ipc = std::static_pointer_cast<IpcNamespace>(space);
       return {};
     case NamespaceKind::Network:
-      spaces.network = std::static_pointer_cast<PlainNamespace>(space);
+      spaces.network = std::static_pointer_cast<NetworkNamespace>(space);
       return {};
     case NamespaceKind::Cgroup:
       spaces.cgroup = std::static_pointer_cast<PlainNamespace>(space);

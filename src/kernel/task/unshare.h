@@ -13,8 +13,8 @@ struct ChangedNamespaces {
   CredentialsRef creds;
   std::shared_ptr<FsContext> fs;  // of its own, in the new mounts; null: what it was
 };
-// What a task (or its child) with these flags lives in; the calling task is not changed. EPERM: it may not; EINVAL: network and time
-// namespaces; ENOSPC: too many, or nested too deeply.
+// What a task (or its child) with these flags lives in; the calling task is not changed. EPERM: it may not; EINVAL: time namespaces;
+// ENOSPC: too many, or nested too deeply.
 Result<ChangedNamespaces> make_namespaces(Task& task, uint64_t flags);
 // unshare(2), for the task that the calling thread serves.
 Result<void> unshare(Task& task, uint64_t flags);

@@ -1,13 +1,21 @@
 // offender: what a hostile container does. A static program of tests/offenders; each action is one way to hurt the node, the sandbox's
 // guest or the front. It says in one line what it could do ("done ..."), or that it was kept from it ("refused <errno name>"), and never
 // fails.
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -314,6 +322,76 @@ int hog(const char*) {
   }
 }
 
+// Nobody outside the network namespace that it is in by now.
+void look_out(const sockaddr_in& outside, int others) {
+  const int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ifreq up{};
+  strcpy(up.ifr_name, "lo");
+  up.ifr_flags = IFF_UP;
+  if (ioctl(probe, SIOCSIFFLAGS, &up) != 0) refused("loopback");
+  if (connect(probe, reinterpret_cast<const sockaddr*>(&outside), sizeof outside) == 0)
+    say("done connected outside");
+  else
+    refused("connect");
+  // Its own loopback device into the network that process 1 is in, and into the one of a descriptor.
+  for (const auto& [attribute, value] : {std::pair<uint16_t, int>(IFLA_NET_NS_PID, 1), {IFLA_NET_NS_FD, others}}) {
+    const int routes = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    struct {
+      nlmsghdr header;
+      ifinfomsg link;
+      rtattr attribute;
+      int value;
+    } request{};
+    request.header = {sizeof request, RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0};
+    request.link.ifi_index = 1;
+    request.attribute = {sizeof(rtattr) + sizeof(int), attribute};
+    request.value = value;
+    struct {
+      nlmsghdr header;
+      nlmsgerr error;
+      char rest[512];
+    } answer{};
+    if (send(routes, &request, sizeof request, 0) < 0 || recv(routes, &answer, sizeof answer, 0) < 0) return refused("netlink");
+    errno = -answer.error.error;
+    if (errno == 0)
+      say("done moved the loopback device");
+    else
+      refused("move");
+    close(routes);
+  }
+}
+
+// Network namespaces: one after another, ways out of one, and as many at once as there may be.
+int networks(const char*) {
+  constexpr int kChurn = 300;
+  sockaddr_in outside{};
+  outside.sin_family = AF_INET;
+  outside.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof outside;
+  const int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (listen(listening, 4) != 0 || getsockname(listening, reinterpret_cast<sockaddr*>(&outside), &length) != 0) refused("listen");
+  outside.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+  for (int i = 0; i < kChurn; ++i) {
+    const pid_t child = fork();
+    if (child == 0) _exit(unshare(CLONE_NEWNET) == 0 ? 0 : errno);
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != ENOSPC) {
+      errno = WEXITSTATUS(status);
+      refused("churn");
+    }
+  }
+  std::vector<int> held;
+  while (unshare(CLONE_NEWNET) == 0) {
+    if (held.empty()) look_out(outside, own);
+    held.push_back(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+  }
+  refused("another");
+  say("done " + std::to_string(held.size()) + " networks");
+  hold();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -323,7 +401,7 @@ int main(int argc, char** argv) {
     int (*action)(const char*);
   } actions[] = {{"forge", forge}, {"kill-agent", kill_agent},   {"crash", crash},         {"mount-everything", mount_everything},
                  {"fill", fill},   {"descriptors", descriptors}, {"fork-bomb", fork_bomb}, {"flood", flood},
-                 {"hog", hog}};
+                 {"hog", hog},     {"networks", networks}};
   for (const auto& each : actions)
     if (argc > 1 && strcmp(argv[1], each.name) == 0) return each.action(argc > 2 ? argv[2] : "");
   fputs("usage: offender ACTION [ARGUMENT]\n", stderr);

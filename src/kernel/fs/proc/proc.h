@@ -53,7 +53,8 @@ Result<void> adopt_host_id_maps();
 // Adds everything that is not about a process, and /proc/sys.
 void add_global_files(TreeBuilder& tree, std::shared_ptr<const PidNamespace> pids);
 void add_sysctl_files(TreeBuilder& tree);
-// A folder that shows the host's of this name below its /proc: the state of the network namespace that the kernel process lives in.
-InodeRef make_host_folder(std::shared_ptr<FileSystem> fs, std::string host_path, uint64_t number);
+// Folders of a network: /proc/PID/net, and /proc/sys/net of whoever looks.
+InodeRef make_network_state(std::shared_ptr<FileSystem> fs, ProcSubject subject, uint64_t number);
+InodeRef make_network_settings(std::shared_ptr<FileSystem> fs, uint64_t number);
 
 }  // namespace caisson::kernel

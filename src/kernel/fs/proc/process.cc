@@ -296,7 +296,7 @@ class ProcessFolder : public MadeUpFolder {
     if (name == "fd" || name == "fdinfo")
       return make_fd_folder(proc, subject_, number_ + (name == "fd" ? 1 : 2), name == "fdinfo", uid_, gid_);
     if (name == "task" && place() == kProcess) return make_task_folder(proc, subject_, number_ + 3);
-    if (name == "net") return make_host_folder(fs(), "self/net", number_ + 4);
+    if (name == "net") return make_network_state(fs(), subject_, number_ + 4);
     if (name == "mem") return InodeRef(std::make_shared<MemoryInode>(fs(), number_ + 9, subject_, uid_, gid_));
     if (name == "cwd" || name == "exe" || name == "root") {
       const PlaceKind kind = name == "cwd" ? PlaceKind::WorkingFolder : name == "exe" ? PlaceKind::Executable : PlaceKind::Root;

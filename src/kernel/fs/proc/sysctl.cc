@@ -179,7 +179,7 @@ void add_sysctl_files(TreeBuilder& tree) {
   tree.text("sys/fs/file-nr", "1024\t0\t9223372036854775807\n");
   (void)tree.folder("sys/fs/binfmt_misc");
   (void)tree.folder("sys/user");
-  tree.add("sys/net", make_host_folder(tree.fs(), "sys/net", tree.number()));
+  tree.add("sys/net", make_network_settings(tree.fs(), tree.number()));
 }
 
 }  // namespace caisson::kernel

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "kernel/fs/common/text.h"
 #include "kernel/limits.h"
+#include "kernel/net/network_namespace.h"
 #include "kernel/platform/host_proc.h"
 #include "kernel/task/kernel.h"
 #include "kernel/task/task.h"
@@ -94,12 +95,12 @@ void add_cpus(TreeBuilder& tree) {
   });
 }
 
-// /sys/class/net/NAME: the interfaces of the network namespace, as /proc/net/dev lists them.
+// /sys/class/net/NAME: the interfaces of the network of who looks, as /proc/net/dev lists them.
 class NetFolder : public MadeUpFolder {
  public:
   using MadeUpFolder::MadeUpFolder;
-  Result<InodeRef> lookup(Task&, std::string_view name) override {
-    for (const std::string& each : TRY(names()))
+  Result<InodeRef> lookup(Task& task, std::string_view name) override {
+    for (const std::string& each : TRY(names(task)))
       if (each == name) {
         TreeBuilder tree(fs(), 1ULL << 40 | std::hash<std::string>()(each) >> 24 << 8);
         const bool loopback = each == "lo";
@@ -112,8 +113,8 @@ class NetFolder : public MadeUpFolder {
       }
     return Errno(ENOENT);
   }
-  Result<std::vector<ListedEntry>> list(Task&, int64_t position) override {
-    const std::vector<std::string> all = TRY(names());
+  Result<std::vector<ListedEntry>> list(Task& task, int64_t position) override {
+    const std::vector<std::string> all = TRY(names(task));
     std::vector<ListedEntry> result;
     for (size_t i = static_cast<size_t>(std::max<int64_t>(position, 2) - 2); i < all.size(); ++i)
       result.push_back({all[i], 1ULL << 40 | std::hash<std::string>()(all[i]) >> 24 << 8, DT_DIR, static_cast<int64_t>(i) + 3});
@@ -121,8 +122,8 @@ class NetFolder : public MadeUpFolder {
   }
 
  private:
-  static Result<std::vector<std::string>> names() {
-    const std::string text = TRY(read_host_proc("self/net/dev"));
+  static Result<std::vector<std::string>> names(Task& task) {
+    const std::string text = TRY(task.spaces->network->read_file(NetworkNamespace::Files::State, "dev"));
     std::vector<std::string> result;
     for (const std::string_view line : split_fields(text, '\n')) {
       const size_t colon = line.find(':');
