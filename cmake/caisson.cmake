@@ -8,6 +8,8 @@ function(caisson_precompile target)
   endif()
 endfunction()
 
+add_custom_target(unit_tests)  # every NAME_test of caisson_library
+
 # caisson_library(NAME [DEPENDS lib...] [EXCLUDE regex] [PRECOMPILE header...]): a static library from every *.cc of the folder but *_test.cc and
 # main.cc, and, where there are any *_test.cc, a GoogleTest program NAME_test that ctest runs.
 # Dependencies point down the list in CMakeLists.txt only; link visibility makes it so.
@@ -33,6 +35,7 @@ function(caisson_library name)
     target_link_libraries(${name}_test PRIVATE caisson_${name} GTest::gtest_main)
     target_compile_definitions(${name}_test PRIVATE CAISSON_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     add_test(NAME ${name} COMMAND ${name}_test)
+    add_dependencies(unit_tests ${name}_test)
   endif()
 endfunction()
 

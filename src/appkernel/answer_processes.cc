@@ -3,7 +3,7 @@
 
 #include "appkernel/answer.h"
 #include "base/utf8.h"
-#include "sandbox/local/observe.h"
+#include "sandbox/local/terminal_name.h"
 
 namespace caisson::appkernel {
 namespace {

@@ -10,6 +10,7 @@
 #include "base/utf8.h"
 #include "host/files.h"
 #include "sandbox/local/events.h"
+#include "sandbox/local/terminal_name.h"
 
 namespace caisson::sandbox::local {
 namespace {
@@ -63,15 +64,6 @@ std::optional<v1::ListProcessesResponse::Process> read_process(pid_t pid, int64_
 }
 
 }  // namespace
-
-std::string terminal_name(int number) {
-  const unsigned device_major = (static_cast<unsigned>(number) >> 8) & 0xff;
-  const unsigned device_minor = (static_cast<unsigned>(number) & 0xff) | ((static_cast<unsigned>(number) >> 12) & 0xfff00);
-  if (number == 0) return "?";
-  if (device_major >= 136 && device_major <= 143) return fmt::format("pts/{}", device_minor + (device_major - 136) * 256);
-  if (device_major == 4) return fmt::format("tty{}", device_minor);
-  return fmt::format("{}:{}", device_major, device_minor);
-}
 
 Result<v1::ListProcessesResponse> read_processes(const container::Record& record, const std::map<pid_t, std::string>& names) {
   const std::vector<pid_t> pids = TRY(container::processes(record));

@@ -8,8 +8,6 @@
 
 namespace caisson::sandbox::local {
 
-// "pts/3" for a terminal's device number (proc_pid_stat(5), tty_nr), "?" for none, as ps(1) has it.
-std::string terminal_name(int number);
 Result<v1::StatsResponse> read_stats(const container::Record& record);
 // names: pid to exec_id of the processes that the sandbox has started.
 Result<v1::ListProcessesResponse> read_processes(const container::Record& record, const std::map<pid_t, std::string>& names);
