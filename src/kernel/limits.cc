@@ -59,14 +59,30 @@ std::vector<int> usable_cpus() {
 
 std::vector<int> visible_cpus() { return visible_of(usable_cpus()); }
 
-uint64_t container_memory(Task& task) { return guest_memory(task) + held_memory()->used(); }
+std::string cpu_list_text(const std::vector<int>& cpus) {
+  std::string text;
+  for (size_t i = 0; i < cpus.size();) {
+    size_t end = i;
+    while (end + 1 < cpus.size() && cpus[end + 1] == cpus[end] + 1) ++end;
+    if (!text.empty()) text += ",";
+    text += std::to_string(cpus[i]);
+    if (end > i) text += "-" + std::to_string(cpus[end]);
+    i = end + 1;
+  }
+  return text + "\n";
+}
 
-uint64_t guest_memory(Task& task) {
+uint64_t container_memory(Task& task) {
+  const Container* container = task.group->container;
+  return (container != nullptr ? guest_memory(task, *container->groups) : 0) + held_memory()->used();
+}
+
+uint64_t guest_memory(Task& task, const Cgroup& of) {
   std::vector<pid_t> hosts;
   {
     std::lock_guard guard(task.kernel.tasks);
-    for (const auto& [pid, group] : task.group->pids->groups)
-      if (group->container == task.group->container && !group->tasks.empty() && group->tasks.front()->stub)
+    for (const auto& [pid, group] : of.container.pids->groups)
+      if (group->cgroup && group->cgroup->is_within(of) && !group->tasks.empty() && group->tasks.front()->stub)
         hosts.push_back(group->tasks.front()->host_tid());
   }
   uint64_t total = 0;
@@ -79,34 +95,16 @@ uint64_t guest_memory(Task& task) {
   return total;
 }
 
-CpuUse container_cpu(Task& task) {
-  constexpr uint64_t kTick = 10'000'000;  // of /proc/PID/stat: 100 a second
-  std::vector<pid_t> hosts;
+CpuUse cpu_use(Task& task, const Cgroup& group) {
   CpuUse use;
   {
     std::lock_guard guard(task.kernel.tasks);
-    for (const auto& [pid, group] : task.group->pids->groups) {
-      for (const ThreadGroup::Usage& each : {group->usage, group->children_usage}) {
-        use.user_ns += static_cast<uint64_t>(each.user_ns);
-        use.system_ns += static_cast<uint64_t>(each.system_ns);
-      }
-      if (!group->tasks.empty() && group->tasks.front()->stub) hosts.push_back(group->tasks.front()->host_tid());
-    }
+    use = cpu_use_locked(group);
   }
-  for (const pid_t host : hosts) {
-    const Result<std::string> text = read_host_proc((std::to_string(host) + "/stat").c_str());
-    const size_t name_end = text ? text->rfind(')') : std::string::npos;
-    uint64_t user = 0, system = 0;
-    // Fields 14 and 15; the name before the third may hold anything.
-    if (name_end != std::string::npos &&
-        sscanf(text->c_str() + name_end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64, &user, &system) == 2) {
-      use.user_ns += user * kTick;
-      use.system_ns += system * kTick;
-    }
-  }
+  if (group.parent) return use;
   timespec own{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &own);
-  use.system_ns += static_cast<uint64_t>(own.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(own.tv_nsec);
+  use.kernel_ns = static_cast<uint64_t>(own.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(own.tv_nsec);
   return use;
 }
 

@@ -13,6 +13,7 @@
 
 namespace caisson::kernel {
 
+class Cgroup;
 class Task;
 struct DeviceRule;
 
@@ -38,18 +39,21 @@ std::vector<int> visible_of(std::vector<int> cpus);
 // Of those that the kernel process may use.
 std::vector<int> usable_cpus();
 std::vector<int> visible_cpus();
+// "0-3,6\n"
+std::string cpu_list_text(const std::vector<int>& cpus);
 // The CPUs of an affinity mask of so many bytes.
 std::vector<int> cpus_of_mask(const char* mask, size_t bytes);
 
 // Bytes of memory that the processes of the task's container have for themselves.
 uint64_t container_memory(Task& task);
-// Without what the kernel holds for it (kernel/held.h).
-uint64_t guest_memory(Task& task);
-// Processor time of those processes, with those that have ended and been waited for, and of the kernel process (as system time).
+// Of the processes of one group and of those below it (task/cgroup.h), without what the kernel holds for them (kernel/held.h).
+uint64_t guest_memory(Task& task, const Cgroup& group);
 struct CpuUse {
-  uint64_t user_ns = 0, system_ns = 0;
+  uint64_t user_ns = 0, system_ns = 0;  // in the guest's own processes
+  uint64_t kernel_ns = 0;               // of the kernel process, for them
 };
-CpuUse container_cpu(Task& task);
+// Processor time of a group, with what has ended in it. The container's own group has all of the kernel process's time.
+CpuUse cpu_use(Task& task, const Cgroup& group);
 // Bytes that the container may use and has not; `limit` is that of its memory.
 uint64_t memory_left(Task& task, int64_t limit);
 

@@ -17,6 +17,7 @@ SERVERS = ["nginx-light", "redis-server", "postgresql", "iperf3"]
 PROGRAMS = ["busybox", "python3", "libpython3.11-testsuite", "nodejs", "openjdk-17-jdk-headless", "gcc", "libc6-dev", "make", "git", "sqlite3", "redis-tools", "wrk",
             "gdb", "strace", "procps", "iproute2", "util-linux", "perl"]
 SUITES = ["systemd-tests", "libglib2.0-tests", "stress-ng"]  # other people's tests, ready to run
+BOOT = ["systemd-sysv", "dbus", "procps"]
 
 SERVICES = ["mariadb-server-core", "mariadb-client-core", "openssh-server", "openssh-client", "at", "rsync", "fakeroot", "lsof", "psmisc", "tcpdump", "ethtool", "iputils-ping",
             "netcat-openbsd", "attr", "acl"]
@@ -94,6 +95,24 @@ def server_archive():
         run("tar", "-C", tree, "-xf", base)
         install(tree, SERVERS)
         keep(tree, done)
+    return done
+
+
+def boot_tree():
+    """A folder, not to be written to: the minimal Debian with systemd, ready to boot. Its name tells its contents."""
+    done = CACHE / ("boot-" + hashlib.sha256(" ".join(BOOT).encode()).hexdigest()[:8])
+    with one_at_a_time():
+        if not done.exists():
+            for old in CACHE.glob("boot-*"):
+                shutil.rmtree(old)
+            base = debian_archive()
+            tree = fresh_tree("boot-new")
+            tree.mkdir()
+            run("tar", "-C", tree, "-xf", base)
+            install(tree, BOOT)
+            for name in UNNEEDED[:2]:
+                shutil.rmtree(tree / name, ignore_errors=True)
+            os.rename(tree, done)
     return done
 
 

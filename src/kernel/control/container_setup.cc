@@ -136,7 +136,7 @@ void apply_limits(Kernel& kernel, Container& container, const v1::Limits& limits
   const auto memory = static_cast<uint64_t>(std::max<int64_t>(to.memory, 0));
   container.held->set_limit(memory > 0 ? memory - std::min(memory, std::max(memory / 16, kLeastLeft)) : HeldMemory::kNoLimit);
   std::lock_guard guard(kernel.tasks);
-  container.most_tasks = to.pids > 0 ? std::min(Container::kMostTasks, static_cast<size_t>(to.pids)) : Container::kMostTasks;
+  container.groups->most_tasks = to.pids > 0 ? std::min(Container::kMostTasks, static_cast<size_t>(to.pids)) : Container::kMostTasks;
 }
 
 namespace {
@@ -160,7 +160,7 @@ Result<std::unique_ptr<Container>> make_container(Kernel& kernel, const v1::Star
   container->id = start.container_id();
   container->pids = shared.pids ? shared.pids : std::make_shared<PidNamespace>();
   container->ipc = shared.ipc ? shared.ipc : std::make_shared<IpcNamespace>();
-  container->cgroup = std::make_shared<PlainNamespace>(NamespaceKind::Cgroup);
+  container->cgroup = std::make_shared<CgroupNamespace>(container->groups);
   container->uts = shared.uts ? shared.uts : std::make_shared<UtsNames>();
   container->mounts = std::make_shared<MountTable>();
   container->seccomp = TRY(configured_seccomp(start));

@@ -198,7 +198,7 @@ v1::Processes describe_processes(Kernel& kernel, Container& container, Question 
   std::vector<std::shared_ptr<ThreadGroup>> groups;
   {
     std::lock_guard guard(kernel.tasks);
-    all.set_tasks(static_cast<uint32_t>(container.live_tasks));
+    all.set_tasks(static_cast<uint32_t>(container.groups->tasks));
     all.set_held_bytes(container.held->used());
     if (question == Question::Count) return all;
     // A process that nobody has waited for is none any more; who debugs wants to know of it.

@@ -371,7 +371,7 @@ void Tenant::settle_end() {
   bool empty;
   {
     std::lock_guard guard(house_.kernel.tasks);
-    empty = container_->live_tasks == 0;
+    empty = container_->groups->tasks == 0;
   }
   for (const auto& [fd, exec] : execs_) empty = empty && !exec.starting;
   if (!empty && patience_.left() > 0) return;
@@ -389,7 +389,7 @@ void Tenant::leave() {
   bool busy;
   {
     std::lock_guard guard(house_.kernel.tasks);
-    busy = container_->live_tasks != 0;
+    busy = container_->groups->tasks != 0;
   }
   for (const auto& [fd, exec] : execs_) busy = busy || exec.starting;
   if (busy) return klog(LogLevel::Warning, "container %s: tasks do not end; its files stay open", container_->id.c_str());

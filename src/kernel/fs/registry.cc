@@ -5,6 +5,7 @@
 #include <array>
 
 #include "base/text.h"
+#include "kernel/fs/cgroup/cgroup_fs.h"
 #include "kernel/fs/dev/devices.h"
 #include "kernel/fs/devpts/devpts.h"
 #include "kernel/fs/mqueue/mqueue.h"
@@ -72,7 +73,6 @@ Result<std::shared_ptr<FileSystem>> make_sysfs(Task& task, std::string_view) {
   if (!task.creds->has_in(*task.spaces->network->owner, kCapSysAdmin)) return Errno(EPERM);
   return make_sysfs_file_system();
 }
-Result<std::shared_ptr<FileSystem>> make_cgroup2(Task&, std::string_view) { return make_cgroup_file_system(); }
 
 Result<std::shared_ptr<FileSystem>> make_overlay(Task& task, std::string_view options) {
   // Not for nested user namespaces: its layers are worked on with the mounter's rights, which are none outside of one.
@@ -84,9 +84,11 @@ struct Type {
   Maker make;
   bool nested;  // also for who administers a nested user namespace only (FS_USERNS_MOUNT in Linux)
 };
-constexpr Type kTypes[] = {{"sysfs", make_sysfs, true},     {"tmpfs", make_tmpfs, true},        {"proc", make_proc, true},
-                           {"cgroup2", make_cgroup2, true}, {"devtmpfs", make_devtmpfs, false}, {"ramfs", make_ramfs, true},
-                           {"devpts", make_devpts, true},   {"mqueue", make_mqueue, true},      {"overlay", make_overlay, false}};
+constexpr Type kTypes[] = {{"sysfs", make_sysfs, true},        {"tmpfs", make_tmpfs, true},
+                           {"proc", make_proc, true},          {"cgroup2", make_cgroup_file_system, true},
+                           {"devtmpfs", make_devtmpfs, false}, {"ramfs", make_ramfs, true},
+                           {"devpts", make_devpts, true},      {"mqueue", make_mqueue, true},
+                           {"overlay", make_overlay, false}};
 
 // Is a file system of this type, with nothing laid over parts of it, mounted in the task's mount namespace? What masks parts of proc would
 // be gone in a new one (mount_too_revealing in Linux).

@@ -98,13 +98,40 @@ void stop_locked(Task& task, int signal) {
 void wait_while_stopped(Task& task, std::unique_lock<std::mutex>& lock) {
   const char* before = task.state;
   task.state = "T";
-  while (task.group->stopped && !task.leaving && (!task.tracing || task.tracing->listening)) {
+  while (task.group->stopped && !task.group->frozen && !task.leaving && (!task.tracing || task.tracing->listening)) {
     task.prepare_to_block();
     lock.unlock();
     (void)task.block_killable();
     lock.lock();
   }
   task.state = before;
+}
+
+// Frozen, but for a signal that ends it without asking it (cgroups(7)): SIGKILL, or another whose default that is.
+bool stands_still(const Task& task) {
+  const ThreadGroup& group = *task.group;
+  if (!group.frozen || group.exiting || task.leaving) return false;
+  const abi::SigSet waiting = (group.pending.set() | task.pending.set()) & ~task.blocked;
+  for (int signal = 1; waiting != 0 && signal <= abi::kSignals; ++signal)
+    if ((waiting & sig_bit(signal)) != 0 && default_action(signal) == DefaultAction::Terminate && group.handlers->get(signal).handler == 0)
+      return false;
+  return true;
+}
+
+void wait_while_frozen(Task& task, std::unique_lock<std::mutex>& lock) {
+  task.frozen = true;
+  count_frozen_locked(*task.group, 1);
+  const char* before = task.state;
+  task.state = "S";
+  while (stands_still(task)) {
+    task.prepare_to_block();
+    lock.unlock();
+    (void)task.block_killable();
+    lock.lock();
+  }
+  task.state = before;
+  task.frozen = false;
+  count_frozen_locked(*task.group, -1);
 }
 
 // What SIG_DFL does. False: the task must end.
@@ -140,6 +167,10 @@ bool handle_signals(Task& task) {
     task.attention.store(false, std::memory_order_seq_cst);
     if (task.leaving || group.exiting) return false;
     if (task.tracing && trace_attention_locked(task, lock)) continue;
+    if (stands_still(task)) {
+      wait_while_frozen(task, lock);
+      continue;
+    }
     if (group.stopped) {
       wait_while_stopped(task, lock);
       continue;

@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "kernel/event/pidfd.h"
+#include "kernel/fs/cgroup/cgroup_fs.h"
 #include "kernel/platform/stub_thread.h"
 #include "kernel/signal/send.h"
 #include "kernel/syscalls/descriptors.h"
@@ -49,6 +50,8 @@ Result<long> sys_clone(Task& task, unsigned long flags, unsigned long stack, Use
   return clone_task(task, request);
 }
 
+constexpr uint64_t kIntoCgroup = 0x200000000ULL;  // CLONE_INTO_CGROUP
+
 Result<long> sys_clone3(Task& task, UserPtr<void> arguments, unsigned long size) {
   struct {
     uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
@@ -66,6 +69,13 @@ Result<long> sys_clone3(Task& task, UserPtr<void> arguments, unsigned long size)
   if ((a.stack == 0) != (a.stack_size == 0)) return Errno(EINVAL);
   if (a.set_tid_size != 0) return Errno(EPERM);
   CloneRequest request;
+  if ((a.flags & kIntoCgroup) != 0) {
+    if (a.cgroup > INT_MAX || size < sizeof a) return Errno(EINVAL);
+    request.cgroup = cgroup_of_folder(*TRY(task.fds->get(static_cast<int>(a.cgroup))));
+    if (!request.cgroup) return Errno(EBADF);
+    // Threads of a process are in one group.
+    if ((a.flags & CLONE_THREAD) != 0) return Errno(EOPNOTSUPP);
+  }
   request.flags = a.flags;
   request.exit_signal = static_cast<int>(a.exit_signal);
   request.stack = a.stack == 0 ? 0 : a.stack + a.stack_size;
@@ -409,7 +419,7 @@ std::span<const SyscallRow> process_syscalls() {
       SYSCALL(gettid, 186, Full, ""),
       SYSCALL(getppid, 110, Full, ""),
       SYSCALL(clone, 56, Partial, "no CLONE_PTRACE"),
-      SYSCALL(clone3, 435, Partial, "no time namespaces, no set_tid, no cgroup"),
+      SYSCALL(clone3, 435, Partial, "no time namespaces, no set_tid"),
       SYSCALL(fork, 57, Full, ""),
       SYSCALL(vfork, 58, Full, ""),
       SYSCALL(execve, 59, Partial, "no binfmt_misc, no 32-bit programs"),

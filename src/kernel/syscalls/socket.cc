@@ -6,6 +6,7 @@
 #include "kernel/ipc/pipe.h"
 #include "kernel/net/host_socket.h"
 #include "kernel/net/packet_ring.h"
+#include "kernel/net/uevent_socket.h"
 #include "kernel/net/unix_socket.h"
 #include "kernel/syscalls/descriptors.h"
 #include "kernel/syscalls/families.h"
@@ -66,6 +67,8 @@ Result<long> sys_socket(Task& task, int family, int type, int protocol) {
     const int real = kind == SOCK_RAW ? static_cast<int>(SOCK_DGRAM) : kind;
     if (real != SOCK_STREAM && real != SOCK_DGRAM && real != SOCK_SEQPACKET) return Errno(ESOCKTNOSUPPORT);
     socket = UnixSocket::create(task, real, flags);
+  } else if (family == AF_NETLINK && protocol == NETLINK_KOBJECT_UEVENT) {
+    socket = TRY(UeventSocket::create(kind, flags));
   } else {
     socket = TRY(HostSocket::create(task, family, kind, protocol, flags));
   }
@@ -402,7 +405,7 @@ Result<long> sys_recvmmsg(Task& task, Fd fd, UserPtr<ManyHeader> at, unsigned co
 
 std::span<const SyscallRow> socket_syscalls() {
   static const SyscallRow rows[] = {
-      SYSCALL(socket, 41, Partial, "Unix, IPv4, IPv6, packet, netlink route and sock_diag"),
+      SYSCALL(socket, 41, Partial, "Unix, IPv4, IPv6, packet, netlink route, sock_diag and (silent) uevents"),
       SYSCALL(connect, 42, Full, ""),
       SYSCALL(accept, 43, Full, ""),
       SYSCALL(sendto, 44, Full, ""),

@@ -1,4 +1,6 @@
 // What concerns the machine as the guest sees it: names, limits, priorities.
+#include <linux/reboot.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/personality.h>
@@ -11,6 +13,7 @@
 
 #include "base/io_priority.h"
 #include "kernel/platform/stub_thread.h"
+#include "kernel/signal/send.h"
 #include "kernel/stub/layout.h"
 #include "kernel/syscalls/families.h"
 #include "kernel/syscalls/table.h"
@@ -178,8 +181,23 @@ Result<long> sys_arch_prctl(Task& task, int code, unsigned long value) {
 }
 
 Result<long> sys_vhangup(Task&) { return Errno(EPERM); }
+
+// Of a PID namespace, which ends as if its first process had been sent a signal (pid_namespaces(7)); nobody here is the node's.
+Result<long> sys_reboot(Task& task, int magic, int magic2, unsigned command, UserPtr<void>) {
+  constexpr int kCapSysBoot = 22;
+  constexpr int kMagics[] = {LINUX_REBOOT_MAGIC2, LINUX_REBOOT_MAGIC2A, LINUX_REBOOT_MAGIC2B, LINUX_REBOOT_MAGIC2C};
+  if (!task.creds->has_in(*task.group->pids->owner, kCapSysBoot)) return Errno(EPERM);
+  if (magic != static_cast<int>(LINUX_REBOOT_MAGIC1) || std::ranges::find(kMagics, magic2) == std::end(kMagics)) return Errno(EINVAL);
+  int signal = 0;
+  if (command == LINUX_REBOOT_CMD_RESTART || command == LINUX_REBOOT_CMD_RESTART2) signal = SIGHUP;
+  if (command == LINUX_REBOOT_CMD_POWER_OFF || command == LINUX_REBOOT_CMD_HALT) signal = SIGINT;
+  if (signal == 0) return Errno(EINVAL);
+  std::lock_guard guard(task.kernel.tasks);
+  if (const auto init = task.group->pids->init.lock()) end_group_locked(*init, CLD_KILLED, signal);
+  end_group_locked(*task.group, CLD_EXITED, 0);
+  return 0L;
+}
 // What changes the node itself, whoever asks: the answer that Linux gives who lacks the capability.
-Result<long> sys_reboot(Task&, int, int, int, UserPtr<void>) { return Errno(EPERM); }
 Result<long> sys_acct(Task&, UserPtr<const char>) { return Errno(EPERM); }
 Result<long> sys_swapon(Task&, UserPtr<const char>, int) { return Errno(EPERM); }
 Result<long> sys_swapoff(Task&, UserPtr<const char>) { return Errno(EPERM); }
@@ -264,7 +282,7 @@ std::span<const SyscallRow> system_syscalls() {
       SYSCALL(vhangup, 153, Partial, "EPERM"),
       SYSCALL(arch_prctl, 158, Partial, "FS and GS base only"),
       SYSCALL(setrlimit, 160, Full, ""),
-      SYSCALL(reboot, 169, Partial, "EPERM"),
+      SYSCALL(reboot, 169, Full, ""),
       SYSCALL(acct, 163, Partial, "EPERM"),
       SYSCALL(swapon, 167, Partial, "EPERM"),
       SYSCALL(swapoff, 168, Partial, "EPERM"),

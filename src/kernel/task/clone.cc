@@ -51,6 +51,14 @@ Result<std::unique_ptr<StubThread>> make_stub(Task& parent, const CloneRequest& 
   return parent.stub->clone_shared((request.flags & CLONE_THREAD) == 0, clear | tls, clear_tid, request.tls);
 }
 
+// CLONE_INTO_CGROUP, clone(2).
+Result<void> may_start_in_locked(const Task& parent, const Cgroup& group) {
+  if (group.removed) return Errno(ENOENT);
+  if (!parent.group->cgroup) return Errno(EBADF);
+  TRY(may_move_locked(*parent.creds, *parent.spaces->cgroup->root, *parent.group->cgroup, group));
+  return parent.group->cgroup.get() == &group ? Result<void>() : group.may_host_locked();
+}
+
 std::shared_ptr<ThreadGroup> make_group(Task& parent, const CloneRequest& request, const ChangedNamespaces& spaces) {
   auto group = std::make_shared<ThreadGroup>();
   group->pids = spaces.spaces->pids_for_children;
@@ -109,6 +117,7 @@ Result<void> enter_tree(Task& parent, Task& child, const CloneRequest& request) 
   if (ours.exiting || parent.leaving) return Errno(kRestartNoIntr);
   PidNamespace& pids = *child.group->pids;
   if (pids.dead) return Errno(ENOMEM);
+  if (request.cgroup) TRY(may_start_in_locked(parent, *request.cgroup));
   child.id = TRY(TaskId::create(child.group->pids));
   child.tid = child.id->number();
   child.seccomp.set(parent.seccomp.get());  // with the lock held: SECCOMP_FILTER_FLAG_TSYNC misses nobody
@@ -128,10 +137,11 @@ Result<void> enter_tree(Task& parent, Task& child, const CloneRequest& request) 
     if (group.pid == 1) pids.init = child.group;
     list_group_locked(child.group);
   }
+  if ((request.flags & CLONE_THREAD) == 0) enter_cgroup_locked(*child.group, request.cgroup ? request.cgroup : ours.cgroup);
   child.group->tasks.push_back(&child);
-  if (child.group->container != nullptr) ++child.group->container->live_tasks;
+  count_tasks_locked(*child.group, 1);
   list_task_locked(child);
-  if (ours.stopped || parent.pending.set() != 0) child.attention = true;
+  if (ours.stopped || child.group->frozen || parent.pending.set() != 0) child.attention = true;
   return {};
 }
 
@@ -153,8 +163,8 @@ Result<long> clone_task(Task& parent, const CloneRequest& request) {
   const ChangedNamespaces spaces = TRY(make_namespaces(parent, request.flags));
   {
     std::lock_guard guard(parent.kernel.tasks);
-    const Container* container = parent.group->container;
-    if (container != nullptr && container->live_tasks >= container->most_tasks) return Errno(EAGAIN);
+    if (request.cgroup) TRY(may_start_in_locked(parent, *request.cgroup));
+    if (const auto& group = request.cgroup ? request.cgroup : parent.group->cgroup) TRY(may_fork_locked(*group));
   }
   const bool traps = parent.stub->process()->traps_everything();  // before: the copy surely has what was there then
   std::unique_ptr<StubThread> stub = TRY(make_stub(parent, request));

@@ -14,6 +14,7 @@ struct CloneRequest {
   int exit_signal = 0;
   uint64_t stack = 0;  // the new stack pointer; 0: the parent's
   uint64_t parent_tid = 0, child_tid = 0, tls = 0, pidfd = 0;
+  std::shared_ptr<Cgroup> cgroup;  // of the new process (CLONE_INTO_CGROUP); null: the parent's
 };
 Result<long> clone_task(Task& parent, const CloneRequest& request);
 

@@ -13,6 +13,7 @@
 #include "kernel/task/pi_futex.h"
 #include "kernel/task/robust.h"
 #include "kernel/task/thread_waiter.h"
+#include "kernel/time/clock.h"
 #include "kernel/trace/trace.h"
 #include "kernel/tty/terminal.h"
 
@@ -151,6 +152,7 @@ void become_zombie(Task& task, const rusage& usage, uid_t uid) {
   group.last_uid = uid;
   if (!group.exiting) group.exit = {CLD_EXITED, task.exit_status};
   group.exiting = true;
+  leave_cgroup_locked(group);
   group.zombie = true;
   tracer_ended_locked(group);
   session_leader_ends_locked(group);
@@ -182,7 +184,9 @@ void finish_task(Task& task) {
     std::lock_guard guard(kernel.tasks);
     tracee_ended_locked(task);
     std::erase(group.tasks, &task);
-    if (group.container != nullptr) --group.container->live_tasks;
+    group.kernel_ns += static_cast<uint64_t>(served_time(task));
+    if (std::exchange(task.frozen, false)) count_frozen_locked(group, -1);
+    count_tasks_locked(group, -1);
     if (group.leader == &task) group.leader = nullptr;
     unlist_task_locked(task);
     last = group.tasks.empty();

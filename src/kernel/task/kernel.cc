@@ -101,7 +101,7 @@ void Kernel::stub_died(const std::shared_ptr<StubProcess>& process) {
 
 NamespacesRef Container::namespaces() {
   if (!ipc) ipc = std::make_shared<IpcNamespace>();
-  if (!cgroup) cgroup = std::make_shared<PlainNamespace>(NamespaceKind::Cgroup);
+  if (!cgroup) cgroup = std::make_shared<CgroupNamespace>(groups);
   return std::make_shared<Namespaces>(Namespaces{uts, ipc, mounts, pids, sandbox_network(), cgroup, sandbox_time()});
 }
 
@@ -194,8 +194,10 @@ Result<Kernel::Started> Kernel::start(Container& container, StartProcess process
     task->tid = group.pid = group.id->number();
     list_group_locked(task->group);
     list_task_locked(*task);
+    // As runc does where the container's own group may have no processes of its own any more.
+    enter_cgroup_locked(group, container.init && !container.groups->may_host_locked() ? container.init->cgroup : container.groups);
     group.tasks.push_back(task.get());
-    ++container.live_tasks;
+    count_tasks_locked(group, 1);
     if (process.terminal) process.terminal->attach_locked(group);
     if (group.pids->init.expired()) group.pids->init = task->group;
     if (!container.init) {

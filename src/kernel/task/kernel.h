@@ -9,6 +9,7 @@
 
 #include "kernel/held.h"
 #include "kernel/limits.h"
+#include "kernel/task/cgroup.h"
 #include "kernel/task/task.h"
 
 namespace caisson::kernel {
@@ -25,12 +26,13 @@ class StubProcess;
 // refer to it, also those that have ended.
 class Container {
  public:
+  ~Container() { groups->dissolve(); }
   std::string id;
   std::shared_ptr<PidNamespace> pids;
   std::shared_ptr<MountTable> mounts;
   std::shared_ptr<UtsNames> uts;
   std::shared_ptr<IpcNamespace> ipc;            // null: one of its own is made with the first process
-  std::shared_ptr<PlainNamespace> cgroup;       // the same
+  std::shared_ptr<CgroupNamespace> cgroup;      // the same
   std::shared_ptr<const SeccompState> seccomp;  // of every process that is started from outside; null: none
   Path root;
   std::shared_ptr<ThreadGroup> init;  // set by the first start()
@@ -43,9 +45,9 @@ class Container {
   std::shared_ptr<Terminal> console;  // /dev/console: the terminal of its first process, or none
   // Where its processes' stubs come from; null: Kernel::stubs(). Set before the first start().
   std::shared_ptr<StubPool> stubs;
-  // Under Kernel::tasks: the tasks that it has and may have.
+  // The group that it is itself; it counts its tasks, and how many they may be.
+  const CgroupRef groups = std::make_shared<Cgroup>(*this);
   static constexpr size_t kMostTasks = 32768;
-  size_t live_tasks = 0, most_tasks = kMostTasks;
 
   // What the kernel holds for it.
   const std::shared_ptr<HeldMemory> held = std::make_shared<HeldMemory>();

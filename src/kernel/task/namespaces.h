@@ -30,6 +30,7 @@
 
 namespace caisson::kernel {
 
+class CgroupNamespace;
 class IpcNamespace;
 class MountTable;
 class NetworkNamespace;
@@ -200,8 +201,7 @@ using TaskIdRef = std::shared_ptr<const TaskId>;
 // As numbers that may be missing: 0.
 inline pid_t number_in(const TaskIdRef& id, const PidNamespace& space) { return id ? id->in(space) : 0; }
 
-// Kinds without anything of their own. Control groups are the sandbox's: a cgroup namespace has its root where all are. Time namespaces
-// cannot be made.
+// Kinds without anything of their own. Time namespaces cannot be made.
 class PlainNamespace : public Namespace {
  public:
   explicit PlainNamespace(NamespaceKind kind, std::shared_ptr<UserNamespace> owner = UserNamespace::initial())
@@ -215,7 +215,8 @@ struct Namespaces {
   std::shared_ptr<MountTable> mounts;
   std::shared_ptr<PidNamespace> pids_for_children;
   std::shared_ptr<NetworkNamespace> network;  // net/network_namespace.h
-  std::shared_ptr<PlainNamespace> cgroup, time;
+  std::shared_ptr<CgroupNamespace> cgroup;    // task/cgroup.h
+  std::shared_ptr<PlainNamespace> time;
 };
 using NamespacesRef = std::shared_ptr<const Namespaces>;
 // The one that containers begin in, the pod's; and the kernel's one.

@@ -18,6 +18,7 @@
 #include "kernel/task/current.h"
 #include "kernel/task/exit.h"
 #include "kernel/task/kernel.h"
+#include "kernel/time/clock.h"
 #include "kernel/trace/trace.h"
 
 namespace caisson::kernel {
@@ -209,7 +210,7 @@ void Task::wake() {
 bool Task::interrupted() {
   if (!attention.load(std::memory_order_seq_cst)) return false;
   std::lock_guard guard(kernel.tasks);
-  if (leaving || group->exiting || group->stopped) return true;
+  if (leaving || group->exiting || group->stopped || group->frozen) return true;
   if (tracing && tracing->interrupt) return true;
   return ((pending.set() | group->pending.set()) & ~blocked) != 0;
 }
@@ -365,6 +366,7 @@ void Task::serve_event() {
 
 void Task::run() {
   const CurrentTask current(*this);
+  begin_serving(*this);
   if (begun_) serve_event();
   while (enter_guest()) serve_event();
   finish();

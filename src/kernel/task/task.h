@@ -26,6 +26,7 @@
 
 #include "kernel/abi/signal.h"
 #include "kernel/errno.h"
+#include "kernel/limits.h"
 #include "kernel/memory.h"
 #include "kernel/seccomp/state.h"
 #include "kernel/task/credentials.h"
@@ -38,6 +39,7 @@
 
 namespace caisson::kernel {
 
+class Cgroup;
 class Container;
 class Kernel;
 class ProcessTimers;
@@ -132,6 +134,11 @@ class ThreadGroup : public std::enable_shared_from_this<ThreadGroup> {
     long max_rss_kib = 0, minor_faults = 0, major_faults = 0;
   };
   Usage usage, children_usage;
+  // Its control group (task/cgroup.h), also after its end; null: of no container.
+  std::shared_ptr<Cgroup> cgroup;
+  bool frozen = false;                    // by it: its tasks are to stand still
+  uint64_t kernel_ns = 0;                 // processor time of the kernel's threads that served its tasks which have ended
+  CpuUse used_elsewhere;                  // before it came to its group
   int64_t start_time = 0;                 // monotonic nanoseconds
   std::shared_ptr<ProcessTimers> timers;  // interval and POSIX timers (time/process_timers.h); null: none yet
   int nice = 0;
@@ -209,6 +216,7 @@ class Task {
   abi::SigSet waited_for = 0;             // sigtimedwait: these wake the task although they are blocked
   bool forced_fatal = false;              // the next fault signal ends the process
   std::shared_ptr<Tracing> tracing;       // ptrace(2); null: nobody traces it
+  bool frozen = false;                    // stands still, since its control group is frozen
   std::atomic<bool> trace_calls{false};   // its tracer wants to see each system call
   std::atomic<bool> trace_step{false};    // its tracer wants one instruction
   std::atomic<bool> in_guest{false};      // the stub has the turn: only a host signal reaches it
@@ -232,6 +240,8 @@ class Task {
   Scheduling scheduling;                       // under Kernel::tasks
   std::atomic<uint32_t> personality{0};        // personality(2): written by its own thread only
   int exit_status = 0;                         // of exit(2)
+  std::atomic<pid_t> server{0};                // the kernel's thread that serves it, and that one's processor time when it began to
+  int64_t server_began = 0;                    // constant from then on
   std::atomic<bool> leaving{false};            // this thread is to end (exec of another, exit_group)
   std::atomic<const char*> state{"R"};         // for /proc
   // For others, while it is stopped for its tracer (Kernel::tasks).

@@ -118,7 +118,12 @@ Result<ChangedNamespaces> make_namespaces(Task& task, uint64_t flags) {
   }
   if ((others & CLONE_NEWCGROUP) != 0) {
     TRY(may_make_namespace(NamespaceKind::Cgroup));
-    spaces->cgroup = std::make_shared<PlainNamespace>(NamespaceKind::Cgroup, user);
+    CgroupRef root;
+    {
+      std::lock_guard guard(task.kernel.tasks);
+      root = task.group->cgroup;
+    }
+    spaces->cgroup = std::make_shared<CgroupNamespace>(std::move(root), user);
   }
   if ((others & CLONE_NEWPID) != 0) {
     if (task.spaces->pids_for_children != task.group->pids) return Errno(EINVAL);
@@ -187,7 +192,7 @@ Result<void> enter(Task& task, const NamespaceRef& space, ChangedNamespaces& to,
       spaces.network = std::static_pointer_cast<NetworkNamespace>(space);
       return {};
     case NamespaceKind::Cgroup:
-      spaces.cgroup = std::static_pointer_cast<PlainNamespace>(space);
+      spaces.cgroup = std::static_pointer_cast<CgroupNamespace>(space);
       return {};
     case NamespaceKind::Time:
       return is_alone(task) ? Result<void>() : Errno(EUSERS);

@@ -2,6 +2,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+#include <algorithm>
 
 #include "kernel/platform/host_proc.h"
 #include "kernel/platform/stub_thread.h"
@@ -18,10 +21,11 @@ Result<int64_t> host_clock(clockid_t clock) {
   return now.tv_sec * kSecond + now.tv_nsec;
 }
 
-// The kernel's numbers of processes' and threads' clocks (include/linux/posix-timers.h): ~pid in the upper bits, bit 2: one thread's, 2:
-// CPU time as the scheduler counts it.
-constexpr clockid_t cpu_clock_of(pid_t pid, bool thread) {
-  return static_cast<clockid_t>(~static_cast<uint32_t>(pid) << 3) | (thread ? 4 : 0) | 2;
+// The kernel's numbers of processes' and threads' clocks (include/linux/posix-timers.h): ~pid in the upper bits, bit 2: one thread's, and
+// what they count.
+enum Counted { kAll = 0, kUser = 1, kScheduled = 2 };  // 0 and 1: at ticks; 2: as the scheduler counts it
+constexpr clockid_t cpu_clock_of(pid_t pid, bool thread, Counted counted = kScheduled) {
+  return static_cast<clockid_t>(~static_cast<uint32_t>(pid) << 3) | (thread ? 4 : 0) | counted;
 }
 
 // The clock of a thread of another process is not to be had, but /proc tells.
@@ -74,6 +78,30 @@ int64_t process_cpu_time(Task& task) {
   if (!task.stub) return 0;
   const Result<int64_t> time = host_clock(cpu_clock_of(task.stub->process()->pid(), false));
   return time ? *time : 0;
+}
+
+ProcessCpuTime process_cpu_times(Task& task) {
+  const int64_t time = process_cpu_time(task);
+  if (time == 0) return {};
+  const pid_t pid = task.stub->process()->pid();
+  const Result<int64_t> all = host_clock(cpu_clock_of(pid, false, kAll)), user = host_clock(cpu_clock_of(pid, false, kUser));
+  if (!all || !user || *all <= 0 || *user > *all) return {time, 0};
+  const auto share = static_cast<int64_t>(static_cast<__int128>(time) * *user / *all);
+  return {share, time - share};
+}
+
+int64_t served_time(const Task& task) {
+  const pid_t server = task.server;
+  if (server == 0) return 0;
+  const Result<int64_t> time = host_clock(cpu_clock_of(server, true));
+  return time ? std::max<int64_t>(*time - task.server_began, 0) : 0;
+}
+
+void begin_serving(Task& task) {
+  thread_local const pid_t own = gettid();
+  const Result<int64_t> began = host_clock(CLOCK_THREAD_CPUTIME_ID);
+  task.server_began = began ? *began : 0;
+  task.server = own;
 }
 
 Result<int64_t> clock_now(Task& task, clockid_t clock) {

@@ -26,6 +26,14 @@ timespec timespec_of(int64_t nanoseconds);
 
 // Processor time of a process, or of a task, since it began: of its stub.
 int64_t process_cpu_time(Task& task);
+// The same, divided as the host has it.
+struct ProcessCpuTime {
+  int64_t user_ns = 0, system_ns = 0;
+};
+ProcessCpuTime process_cpu_times(Task& task);
+// Processor time that the kernel's thread of a task has used for it; begin_serving(): the calling thread is that one.
+int64_t served_time(const Task& task);
+void begin_serving(Task& task);
 inline bool is_cpu_clock(clockid_t clock) { return clock < 0 || clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID; }
 // What a clock of CPU time (those two, and those made of a number, clock_getcpuclockid(3)) counts.
 struct CpuClockOwner {

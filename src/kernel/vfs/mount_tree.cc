@@ -1,5 +1,6 @@
 #include "kernel/vfs/mount_tree.h"
 
+#include <poll.h>
 #include <sys/mount.h>
 
 #include <algorithm>
@@ -107,6 +108,34 @@ MountTree MountTree::of(Mount& top) {
   return tree;
 }
 
+// ---- Who waits for changes
+
+namespace {
+// By the number of the table's namespace: those that somebody waits for. Under mount_lock().
+std::map<uint64_t, std::weak_ptr<MountChanges>>& waited_for() {
+  static auto& all = *new std::map<uint64_t, std::weak_ptr<MountChanges>>;
+  return all;
+}
+}  // namespace
+
+std::shared_ptr<MountChanges> mount_changes_of(const MountTable& table) {
+  std::lock_guard guard(mount_lock());
+  std::erase_if(waited_for(), [](const auto& each) { return each.second.expired(); });
+  std::weak_ptr<MountChanges>& known = waited_for()[table.number];
+  std::shared_ptr<MountChanges> changes = known.lock();
+  if (!changes) known = changes = std::make_shared<MountChanges>();
+  return changes;
+}
+
+void MountTree::tell_of_change(const Mount& mount) {
+  if (mount.table_ == nullptr || waited_for().empty()) return;
+  const auto found = waited_for().find(mount.table_->number);
+  const auto changes = found != waited_for().end() ? found->second.lock() : nullptr;
+  if (!changes) return;
+  ++changes->count;
+  changes->queue.wake(POLLIN | POLLRDNORM | POLLPRI | POLLERR);
+}
+
 // ---- Places
 
 void MountTree::put(Mount& mount, Path point) {
@@ -115,6 +144,7 @@ void MountTree::put(Mount& mount, Path point) {
     point.mount->children_.push_back(&mount);
   }
   mount.point_ = std::move(point);
+  tell_of_change(mount);
 }
 
 void MountTree::take_off(Mount& mount, std::vector<Path>& gone) {
@@ -141,6 +171,7 @@ void MountTree::unlink(Mount& mount, std::vector<Path>& gone) {
   if (mount.table_ == nullptr) return;
   take_out(mount.table_->mounts_, self);
   --g_mount_count;
+  tell_of_change(mount);
   mount.table_ = nullptr;
 }
 

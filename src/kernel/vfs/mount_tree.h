@@ -1,11 +1,13 @@
 // MountTree: mounts that are made or moved as one, and where they spread to. For MountTable's methods only; its lock is held.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <utility>
 #include <vector>
 
+#include "kernel/task/wait.h"
 #include "kernel/vfs/path.h"
 
 namespace caisson::kernel {
@@ -14,6 +16,14 @@ uint64_t next_mount_id();
 // Guards where mounts are, which table they belong to, and how they spread.
 std::mutex& mount_lock();
 extern size_t g_mount_count;  // of all tables; under mount_lock()
+
+// How often mounts of a table have come, gone or changed, for who waits for that (poll(2) of /proc/PID/mountinfo).
+struct MountChanges {
+  std::atomic<uint32_t> count{0};
+  WaitQueue queue;
+};
+// Of this table, for as long as somebody holds it.
+std::shared_ptr<MountChanges> mount_changes_of(const MountTable& table);
 
 struct MountTree {
   std::vector<MountRef> mounts;  // parents before children; the first is the top
@@ -61,6 +71,7 @@ struct MountTree {
   static std::vector<Mount*> to_remove(Mount& top, bool recursively);
   static void share(Mount& mount);
   static void set_type(Mount& mount, unsigned long type);
+  static void tell_of_change(const Mount& mount);
   // Total of all tables.
   static size_t count();
 

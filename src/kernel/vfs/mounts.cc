@@ -153,6 +153,7 @@ Result<void> MountTable::set_flags(const MountRef& mount, unsigned long flags) {
   if (!MountTree::is_in(*mount, *this)) return Errno(EINVAL);
   if ((mount->locked_flags & ~flags) != 0) return Errno(EPERM);
   mount->flags = flags;
+  MountTree::tell_of_change(*mount);
   return {};
 }
 
@@ -165,6 +166,7 @@ Result<void> MountTable::set_propagation(const MountRef& mount, unsigned long ty
   else
     tree.mounts.push_back(mount);
   for (const MountRef& each : tree.mounts) MountTree::set_type(*each, type);
+  MountTree::tell_of_change(*mount);
   return {};
 }
 

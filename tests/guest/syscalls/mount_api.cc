@@ -1,6 +1,8 @@
 // Mounts by descriptor: open_tree(2), move_mount(2), mount_setattr(2), fsopen(2), fsconfig(2), fsmount(2), fspick(2).
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -278,4 +280,36 @@ TEST(mount_api, needs_the_right) {
        FAILS(fspick(AT_FDCWD, "/", 0), EPERM);
      }),
      0);
+}
+
+// proc(5), /proc/PID/mounts: poll(2) tells that something was mounted or unmounted.
+TEST(mount_api, changes_are_told) {
+  if (access("/proc/self/mountinfo", R_OK) != 0) skip_test("no /proc");
+  own_mounts();
+  make_folder("t");
+  for (const char* name : {"/proc/self/mountinfo", "/proc/self/mounts"}) {
+    const int file = OK(open(name, O_RDONLY));
+    pollfd entry{file, POLLPRI, 0};
+    EQ(poll(&entry, 1, 0), 0);
+    const int edges = OK(epoll_create1(0));
+    epoll_event wanted{EPOLLIN | EPOLLET, {}}, got{};
+    OK(epoll_ctl(edges, EPOLL_CTL_ADD, file, &wanted));
+    while (epoll_wait(edges, &got, 1, 0) > 0) continue;
+    OK(mount("t", "t", "tmpfs", 0, nullptr));
+    EQ(epoll_wait(edges, &got, 1, 5000), 1);
+    EQ(epoll_wait(edges, &got, 1, 0), 0);
+    OK(umount("t"));
+    EQ(poll(&entry, 1, 5000), 1);
+    EQ(entry.revents & (POLLPRI | POLLERR), POLLPRI | POLLERR);
+    EQ(poll(&entry, 1, 0), 0);
+    // Another namespace's changes are none.
+    EQ(in_child([] {
+         own_mounts();
+         OK(mount("t", "t", "tmpfs", 0, nullptr));
+       }),
+       0);
+    EQ(poll(&entry, 1, 0), 0);
+    close(edges);
+    close(file);
+  }
 }

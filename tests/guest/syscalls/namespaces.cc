@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <sys/msg.h>
 #include <sys/prctl.h>
+#include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -482,4 +483,26 @@ TEST(namespace, what_is_not_allowed) {
   FAILS(syscall(SYS_clone, CLONE_NEWNS | CLONE_FS | SIGCHLD, 0, 0, 0, 0), EINVAL);
   FAILS(syscall(SYS_clone, CLONE_NEWUSER | CLONE_FS | SIGCHLD, 0, 0, 0, 0), EINVAL);
   FAILS(syscall(SYS_clone, CLONE_NEWPID | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM, 0, 0, 0, 0), EINVAL);
+}
+
+// pid_namespaces(7), "reboot(2)": the namespace ends, and its first process as if by a signal. Only ever called by the first process of a
+// namespace of its own, in a user namespace of its own.
+TEST(namespace, reboot_ends_it) {
+  for (const auto& [command, signal] : {std::pair{0x4321fedcU, SIGINT}, std::pair{0xcdef0123U, SIGINT}, std::pair{0x01234567U, SIGHUP}})
+    EQ(in_child([&, command = command, signal = signal] {
+         if (unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) skip_test("may not make namespaces");
+         const pid_t init = start_child([&] {
+           if (getpid() != 1) _exit(1);
+           FAILS(reboot(static_cast<int>(0x89abcdefU)), EINVAL);
+           // Whoever in it asks for it.
+           const pid_t child = start_child([&] {
+             reboot(static_cast<int>(command));
+             _exit(2);
+           });
+           wait_child(child);
+           for (;;) pause();
+         });
+         EQ(wait_child(init), 128 + signal);
+       }),
+       0);
 }

@@ -12,50 +12,6 @@ namespace {
 
 constexpr size_t kMostWritten = 65536;
 
-// The text is made anew by each read from the start, as Linux's seq_file does it, so that a program may keep the file open and rewind.
-class TextFile : public File {
- public:
-  TextFile(Path path, int flags, TextInode::Read read, TextInode::Write write)
-      : File(std::move(path), flags), read_(std::move(read)), write_(std::move(write)) {}
-
-  Result<size_t> read(Task& task, IoBuffer& buffer, off_t offset) override {
-    if (!read_) return Errno(EIO);
-    if (offset < 0) return Errno(EINVAL);
-    std::shared_ptr<const std::string> text;
-    {
-      std::lock_guard guard(lock_);
-      text = text_;
-    }
-    if (offset == 0 || !text) {
-      text = std::make_shared<const std::string>(TRY(read_(task)));
-      std::lock_guard guard(lock_);
-      text_ = text;
-    }
-    if (static_cast<size_t>(offset) >= text->size()) return size_t{0};
-    return buffer.put(text->data() + offset, text->size() - static_cast<size_t>(offset));
-  }
-
-  Result<size_t> write(Task& task, IoBuffer& buffer, off_t) override {
-    if (!write_) return Errno(EIO);
-    const size_t size = buffer.left();
-    if (size > kMostWritten) return Errno(EINVAL);
-    std::string text(size, '\0');
-    text.resize(TRY(buffer.take(text.data(), size)));
-    TRY(write_(task, text));
-    return size;
-  }
-
-  bool seekable() const override { return true; }
-  Result<off_t> size() override { return off_t{0}; }
-  Result<void> truncate(Task&, off_t) override { return {}; }
-
- private:
-  TextInode::Read read_;
-  TextInode::Write write_;
-  std::mutex lock_;
-  std::shared_ptr<const std::string> text_;
-};
-
 class MadeUpFolderFile : public File {
  public:
   MadeUpFolderFile(std::shared_ptr<MadeUpFolder> inode, Path path, int flags) : File(std::move(path), flags), inode_(std::move(inode)) {}
@@ -78,6 +34,33 @@ class MadeUpFolderFile : public File {
 };
 
 }  // namespace
+
+Result<size_t> TextFile::read(Task& task, IoBuffer& buffer, off_t offset) {
+  if (!read_) return Errno(EIO);
+  if (offset < 0) return Errno(EINVAL);
+  std::shared_ptr<const std::string> text;
+  {
+    std::lock_guard guard(lock_);
+    text = text_;
+  }
+  if (offset == 0 || !text) {
+    text = std::make_shared<const std::string>(TRY(read_(task)));
+    std::lock_guard guard(lock_);
+    text_ = text;
+  }
+  if (static_cast<size_t>(offset) >= text->size()) return size_t{0};
+  return buffer.put(text->data() + offset, text->size() - static_cast<size_t>(offset));
+}
+
+Result<size_t> TextFile::write(Task& task, IoBuffer& buffer, off_t) {
+  if (!write_) return Errno(EIO);
+  const size_t size = buffer.left();
+  if (size > kMostWritten) return Errno(EINVAL);
+  std::string text(size, '\0');
+  text.resize(TRY(buffer.take(text.data(), size)));
+  TRY(write_(task, text));
+  return size;
+}
 
 MadeUpInode::MadeUpInode(std::shared_ptr<FileSystem> fs, uint64_t number, mode_t mode, uid_t uid, gid_t gid)
     : Inode(std::move(fs)), node_(NodeStat::make(number, mode, uid, gid)) {}

@@ -52,6 +52,24 @@ class LinkInode : public MadeUpInode {
   std::function<Result<std::string>(Task&)> target_;
 };
 
+// The text is made anew by each read from the start, as Linux's seq_file does it, so that a program may keep the file open and rewind.
+class TextFile : public File {
+ public:
+  TextFile(Path path, int flags, TextInode::Read read, TextInode::Write write)
+      : File(std::move(path), flags), read_(std::move(read)), write_(std::move(write)) {}
+  Result<size_t> read(Task& task, IoBuffer& buffer, off_t offset) override;
+  Result<size_t> write(Task& task, IoBuffer& buffer, off_t offset) override;
+  bool seekable() const override { return true; }
+  Result<off_t> size() override { return off_t{0}; }
+  Result<void> truncate(Task&, off_t) override { return {}; }
+
+ private:
+  TextInode::Read read_;
+  TextInode::Write write_;
+  std::mutex lock_;
+  std::shared_ptr<const std::string> text_;
+};
+
 struct ListedEntry {
   std::string name;
   uint64_t inode = 0;

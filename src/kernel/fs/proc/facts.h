@@ -76,6 +76,8 @@ Result<std::string> proc_setgroups(Task& reader, const ProcSubject& subject);
 Result<void> proc_set_setgroups(Task& writer, const ProcSubject& subject, std::string_view text);
 Result<std::string> proc_mounts(Task& reader, const ProcSubject& subject);
 Result<std::string> proc_mountinfo(Task& reader, const ProcSubject& subject);
+// The two files that tell of changes (poll(2)): `text` is one of the functions before.
+InodeRef make_mounts_file(std::shared_ptr<FileSystem> fs, uint64_t number, mode_t mode, const ProcSubject& subject, ProcText text);
 Result<std::string> proc_mountstats(Task& reader, const ProcSubject& subject);
 
 // A place as somebody with that root sees it; none: it cannot be reached from there.

@@ -1,6 +1,10 @@
 // mounts, mountinfo, mountstats.
+#include <poll.h>
+
+#include "kernel/fs/common/text.h"
 #include "kernel/fs/proc/facts.h"
 #include "kernel/fs/registry.h"
+#include "kernel/vfs/mount_tree.h"
 
 namespace caisson::kernel {
 namespace {
@@ -76,6 +80,49 @@ Result<std::string> proc_mountinfo(Task& reader, const ProcSubject& subject) {
             own_options(mount) + "\n";
   }
   return text;
+}
+
+namespace {
+
+// Always readable; POLLPRI and POLLERR at the first look after a change, as Linux has it.
+class MountsFile : public TextFile {
+ public:
+  MountsFile(Path path, int flags, TextInode::Read read, std::shared_ptr<MountChanges> changes)
+      : TextFile(std::move(path), flags, std::move(read), nullptr), changes_(std::move(changes)), seen_(changes_->count.load()) {}
+  Events poll() override {
+    const uint32_t now = changes_->count.load();
+    return POLLIN | POLLRDNORM | (seen_.exchange(now) != now ? POLLPRI | POLLERR : 0);
+  }
+  WaitQueue* wait_queue() override { return &changes_->queue; }
+
+ private:
+  const std::shared_ptr<MountChanges> changes_;
+  std::atomic<uint32_t> seen_;
+};
+
+class MountsInode : public MadeUpInode {
+ public:
+  MountsInode(std::shared_ptr<FileSystem> fs, uint64_t number, mode_t mode, ProcSubject subject, ProcText text)
+      : MadeUpInode(std::move(fs), number, S_IFREG | mode), subject_(std::move(subject)), text_(text) {}
+  Result<FileRef> open(Task& task, const Path& path, int flags) override {
+    if ((flags & O_PATH) != 0) return MadeUpInode::open(task, path, flags);
+    if ((flags & O_ACCMODE) != O_RDONLY) return Errno(EACCES);
+    const ProcFacts facts = TRY(gather(task.kernel, subject_));
+    if (!facts.spaces) return Errno(EINVAL);  // a zombie
+    return FileRef(std::make_shared<MountsFile>(
+        path, flags, [subject = subject_, text = text_](Task& reader) { return text(reader, subject); },
+        mount_changes_of(*facts.spaces->mounts)));
+  }
+
+ private:
+  const ProcSubject subject_;
+  const ProcText text_;
+};
+
+}  // namespace
+
+InodeRef make_mounts_file(std::shared_ptr<FileSystem> fs, uint64_t number, mode_t mode, const ProcSubject& subject, ProcText text) {
+  return std::make_shared<MountsInode>(std::move(fs), number, mode, subject, text);
 }
 
 Result<std::string> proc_mountstats(Task& reader, const ProcSubject& subject) {

@@ -69,12 +69,21 @@ Result<std::string> read_schedstat(Task& reader, const ProcSubject& subject) {
   return host ? *host : std::string("0 0 0\n");
 }
 
+// As the reader's cgroup namespace has it.
+Result<std::string> read_cgroup(Task& reader, const ProcSubject& subject) {
+  const std::shared_ptr<ThreadGroup> group = subject.group.lock();
+  if (!group) return Errno(ESRCH);
+  std::lock_guard guard(reader.kernel.tasks);
+  if (!group->cgroup) return std::string("0::/\n");
+  return "0::" + cgroup_path(*group->cgroup, *reader.spaces->cgroup->root) + (group->cgroup->removed ? " (deleted)\n" : "\n");
+}
+
 template <const char* kText>
 Result<std::string> fixed(Task&, const ProcSubject&) {
   return std::string(kText);
 }
-constexpr char kCgroup[] = "0::/\n", kZero[] = "0", kZeroLine[] = "0\n", kUserMap[] = "         0          0 4294967295\n",
-               kCoreFilter[] = "00000033\n", kSlack[] = "50000\n", kUnconfined[] = "unconfined\n";
+constexpr char kZero[] = "0", kZeroLine[] = "0\n", kUserMap[] = "         0          0 4294967295\n", kCoreFilter[] = "00000033\n",
+               kSlack[] = "50000\n", kUnconfined[] = "unconfined\n";
 
 enum Places : unsigned { kProcess = 1, kThread = 2, kBoth = 3 };
 
@@ -90,7 +99,7 @@ struct Row {
 // leave it; that nobody may write them would be an error to them.
 constexpr Row kRows[] = {
     {"auxv", 0400, kBoth, proc_auxiliary_vector},
-    {"cgroup", 0444, kBoth, fixed<kCgroup>},
+    {"cgroup", 0444, kBoth, read_cgroup},
     {"cmdline", 0444, kBoth, proc_command_line},
     {"comm", 0644, kBoth, read_name, write_name},
     {"coredump_filter", 0644, kProcess, fixed<kCoreFilter>, [](Task&, const ProcSubject&, std::string_view) { return Result<void>(); }},
@@ -256,6 +265,8 @@ class ProcessFolder : public MadeUpFolder {
     for (size_t i = 0; i < std::size(kRows); ++i) {
       const Row& row = kRows[i];
       if (row.name != name || (row.places & place()) == 0) continue;
+      if (row.read == proc_mountinfo || row.read == proc_mounts)
+        return make_mounts_file(fs(), number_ + 16 + i, row.mode, subject_, row.read);
       TextInode::Write write;
       if (row.write != nullptr)
         write = [subject = subject_, row](Task& writer, std::string_view text) { return row.write(writer, subject, text); };

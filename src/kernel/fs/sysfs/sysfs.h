@@ -1,5 +1,4 @@
-// Sysfs: what programs look for in it: CPUs, memory, NUMA nodes, network interfaces by name. And the view of cgroup v2 that a container has
-// of itself.
+// Sysfs: what programs look for in it: CPUs, memory, NUMA nodes, network interfaces by name.
 #pragma once
 
 #include <memory>
@@ -9,7 +8,5 @@
 namespace caisson::kernel {
 
 Result<std::shared_ptr<FileSystem>> make_sysfs_file_system();
-
-Result<std::shared_ptr<FileSystem>> make_cgroup_file_system();
 
 }  // namespace caisson::kernel
