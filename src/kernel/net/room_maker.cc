@@ -43,6 +43,7 @@ std::mutex g_lock;
 UniqueFd g_channel;                // under g_lock
 bool g_awaited = false;            // the same
 std::atomic<int> g_error = EPERM;  // why there is no maker
+std::atomic<bool> g_has_made = false;
 std::atomic_flag g_told = ATOMIC_FLAG_INIT;
 
 // ---- The maker, and what becomes of its children
@@ -233,8 +234,9 @@ Result<Room> make_room() {
   TRY(host_result(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)));
   UniqueFd ours(ends[0]), theirs(ends[1]);
   MakerReply made = TRY(ask_maker(theirs.get()));
-  // Who makes one after another may be ahead of the host, which frees them when it gets round to it.
-  for (int i = 0; made.error == ENOSPC && i < kTries; ++i) {
+  // Who makes one after another may be ahead of the host, which frees them when it gets round to it. A node that allows none is not asked
+  // again.
+  for (int i = 0; made.error == ENOSPC && g_has_made.load() && i < kTries; ++i) {
     poll(nullptr, 0, kPause);
     made = TRY(ask_maker(theirs.get()));
   }
@@ -249,6 +251,7 @@ Result<Room> make_room() {
   }
   Result<UniqueFd> folder = open_host_process(made.pid);
   if (!folder) return Errno(EPERM);
+  g_has_made = true;
   return Room{std::move(ours), *std::move(folder)};
 }
 
