@@ -54,11 +54,10 @@ class TestGroup {
     path_ = "groups/caisson-test-" + std::to_string(getpid());
     if (mkdir(path_.c_str(), 0755) != 0) skip_test("no group can be made");
   }
-  ~TestGroup() {
-    if (getpid() != test_) return;
-    for (const char* name : {"/a/b", "/a", "/c", ""}) rmdir((path_ + name).c_str());
-    umount("groups");
-    rmdir("groups");
+  ~TestGroup() { remove(); }
+  [[noreturn]] void skip(const char* why) const {
+    remove();
+    skip_test(why);
   }
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
   const std::string& path() const { return path_; }
@@ -68,6 +67,12 @@ class TestGroup {
   }
 
  private:
+  void remove() const {
+    if (getpid() != test_) return;
+    for (const char* name : {"/a/b", "/a", "/c", ""}) rmdir((path_ + name).c_str());
+    umount("groups");
+    rmdir("groups");
+  }
   pid_t test_;
   std::string path_;
 };
@@ -214,7 +219,7 @@ TEST(cgroup, kill) {
   const TestGroup group;
   const std::string a = group.make("a");
   OK(mkdir((a + "/b").c_str(), 0755));
-  if (access((a + "/cgroup.kill").c_str(), W_OK) != 0) skip_test("no cgroup.kill before Linux 5.14");
+  if (access((a + "/cgroup.kill").c_str(), W_OK) != 0) group.skip("no cgroup.kill before Linux 5.14");
   const pid_t upper = start_waiting_child(), lower = start_waiting_child(), other = start_waiting_child();
   EQ(write_text(a + "/cgroup.procs", std::to_string(upper)), 0);
   EQ(write_text(a + "/b/cgroup.procs", std::to_string(lower)), 0);
@@ -334,8 +339,8 @@ TEST(cgroup, controllers) {
 
 TEST(cgroup, pids) {
   const TestGroup group;
-  if ((" " + read_text("groups/cgroup.controllers")).find(" pids") == std::string::npos) skip_test("pids is no controller of version 2");
-  if (write_text("groups/cgroup.subtree_control", "+pids") != 0) skip_test("pids cannot be had here");
+  if ((" " + read_text("groups/cgroup.controllers")).find(" pids") == std::string::npos) group.skip("pids is no controller of version 2");
+  if (write_text("groups/cgroup.subtree_control", "+pids") != 0) group.skip("pids cannot be had here");
   EQ(write_text(group / "cgroup.subtree_control", "+pids"), 0);
   const std::string a = group.make("a");
   EQ(write_text(a + "/pids.max", "x"), EINVAL);
@@ -360,8 +365,8 @@ TEST(cgroup, pids) {
 TEST(cgroup, no_internal_processes) {
   const TestGroup group;
   if ((" " + read_text("groups/cgroup.controllers")).find(" memory") == std::string::npos)
-    skip_test("memory is no controller of version 2");
-  if (write_text("groups/cgroup.subtree_control", "+memory") != 0) skip_test("memory cannot be had here");
+    group.skip("memory is no controller of version 2");
+  if (write_text("groups/cgroup.subtree_control", "+memory") != 0) group.skip("memory cannot be had here");
   const std::string a = group.make("a");
   const pid_t child = start_waiting_child();
   EQ(write_text(group / "cgroup.procs", std::to_string(child)), 0);
@@ -405,7 +410,7 @@ TEST(cgroup, cpu_time) {
 TEST(cgroup, namespaces) {
   const TestGroup group;
   const std::string a = group.make("a");
-  if (access("/proc/self/cgroup", R_OK) != 0) skip_test("no /proc");
+  if (access("/proc/self/cgroup", R_OK) != 0) group.skip("no /proc");
   const auto place = [](pid_t pid) {
     const std::string text = "\n" + read_text("/proc/" + (pid == 0 ? "self" : std::to_string(pid)) + "/cgroup");
     const size_t at = text.find("\n0::");
