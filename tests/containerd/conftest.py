@@ -93,6 +93,8 @@ def network(node):
                               "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}},
                     {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}, {"type": "further"}],
     }
+    if crictl_binary() is None:
+        pytest.skip("crictl is not here (scripts/build-crictl)")
     if not os.path.exists("/usr/lib/cni/bridge"):
         pytest.skip("CNI plug-ins are not installed (Debian package containernetworking-plugins)")
     path = node.folder / "cni/10-test.conflist"

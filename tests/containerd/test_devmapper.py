@@ -22,7 +22,9 @@ def command(*argv):
 @pytest.fixture(scope="module")
 def thin_pool(scratch, marker):
     """The name of a thin pool of 2 GiB (Documentation/admin-guide/device-mapper/thin-provisioning.rst)."""
-    if subprocess.run(["modprobe", "dm_thin_pool"], capture_output=True, check=False).returncode != 0 and not os.path.exists("/dev/mapper/control"):
+    if shutil.which("modprobe"):  # a container's machine may have none
+        subprocess.run(["modprobe", "dm_thin_pool"], capture_output=True, check=False)
+    if not os.path.exists("/dev/mapper/control"):
         pytest.skip("this kernel has no device mapper (/dev/mapper/control)")
     for program, package in (("dmsetup", "dmsetup"), ("mkfs.ext4", "e2fsprogs"), ("containerd", "containerd")):
         if not shutil.which(program):
