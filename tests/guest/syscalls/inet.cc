@@ -15,17 +15,9 @@
 #include <tuple>
 #include <vector>
 
-#include "harness.h"
+#include "sockets.h"
 
 namespace {
-sockaddr_in loopback(uint16_t port = 0) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(port);
-  return address;
-}
-const sockaddr* get(const sockaddr_in& address) { return reinterpret_cast<const sockaddr*>(&address); }
 sockaddr_in name_of(int socket) {
   sockaddr_in address{};
   socklen_t length = sizeof address;
@@ -288,18 +280,6 @@ TEST(inet, interrupted) {
   const itimerval timer{{0, 50'000}, {0, 50'000}};  // again and again: the first may hit before accept began
   OK(setitimer(ITIMER_REAL, &timer, nullptr));
   FAILS(accept(listening, nullptr, nullptr), EINTR);
-}
-
-// Netlink's next answer is an error (or an acknowledgement, 0): its number.
-static int error_answer(int fd) {
-  struct {
-    nlmsghdr header;
-    nlmsgerr error;
-    char rest[512];
-  } answer{};
-  CHECK(recv(fd, &answer, sizeof answer, 0) >= static_cast<ssize_t>(NLMSG_LENGTH(sizeof answer.error)));
-  EQ(answer.header.nlmsg_type, NLMSG_ERROR);
-  return answer.error.error;
 }
 
 // Requests that name a network namespace which is not there.

@@ -16,22 +16,9 @@
 
 #include <cstddef>
 
-#include "harness.h"
+#include "sockets.h"
 
 namespace {
-
-sockaddr_in loopback(uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
-
-template <typename T>
-const sockaddr* get(const T& address) {
-  return reinterpret_cast<const sockaddr*>(&address);
-}
 
 void leave_network(int more = 0) {
   if (unshare(CLONE_NEWNET | more) == 0) return;
@@ -197,14 +184,7 @@ TEST(networks, are_configured_by_netlink) {
        request.link.ifi_index = 1;
        request.link.ifi_flags = request.link.ifi_change = IFF_UP;
        EQ(send(fd, &request, sizeof request, 0), sizeof request);
-       struct {
-         nlmsghdr header;
-         nlmsgerr error;
-         char rest[512];
-       } answer{};
-       CHECK(recv(fd, &answer, sizeof answer, 0) >= static_cast<ssize_t>(NLMSG_LENGTH(sizeof answer.error)));
-       EQ(answer.header.nlmsg_type, NLMSG_ERROR);
-       EQ(answer.error.error, 0);
+       EQ(error_answer(fd), 0);
        EQ(flags_of_loopback() & IFF_UP, IFF_UP);
      }),
      0);
@@ -244,35 +224,16 @@ TEST(networks, live_as_long_as_a_socket) {
          OK(set_loopback_up());
          uint16_t port = 0;
          const int server = listen_at(port);
-         char byte = 0;
-         iovec iov{&byte, 1};
-         alignas(cmsghdr) char control[CMSG_SPACE(sizeof server)] = {};
-         msghdr message{};
-         message.msg_iov = &iov;
-         message.msg_iovlen = 1;
-         message.msg_control = control;
-         message.msg_controllen = sizeof control;
-         cmsghdr* header = CMSG_FIRSTHDR(&message);
-         header->cmsg_level = SOL_SOCKET;
-         header->cmsg_type = SCM_RIGHTS;
-         header->cmsg_len = CMSG_LEN(sizeof server);
-         memcpy(CMSG_DATA(header), &server, sizeof server);
-         EQ(sendmsg(pair[1], &message, 0), 1);
+         send_fds(pair[1], {server}, "x");
        }),
        0);
   });
   wait_child(child);
   char byte;
-  iovec iov{&byte, 1};
-  int server = -1;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof server)] = {};
-  msghdr message{};
-  message.msg_iov = &iov;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  if (recvmsg(pair[0], &message, MSG_DONTWAIT) != 1) skip_test("this place makes no network namespaces");
-  memcpy(&server, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof server);
+  if (recv(pair[0], &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 1) skip_test("this place makes no network namespaces");
+  const Received received = receive(pair[0]);
+  EQ(received.fds.size(), 1U);
+  const int server = received.fds[0];
   EQ(flags_of_loopback(server) & IFF_UP, IFF_UP);
   sockaddr_in address{};
   socklen_t length = sizeof address;

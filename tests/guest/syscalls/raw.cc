@@ -16,22 +16,9 @@
 
 #include <algorithm>
 
-#include "harness.h"
+#include "sockets.h"
 
 namespace {
-
-sockaddr_in loopback(uint16_t port = 0) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
-
-template <typename T>
-const sockaddr* get(const T& address) {
-  return reinterpret_cast<const sockaddr*>(&address);
-}
 
 int raw(int family, int type, int protocol) {
   const int fd = socket(family, type | SOCK_CLOEXEC, protocol);

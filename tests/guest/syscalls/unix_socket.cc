@@ -12,7 +12,7 @@
 
 #include <vector>
 
-#include "harness.h"
+#include "sockets.h"
 
 namespace {
 
@@ -50,52 +50,6 @@ std::string read_some(int fd, size_t size, int flags = 0) {
   text.resize(static_cast<size_t>(OK(recv(fd, text.data(), size, flags))));
   return text;
 }
-void send_fds(int socket, const std::vector<int>& fds, const char* text) {
-  iovec vector{const_cast<char*>(text), strlen(text)};
-  std::vector<char> control(CMSG_SPACE(fds.size() * sizeof(int)));
-  msghdr message{};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-  memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
-  EQ(sendmsg(socket, &message, 0), strlen(text));
-}
-struct Received {
-  std::string text;
-  std::vector<int> fds;
-  ucred who{};
-  bool has_who = false;
-  int flags = 0;
-};
-Received receive(int socket, size_t size = 100, int flags = 0, size_t control_size = 256) {
-  Received received;
-  received.text.resize(size);
-  iovec vector{received.text.data(), size};
-  alignas(cmsghdr) char control[256];
-  msghdr message{};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = control_size;
-  received.text.resize(static_cast<size_t>(OK(recvmsg(socket, &message, flags))));
-  received.flags = message.msg_flags;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_type == SCM_RIGHTS) {
-      received.fds.resize((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-      memcpy(received.fds.data(), CMSG_DATA(header), received.fds.size() * sizeof(int));
-    } else if (header->cmsg_type == SCM_CREDENTIALS) {
-      memcpy(&received.who, CMSG_DATA(header), sizeof received.who);
-      received.has_who = true;
-    }
-  }
-  return received;
-}
-
 }  // namespace
 
 TEST(unix, stream_pair) {
