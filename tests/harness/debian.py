@@ -98,40 +98,32 @@ def server_archive():
     return done
 
 
-def boot_tree():
-    """A folder, not to be written to: the minimal Debian with systemd, ready to boot. Its name tells its contents."""
-    done = CACHE / ("boot-" + hashlib.sha256(" ".join(BOOT).encode()).hexdigest()[:8])
+def tree_with(name, packages, archive):
+    """A folder, not to be written to: the Debian that `archive` makes, with more packages. Its name tells its contents; those of other contents go."""
+    done = CACHE / (f"{name}-" + hashlib.sha256(" ".join(packages).encode()).hexdigest()[:8])
     with one_at_a_time():
         if not done.exists():
-            for old in CACHE.glob("boot-*"):
+            for old in CACHE.glob(f"{name}-*"):
                 shutil.rmtree(old)
-            base = debian_archive()
-            tree = fresh_tree("boot-new")
+            base = archive()
+            tree = fresh_tree(f"{name}-new")
             tree.mkdir()
             run("tar", "-C", tree, "-xf", base)
-            install(tree, BOOT)
-            for name in UNNEEDED[:2]:
-                shutil.rmtree(tree / name, ignore_errors=True)
+            install(tree, packages)
+            for unneeded in UNNEEDED[:2]:
+                shutil.rmtree(tree / unneeded, ignore_errors=True)
             os.rename(tree, done)
     return done
+
+
+def boot_tree():
+    """The minimal Debian with systemd, ready to boot."""
+    return tree_with("boot", BOOT, debian_archive)
 
 
 def program_tree():
-    """A folder, not to be written to: the Debian with servers, and PROGRAMS: compilers, interpreters, debuggers. Its name tells its contents."""
-    done = CACHE / ("programs-" + hashlib.sha256(" ".join(PROGRAMS).encode()).hexdigest()[:8])
-    with one_at_a_time():
-        if not done.exists():
-            for old in CACHE.glob("programs-*"):
-                shutil.rmtree(old)
-            base = server_archive()
-            tree = fresh_tree("programs-new")
-            tree.mkdir()
-            run("tar", "-C", tree, "-xf", base)
-            install(tree, PROGRAMS)
-            for name in UNNEEDED[:2]:
-                shutil.rmtree(tree / name, ignore_errors=True)
-            os.rename(tree, done)
-    return done
+    """The Debian with servers, and PROGRAMS: compilers, interpreters, debuggers."""
+    return tree_with("programs", PROGRAMS, server_archive)
 
 
 def folders_with(name, packages):
