@@ -365,7 +365,6 @@ __attribute__((noreturn, used)) void stub_child(Slot* slot) {
   stack[1] = 0;
   stack[2] = STUB_SLOT_SIZE - STUB_STACK_OFFSET;
   call3(SYS_sigaltstack, stack, 0, 0);
-  slot->host_tid = (uint32_t)call3(SYS_gettid, 0, 0, 0);
   // The kernel learns from the message's credentials, which nobody can forge, which process has come.
   // A thread is not waited for: the kernel has the turn already, or has given it back by now.
   if (slot->announce) {
@@ -773,7 +772,6 @@ __attribute__((noreturn, used)) void stub_fresh(uint64_t slots_fd, uint64_t sock
   call3(SYS_sigaltstack, stack, 0, 0);
   slot->socket = (uint32_t)socket;
   if (slot->thunks) set_gs_base(slot);
-  slot->host_tid = (uint32_t)call3(SYS_gettid, 0, 0, 0);
   call3(SYS_write, socket, slot, 1);
   for (;;) call3(STUB_START_SYSCALL, 0, 0, 0);
 }

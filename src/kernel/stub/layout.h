@@ -109,7 +109,6 @@ struct StubSlot {
   uint32_t thunks; /* 1: a new thread takes its slot's address as GS base, for thunks to find it */
   uint32_t pid, tid, parent, uid, euid, gid, egid;
   uint32_t socket; /* the stub's descriptor for messages from the kernel */
-  uint32_t host_tid;
   uint32_t signal;
   struct StubPassed passed; /* STUB_EVENT_FAST; what most calls use of it is one line */
   uint64_t frame_offset;    /* of the host's rt_sigframe within the slot: points at uc, 8 after the return address */

@@ -180,11 +180,12 @@ void finish_task(Task& task) {
   std::unique_ptr<StubThread> stub;
   std::shared_ptr<ProcessTimers> timers;
   bool last, whole;
+  const int64_t served = served_time(task);  // a call of the host's: not with the lock held
   {
     std::lock_guard guard(kernel.tasks);
     tracee_ended_locked(task);
     std::erase(group.tasks, &task);
-    group.kernel_ns += static_cast<uint64_t>(served_time(task));
+    group.kernel_ns += static_cast<uint64_t>(served);
     if (std::exchange(task.frozen, false)) count_frozen_locked(group, -1);
     count_tasks_locked(group, -1);
     if (group.leader == &task) group.leader = nullptr;
